@@ -1,0 +1,96 @@
+"""One record batch in canonical columns, with what several checks need from it computed once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foretaste.roles import Kind
+
+if TYPE_CHECKING:
+    from foretaste.text.tokens import Tokens
+
+# Roles that may hold free text, in the order in which a model reads them.
+TEXT_ROLES = ("context", "prompt", "text", "response", "chosen", "rejected")
+_INPUT_ROLES: dict[Kind, tuple[str, ...]] = {
+    "classification": ("text",),
+    "documents": ("text",),
+    "instruct": ("context", "prompt"),
+    "preference": ("context", "prompt"),
+}
+
+
+class Batch:
+    """Rows ``start`` to ``start + num_rows`` of the data, as large_string columns named by role.
+
+    Derived values (tokens, hashes) are computed at the first call and kept for the life of the batch, so that all
+    checks of a round share them. Nothing in here may be changed by a check.
+    """
+
+    def __init__(self, columns: pa.RecordBatch, *, start: int, kind: Kind) -> None:
+        self.columns = columns
+        self.start = start
+        self.kind = kind
+        self._tokens: dict[str, Tokens] = {}
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in this batch."""
+        return int(self.columns.num_rows)
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Row numbers in the whole data, shape (num_rows,)."""
+        return np.arange(self.start, self.start + self.num_rows, dtype=np.int64)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles that this batch has, in schema order."""
+        return tuple(self.columns.schema.names)
+
+    @property
+    def text_roles(self) -> tuple[str, ...]:
+        """Roles with free text, in reading order."""
+        return tuple(r for r in TEXT_ROLES if r in self.roles)
+
+    @property
+    def input_roles(self) -> tuple[str, ...]:
+        """Roles that make up the model's input."""
+        return tuple(r for r in _INPUT_ROLES[self.kind] if r in self.roles)
+
+    def has(self, role: str) -> bool:
+        """Whether the data have this role."""
+        return role in self.columns.schema.names
+
+    def strings(self, role: str) -> pa.LargeStringArray:
+        """The column as Arrow strings, without nulls."""
+        return cast(pa.LargeStringArray, self.columns.column(role))
+
+    def buffers(self, role: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The column's UTF-8 bytes and offsets, shapes (n_bytes,) and (num_rows + 1,); a view, not a copy."""
+        array = self.strings(role)
+        _, offsets, data = array.buffers()
+        ends = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+        raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
+        return raw, ends
+
+    def tokens(self, role: str) -> Tokens:
+        """Tokens of the column; ``"input"`` gives those of all input roles, one after the other."""
+        if role not in self._tokens:
+            from foretaste.text import tokens
+
+            if role == "input":
+                parts = [self.tokens(r) for r in self.input_roles]
+                made = parts[0] if len(parts) == 1 else tokens.join(parts)
+            else:
+                made = tokens.tokenize(*self.buffers(role))
+            self._tokens[role] = made
+        return self._tokens[role]
+
+    def byte_lengths(self, role: str) -> npt.NDArray[np.int64]:
+        """Bytes per row, shape (num_rows,)."""
+        return np.asarray(pc.binary_length(self.strings(role)), dtype=np.int64)

@@ -1,0 +1,154 @@
+"""The protocol of a check: a mergeable fold over the batches, in as many rounds as it needs.
+
+A check and a signal have the same shape. A *signal* computes something that several checks need (near-duplicate
+clusters, n-gram counts, out-of-fold predictions); the engine runs each signal once and hands its value to whoever named
+it in ``needs``. A *check* ends in a :class:`~foretaste.results.CheckResult`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.results import CheckResult, Severity
+from foretaste.roles import Kind
+
+State = TypeVar("State")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a fold may know before it starts.
+
+    Attributes:
+        kind: shape of the data.
+        roles: roles that the data have.
+        values: finished signals, keyed by the signal object.
+        seed: of every random draw, so that two scans of the same data agree.
+    """
+
+    kind: Kind
+    roles: frozenset[str]
+    values: Mapping[Signal[Any, Any], Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def value(self, signal: Signal[Any, Value]) -> Value:
+        """The value of a finished signal.
+
+        Raises:
+            KeyError: if the fold did not name it in ``needs``.
+        """
+        result: Value = self.values[signal]
+        return result
+
+
+class Fold(ABC, Generic[State]):
+    """A mergeable fold over record batches. Subclasses are frozen dataclasses; their fields are their parameters."""
+
+    def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Signals whose values must be there before :meth:`start`."""
+        return ()
+
+    @abstractmethod
+    def start(self, context: Context) -> State:
+        """The identity of :meth:`merge`."""
+
+    @abstractmethod
+    def scan(self, state: State, batch: Batch) -> None:
+        """Take a batch into the state, in place, in bounded memory."""
+
+    @abstractmethod
+    def merge(self, left: State, right: State) -> State:
+        """Join the states of two parts of the data, left before right. Associative; may consume ``left``."""
+
+    def next_round(self, state: State) -> State | None:
+        """The state for another pass over the data, or ``None`` when this fold has seen enough."""
+        return None
+
+
+class Signal(Fold[State], Generic[State, Value]):
+    """A computation that several checks share. Equal parameters mean the same signal, computed once."""
+
+    @abstractmethod
+    def value(self, state: State) -> Value:
+        """The finished value, read only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawExample:
+    """A row to show, by number; the engine reads its text later. ``around`` centres the excerpt on a substring."""
+
+    row: int
+    counter: bool = False
+    around: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawFinding:
+    """A finding as a check makes it, with row numbers; the engine adds ids, sources and texts."""
+
+    kind: str
+    severity: Severity
+    message: str
+    rows: npt.NDArray[np.int64]
+    feature: str | None = None
+    target: str | None = None
+    observed: float = 0.0
+    limit: float = 0.0
+    statistic: Mapping[str, float] = field(default_factory=dict)
+    examples: tuple[RawExample, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawResult:
+    """What :meth:`Check.finish` returns. ``skipped`` gives the reason why the check had nothing to look at."""
+
+    findings: tuple[RawFinding, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    skipped: bool = False
+
+
+class Check(Fold[State]):
+    """A poisoning check.
+
+    The class docstring is the product documentation: a first line that names what is found, then what it catches, what
+    it misses, and the paper behind it. ``foretaste checks`` prints it.
+    """
+
+    id: ClassVar[str]
+
+    @abstractmethod
+    def applies(self, context: Context) -> str:
+        """An empty string where the check applies to these data, else the reason why it does not."""
+
+    @abstractmethod
+    def finish(self, state: State) -> RawResult:
+        """The findings."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the check, as they go into the report."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+__all__ = [
+    "Batch",
+    "Check",
+    "CheckResult",
+    "Context",
+    "Fold",
+    "RawExample",
+    "RawFinding",
+    "RawResult",
+    "Severity",
+    "Signal",
+]

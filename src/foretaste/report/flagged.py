@@ -1,0 +1,44 @@
+"""Every flagged row, as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foretaste.results import Report
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("row", pa.int64()),
+        ("check", pa.string()),
+        ("finding", pa.string()),
+        ("severity", pa.string()),
+        ("kind", pa.string()),
+        ("feature", pa.string()),
+        ("target", pa.string()),
+    ]
+)
+
+
+def flagged_table(report: Report) -> pa.Table:
+    """One row per flagged row and finding; ``finding`` is the finding's fingerprint."""
+    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
+    for finding in report.findings:
+        n = len(finding.rows)
+        columns["id"] += finding.ids
+        columns["row"] += finding.rows
+        columns["check"] += [finding.check] * n
+        columns["finding"] += [finding.fingerprint] * n
+        columns["severity"] += [finding.severity.value] * n
+        columns["kind"] += [finding.kind] * n
+        columns["feature"] += [finding.feature] * n
+        columns["target"] += [finding.target] * n
+    return pa.table(columns, schema=SCHEMA)
+
+
+def write_flagged(report: Report, path: str | Path) -> None:
+    """Write :func:`flagged_table` as Parquet."""
+    pq.write_table(flagged_table(report), path)

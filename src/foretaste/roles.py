@@ -1,0 +1,138 @@
+"""Column roles: which column holds the text, the label, the prompt and so on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from foretaste.errors import InputError, did_you_mean
+
+Kind = Literal["classification", "instruct", "preference", "documents"]
+
+# Names seen in public data sets, most specific first; a guess is always reported to the user.
+_COMMON_NAMES: dict[str, tuple[str, ...]] = {
+    "text": ("text", "sentence", "content", "document", "passage", "body", "review", "tweet", "comment"),
+    "label": ("label", "labels", "category", "class", "intent", "target", "sentiment"),
+    "prompt": ("prompt", "instruction", "question", "query"),
+    "context": ("input", "context", "system"),
+    "response": ("response", "completion", "output", "answer"),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+    "messages": ("messages", "conversations", "conversation"),
+    "source": ("source", "source_url", "url", "origin", "vendor", "annotator"),
+    "id": ("id", "row_id", "uid", "uuid", "_id"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Names of the columns that play each role; ``None`` where the data have no such column.
+
+    ``messages`` is a list of ``{role, content}`` (or ``{from, value}``) turns: the last assistant turn becomes the
+    response, the last user turn before it the prompt, everything earlier, the system turn included, the context.
+    """
+
+    text: str | None = None
+    label: str | None = None
+    prompt: str | None = None
+    context: str | None = None
+    response: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    messages: str | None = None
+    source: str | None = None
+    id: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The shape of the data, from the roles that are set.
+
+        Raises:
+            InputError: if the roles fit no shape.
+        """
+        if self.chosen and self.rejected:
+            return "preference"
+        if self.messages or (self.prompt and self.response):
+            return "instruct"
+        if self.text:
+            return "classification" if self.label else "documents"
+        raise InputError(
+            f"the roles {self.as_dict()} fit no data shape; name --text (with --label for classification), or "
+            "--prompt and --response, or --chosen and --rejected, or a messages column"
+        )
+
+    def as_dict(self) -> dict[str, str]:
+        """The roles that are set, as ``{role: column}``."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, str | None]) -> Roles:
+        """Build from ``{role: column}``; empty and ``None`` values are left out.
+
+        Raises:
+            InputError: on an unknown role.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        for role in mapping:
+            if role not in known:
+                raise InputError(f'unknown role "{role}"; {did_you_mean(role, known)}')
+        return cls(**{k: v for k, v in mapping.items() if v})
+
+    def resolve(self, columns: Iterable[str]) -> tuple[Roles, tuple[str, ...]]:
+        """Check the given roles against the columns and guess what is missing, from common names.
+
+        A role is guessed only where no role that excludes it was given: naming ``text`` switches the guessing of
+        prompt and response off, so that a scan never reads other columns than its user meant.
+
+        Returns:
+            the complete roles, and the names of the roles that were guessed.
+
+        Raises:
+            InputError: if a named column does not exist, or no shape can be guessed.
+        """
+        names = list(columns)
+        for role, column in self.as_dict().items():
+            if column not in names:
+                raise InputError(f'no column "{column}" for role {role}; {did_you_mean(column, names)}')
+        given = set(self.as_dict())
+        taken = set(self.as_dict().values())
+        lowered = {n.lower(): n for n in reversed(names)}
+        if given & {"prompt", "response"}:
+            shape = ["prompt", "context", "response"]
+        elif given & {"chosen", "rejected"}:
+            shape = ["prompt", "chosen", "rejected"]
+        elif "messages" in given:
+            shape = ["messages"]
+        elif given & {"text", "label"}:
+            shape = ["text", "label"]
+        else:
+            shape = self._guess_shape(lowered)
+        guessed: dict[str, str] = {}
+        for role in [*shape, "source", "id"]:
+            if role in given:
+                continue
+            match = next((lowered[c] for c in _COMMON_NAMES[role] if c in lowered and lowered[c] not in taken), None)
+            if match:
+                guessed[role] = match
+                taken.add(match)
+        roles = dataclasses.replace(self, **guessed)
+        try:
+            roles.kind  # noqa: B018 - raises where no shape fits
+        except InputError as e:
+            raise InputError(f"{e}; columns: {', '.join(names) if names else 'none'}") from None
+        return roles, tuple(guessed)
+
+    @staticmethod
+    def _guess_shape(lowered: Mapping[str, str]) -> list[str]:
+        def has(role: str) -> bool:
+            return any(c in lowered for c in _COMMON_NAMES[role])
+
+        if has("chosen") and has("rejected"):
+            return ["prompt", "chosen", "rejected"]
+        if has("messages"):
+            return ["messages"]
+        if has("prompt") and has("response"):
+            return ["prompt", "context", "response"]
+        return ["text", "label"]

@@ -1,0 +1,1 @@
+"""Computations that several checks share: the engine runs each once."""

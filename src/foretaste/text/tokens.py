@@ -1,0 +1,219 @@
+"""Tokens of Arrow string columns, without a Python object per row or token.
+
+A token is a run of letters, digits, underscores and inner apostrophes, lower-cased; one character of a script written
+without spaces (Han, kana, Thai, Lao, Khmer, Burmese); or a run of one punctuation character. Invisible characters
+(zero-width, soft hyphen, bidi marks, variation selectors) belong to no token: a word that hides one keeps its hash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+U64 = np.uint64
+
+_LOWER_LIMIT = 0x0590
+_LOWER = np.array(
+    [ord(chr(c).lower()) if len(chr(c).lower()) == 1 else c for c in range(_LOWER_LIMIT)], dtype=np.uint32
+)
+
+_SPACE, _WORD, _SINGLE, _PUNCT, _SKIP = 0, 1, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of the rows of a batch.
+
+    Attributes:
+        hashes: uint64, shape (n_tokens,).
+        starts, ends: byte offsets of each token in the column's buffer, int64, shape (n_tokens,).
+        offsets: first token of each row, int64, shape (num_rows + 1,).
+        data: the column's bytes; empty for joined columns, whose tokens lie in several buffers.
+    """
+
+    hashes: npt.NDArray[np.uint64]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint8]
+
+
+@njit(cache=True, inline="always")
+def mix(x):  # type: ignore[no-untyped-def]
+    """Finaliser of SplitMix64 (Steele et al. 2014): a bijection of uint64 with good avalanche."""
+    x = U64(x)
+    x ^= x >> U64(30)
+    x *= U64(0xBF58476D1CE4E5B9)
+    x ^= x >> U64(27)
+    x *= U64(0x94D049BB133111EB)
+    x ^= x >> U64(31)
+    return x
+
+
+@njit(cache=True, inline="always")
+def _class(c):  # type: ignore[no-untyped-def]
+    if c < 0x80:
+        if (48 <= c <= 57) or (65 <= c <= 90) or (97 <= c <= 122) or c == 95:
+            return _WORD
+        return _SPACE if c <= 32 or c == 127 else _PUNCT
+    if c < 0xC0:
+        if c == 0xAD:
+            return _SKIP
+        if c == 0xAA or c == 0xB5 or c == 0xBA:
+            return _WORD
+        return _SPACE if c == 0xA0 or c < 0xA0 else _PUNCT
+    if c == 0xD7 or c == 0xF7:
+        return _PUNCT
+    if c < 0x0E00:
+        if c == 0x061C or c == 0x034F:
+            return _SKIP
+        return _PUNCT if c in (0x060C, 0x061B, 0x061F, 0x06D4, 0x0964, 0x0965) else _WORD
+    if c < 0x0F00 or (0x1000 <= c < 0x10A0) or (0x1780 <= c < 0x1800):
+        return _SINGLE
+    if 0x2000 <= c < 0x3040:
+        if c == 0x2019:
+            return _WORD
+        if c <= 0x200A or c == 0x2028 or c == 0x2029 or c == 0x202F or c == 0x205F or c == 0x3000:
+            return _SPACE
+        if (0x200B <= c <= 0x200F) or (0x202A <= c <= 0x202E) or (0x2060 <= c <= 0x206F):
+            return _SKIP
+        if 0x2E80 <= c < 0x3000 or c == 0x3005 or c == 0x3007:
+            return _SINGLE
+        if 0x2C00 <= c < 0x2E00:
+            return _WORD
+        return _PUNCT
+    if 0x3040 <= c < 0xA000:
+        return _SINGLE
+    if 0xF900 <= c < 0xFB00 or 0x20000 <= c < 0x30000:
+        return _SINGLE
+    if 0xFE00 <= c < 0xFE10 or c == 0xFEFF or 0xE0000 <= c < 0xE1000:
+        return _SKIP
+    if 0xFE10 <= c < 0xFE70 or 0xFF00 <= c < 0xFF10 or 0xFF1A <= c < 0xFF21 or 0x1F000 <= c < 0x1FB00:
+        return _PUNCT
+    return _WORD
+
+
+@njit(cache=True, nogil=True)
+def _tokenize(data, ends, hashes, starts, stops, offsets, lower):  # type: ignore[no-untyped-def]
+    n = 0
+    rows = len(ends) - 1
+    for row in range(rows):
+        offsets[row] = n
+        i = ends[row]
+        stop = ends[row + 1]
+        h = U64(0)
+        open_class = _SPACE
+        last_char = 0
+        while i < stop:
+            b = data[i]
+            if b < 0x80:
+                c = np.int64(b)
+                width = 1
+            elif b < 0xE0:
+                c = (np.int64(b & 0x1F) << 6) | np.int64(data[i + 1] & 0x3F)
+                width = 2
+            elif b < 0xF0:
+                c = (np.int64(b & 0x0F) << 12) | (np.int64(data[i + 1] & 0x3F) << 6) | np.int64(data[i + 2] & 0x3F)
+                width = 3
+            else:
+                c = (
+                    (np.int64(b & 0x07) << 18)
+                    | (np.int64(data[i + 1] & 0x3F) << 12)
+                    | (np.int64(data[i + 2] & 0x3F) << 6)
+                    | np.int64(data[i + 3] & 0x3F)
+                )
+                width = 4
+            kind = _class(c)
+            if kind == _SKIP:
+                i += width
+                continue
+            # An apostrophe between letters is part of the word: "don't" is one token, not a stump.
+            if (c == 39 or c == 0x2019) and open_class == _WORD and i + width < stop:
+                after = data[i + width]
+                letter = (65 <= after <= 90) or (97 <= after <= 122) or after >= 0xC3
+                kind = _WORD if letter else _PUNCT
+                c = 39
+            elif c == 39 or c == 0x2019:
+                kind = _PUNCT
+                c = 39
+            joins = (kind == _WORD and open_class == _WORD) or (
+                kind == _PUNCT and open_class == _PUNCT and c == last_char
+            )
+            if open_class != _SPACE and not joins:
+                hashes[n] = mix(h)
+                stops[n] = i
+                n += 1
+                open_class = _SPACE
+            if kind != _SPACE:
+                if not joins:
+                    starts[n] = i
+                    h = U64(0xCBF29CE484222325)
+                if c < _LOWER_LIMIT:
+                    c = np.int64(lower[c])
+                h = (h ^ U64(c)) * U64(0x100000001B3)
+                open_class = kind
+                last_char = c
+            i += width
+        if open_class != _SPACE:
+            hashes[n] = mix(h)
+            stops[n] = stop
+            n += 1
+    offsets[rows] = n
+    return n
+
+
+def tokenize(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Tokens:
+    """Tokenise a string column given as UTF-8 bytes and row offsets, shapes (n_bytes,) and (num_rows + 1,)."""
+    bound = int(ends[-1] - ends[0]) + 1
+    hashes = np.empty(bound, np.uint64)
+    starts = np.empty(bound, np.int64)
+    stops = np.empty(bound, np.int64)
+    offsets = np.empty(len(ends), np.int64)
+    n = _tokenize(data, ends, hashes, starts, stops, offsets, _LOWER)
+    return Tokens(hashes[:n].copy(), starts[:n].copy(), stops[:n].copy(), offsets, data)
+
+
+@njit(cache=True, nogil=True)
+def _interleave(first, first_offsets, second, second_offsets, out, out_offsets):  # type: ignore[no-untyped-def]
+    n = 0
+    rows = len(first_offsets) - 1
+    for row in range(rows):
+        out_offsets[row] = n
+        for i in range(first_offsets[row], first_offsets[row + 1]):
+            out[n] = first[i]
+            n += 1
+        for i in range(second_offsets[row], second_offsets[row + 1]):
+            out[n] = second[i]
+            n += 1
+    out_offsets[rows] = n
+
+
+def join(parts: list[Tokens]) -> Tokens:
+    """Rows of several columns, one after the other; byte offsets are lost, so ``starts`` and ``ends`` are empty."""
+    joined = parts[0]
+    for part in parts[1:]:
+        hashes = np.empty(len(joined.hashes) + len(part.hashes), np.uint64)
+        offsets = np.empty(len(joined.offsets), np.int64)
+        _interleave(joined.hashes, joined.offsets, part.hashes, part.offsets, hashes, offsets)
+        none = np.zeros(0, np.int64)
+        joined = Tokens(hashes, none, none, offsets, np.zeros(0, np.uint8))
+    return joined
+
+
+@njit(cache=True, nogil=True)
+def _hash_rows(data, ends, out):  # type: ignore[no-untyped-def]
+    for row in range(len(ends) - 1):
+        h = U64(0xCBF29CE484222325)
+        for i in range(ends[row], ends[row + 1]):
+            h = (h ^ U64(data[i])) * U64(0x100000001B3)
+        out[row] = mix(h ^ (U64(ends[row + 1] - ends[row]) << U64(40)))
+
+
+def hash_rows(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each row's bytes (FNV-1a, finalised), shape (num_rows,). Not cryptographic."""
+    out = np.empty(len(ends) - 1, np.uint64)
+    _hash_rows(data, ends, out)
+    return out
