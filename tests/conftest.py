@@ -25,9 +25,9 @@ def docstring_rows() -> list[tuple[str, str]]:
     seen: dict[str, str] = {}
     for name in _MODULES:
         module = importlib.import_module(name)
-        things = [module, *(getattr(module, n) for n in sorted(dir(module)) if not n.startswith("_"))]
+        things = [module, *(getattr(module, n, None) for n in sorted(dir(module)) if not n.startswith("_"))]
         members = [
-            getattr(t, n) for t in things if inspect.isclass(t) for n in sorted(vars(t)) if not n.startswith("_")
+            getattr(t, n, None) for t in things if inspect.isclass(t) for n in sorted(vars(t)) if not n.startswith("_")
         ]
         for thing in things + members:
             doc = inspect.getdoc(thing) if callable(thing) or inspect.ismodule(thing) else None

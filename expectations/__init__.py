@@ -1,0 +1,1 @@
+"""Great Expectations: importing this package registers the expectations."""

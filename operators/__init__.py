@@ -1,0 +1,1 @@
+"""What orchestrators run: Airflow operators and decorators, Dagster checks and gate assets."""
