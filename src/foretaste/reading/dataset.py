@@ -47,6 +47,7 @@ class Dataset:
 
     Attributes:
         name: path or type of the data, for people.
+        columns: names of all columns, in the order of the data.
         roles: complete roles.
         guessed: roles that were guessed.
         rows: number of rows, or ``None`` before the first full pass where the format does not tell.
@@ -65,6 +66,7 @@ class Dataset:
         options: InputOptions,
     ) -> None:
         self.name = name
+        self.columns = columns
         self.roles, self.guessed = roles.resolve(columns)
         self.kind = self.roles.kind
         self.rows = rows
@@ -90,7 +92,9 @@ class Dataset:
             InputError: if a row cannot be read as text, or the data changed between two passes.
         """
         if self.files is not None and (changed := self.files.changed()):
-            raise InputError(f"{changed} changed while it was scanned; scan a copy, or again when it is at rest")
+            raise InputError(
+                f"{changed} changed while it was scanned; scan a copy, or again when it is at rest"
+            )
         start = 0
         ids: list[npt.NDArray[np.uint64]] = []
         hasher = hashlib.sha256() if self.files is None and self._digest is None else None
@@ -107,11 +111,15 @@ class Dataset:
         if start == 0:
             raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
         if self._validated and self.rows is not None and self.rows != start:
-            raise InputError(f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest")
+            raise InputError(
+                f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest"
+            )
         if not self._validated and ids and self.options.duplicate_ids == "error":
             _refuse_duplicates(np.concatenate(ids), self.roles.id or "")
         if self.files is not None and (changed := self.files.changed()):
-            raise InputError(f"{changed} changed while it was scanned; scan a copy, or again when it is at rest")
+            raise InputError(
+                f"{changed} changed while it was scanned; scan a copy, or again when it is at rest"
+            )
         self.rows = start
         self._validated = True
         if hasher is not None:
@@ -131,6 +139,15 @@ class Dataset:
                     raise InputError(f"cannot read {self.name}: {e}") from e
         assert self._digest is not None
         return self._digest
+
+    def original(self) -> Iterator[pa.RecordBatch]:
+        """All rows in the order of :meth:`batches`, with all columns as they are (those of CSV as strings).
+
+        Raises:
+            InputError: if the data cannot be read.
+        """
+        for raw in self._guarded(self.columns):
+            yield from self._pieces(raw)
 
     def _guarded(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         try:
@@ -166,7 +183,9 @@ class Dataset:
                 hint = "name a column of turns with --messages, or join them into one string column first"
             raise InputError(f'column "{column}" ({role}) holds {kind}, not text; {hint}')
         if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            raise InputError(f'column "{column}" ({role}) holds {kind}; a {role} must be a string, number or date')
+            raise InputError(
+                f'column "{column}" ({role}) holds {kind}; a {role} must be a string, number or date'
+            )
         try:
             array = array.cast(pa.large_string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
@@ -226,10 +245,7 @@ def open_data(
             names = files.column_names()
         except (pa.ArrowException, OSError, UnicodeError) as e:
             raise InputError(_explain(str(data), e)) from e
-        # Text formats read the role columns as strings, so that a label 01 stays 01.
-        resolved, _ = roles.resolve(names)
-        strings = [c for r, c in resolved.as_dict().items() if r != "messages"]
-        dataset = files.dataset(strings)
+        dataset = files.dataset(names)
         rows = None
         if files.format in ("parquet", "ipc"):
             try:
@@ -271,7 +287,9 @@ def _frame(data: Any) -> tuple[list[str], Callable[[list[str]], pa.Table], str]:
         table: pa.Table = data
         return list(table.schema.names), table.select, "pyarrow table"
     if isinstance(data, pa.RecordBatchReader):
-        raise InputError("a record batch reader can be read once only; wrap it: with foretaste.reading.spool(reader)")
+        raise InputError(
+            "a record batch reader can be read once only; wrap it: with foretaste.reading.spool(reader)"
+        )
     module = type(data).__module__.split(".")[0]
     if module == "pandas":
         frame = data
@@ -285,7 +303,11 @@ def _frame(data: Any) -> tuple[list[str], Callable[[list[str]], pa.Table], str]:
     if module == "polars":
         if hasattr(data, "collect"):
             lazy = data
-            return list(lazy.collect_schema()), lambda columns: lazy.select(columns).collect().to_arrow(), "polars frame"
+            return (
+                list(lazy.collect_schema()),
+                lambda columns: lazy.select(columns).collect().to_arrow(),
+                "polars frame",
+            )
         frame = data
         return list(frame.columns), lambda columns: frame.select(columns).to_arrow(), "polars frame"
     if hasattr(data, "__arrow_c_stream__"):

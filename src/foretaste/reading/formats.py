@@ -44,7 +44,9 @@ class Files:
 
     def changed(self) -> str | None:
         """The first file that changed since it was listed, or ``None``."""
-        for path, stamp, info in zip(self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))):
+        for path, stamp, info in zip(
+            self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))
+        ):
             if (info.size, info.mtime_ns) != stamp:
                 return path
         return None
@@ -74,7 +76,9 @@ class Files:
 
     def dataset(self, strings: Sequence[str]) -> ds.Dataset:
         """A pyarrow dataset; text formats read the named columns as strings, whatever they look like."""
-        return ds.dataset(list(self.paths), filesystem=self.filesystem, format=_file_format(self.format, strings))
+        return ds.dataset(
+            list(self.paths), filesystem=self.filesystem, format=_file_format(self.format, strings)
+        )
 
     def column_names(self) -> list[str]:
         """Columns, from the first file's schema."""
@@ -139,7 +143,9 @@ def list_files(data: str | Path, filesystem: pa.fs.FileSystem | None = None) -> 
             f"{', '.join(sorted(_COMPRESSED))}); name a glob that leaves other files out"
         )
     if len(formats) > 1:
-        raise InputError(f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one")
+        raise InputError(
+            f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one"
+        )
     infos.sort(key=lambda i: i.path)
     return Files(
         name=name,
