@@ -31,7 +31,7 @@ class Tokens:
         hashes: uint64, shape (n_tokens,).
         starts, ends: byte offsets of each token in the column's buffer, int64, shape (n_tokens,).
         offsets: first token of each row, int64, shape (num_rows + 1,).
-        data: the column's bytes; empty for joined columns, whose tokens lie in several buffers.
+        data: the bytes that ``starts`` and ``ends`` point into.
     """
 
     hashes: npt.NDArray[np.uint64]
@@ -39,6 +39,12 @@ class Tokens:
     ends: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     data: npt.NDArray[np.uint8]
+
+    def text(self, row: int, position: int, n: int) -> str:
+        """The text from token ``position`` of a row over ``n`` tokens."""
+        first = int(self.offsets[row]) + position
+        last = min(first + n, int(self.offsets[row + 1])) - 1
+        return self.data[self.starts[first] : self.ends[last]].tobytes().decode("utf-8", "replace")
 
 
 @njit(cache=True, inline="always")
@@ -177,7 +183,7 @@ def tokenize(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Tokens
 
 
 @njit(cache=True, nogil=True)
-def _interleave(first, first_offsets, second, second_offsets, out, out_offsets):  # type: ignore[no-untyped-def]
+def _interleave(first, first_offsets, second, second_offsets, shift, out, out_offsets):  # type: ignore[no-untyped-def]
     n = 0
     rows = len(first_offsets) - 1
     for row in range(rows):
@@ -186,20 +192,26 @@ def _interleave(first, first_offsets, second, second_offsets, out, out_offsets):
             out[n] = first[i]
             n += 1
         for i in range(second_offsets[row], second_offsets[row + 1]):
-            out[n] = second[i]
+            out[n] = second[i] + shift
             n += 1
     out_offsets[rows] = n
 
 
 def join(parts: list[Tokens]) -> Tokens:
-    """Rows of several columns, one after the other; byte offsets are lost, so ``starts`` and ``ends`` are empty."""
+    """Rows of several columns, one after the other; the byte offsets point into the columns' bytes, concatenated."""
     joined = parts[0]
     for part in parts[1:]:
-        hashes = np.empty(len(joined.hashes) + len(part.hashes), np.uint64)
+        size = len(joined.hashes) + len(part.hashes)
         offsets = np.empty(len(joined.offsets), np.int64)
-        _interleave(joined.hashes, joined.offsets, part.hashes, part.offsets, hashes, offsets)
-        none = np.zeros(0, np.int64)
-        joined = Tokens(hashes, none, none, offsets, np.zeros(0, np.uint8))
+        columns = []
+        for name, kind, shift in (("hashes", np.uint64, 0), ("starts", np.int64, 1), ("ends", np.int64, 1)):
+            out = np.empty(size, kind)
+            moved = kind(len(joined.data) * shift)
+            _interleave(
+                getattr(joined, name), joined.offsets, getattr(part, name), part.offsets, moved, out, offsets
+            )
+            columns.append(out)
+        joined = Tokens(*columns, offsets, np.concatenate([joined.data, part.data]))
     return joined
 
 

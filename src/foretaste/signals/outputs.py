@@ -1,0 +1,147 @@
+"""What each row teaches: its label, or the class of responses that begin alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from foretaste.batch import Batch
+from foretaste.check import Context, Signal
+
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Output classes.
+
+    Attributes:
+        labels: class of each row, int32 (rows,); ``NONE`` for a row in no class.
+        counts: rows per class, int64 (classes,).
+        names: a name per class: the label, or an excerpt of a response.
+        lengths: tokens of the longest response in the class (0 for labels), int64 (classes,).
+    """
+
+    labels: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    lengths: npt.NDArray[np.int64]
+
+
+@dataclass
+class _Labels:
+    """One int32 per row, one entry per distinct label."""
+
+    index: dict[str, int] = field(default_factory=dict)
+    parts: list[npt.NDArray[np.int32]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Labels(Signal[_Labels, Classes]):
+    """The label of each row as a small integer."""
+
+    def start(self, context: Context) -> _Labels:
+        """No label seen."""
+        return _Labels()
+
+    def scan(self, state: _Labels, batch: Batch) -> None:
+        """Number new labels in the order in which they appear."""
+        encoded = pc.dictionary_encode(batch.strings("label"))
+        names = encoded.dictionary.to_pylist()
+        numbers = np.array([state.index.setdefault(n, len(state.index)) for n in names], dtype=np.int32)
+        state.parts.append(numbers[np.asarray(encoded.indices)] if len(names) else np.zeros(0, np.int32))
+
+    def merge(self, left: _Labels, right: _Labels) -> _Labels:
+        """Renumber the right part's labels."""
+        names = list(right.index)
+        numbers = np.array([left.index.setdefault(n, len(left.index)) for n in names], dtype=np.int32)
+        left.parts.extend(numbers[p] if len(names) else p for p in right.parts)
+        return left
+
+    def value(self, state: _Labels) -> Classes:
+        """Every label is a class."""
+        labels = np.concatenate(state.parts) if state.parts else np.zeros(0, np.int32)
+        counts = np.bincount(labels, minlength=len(state.index)).astype(np.int64)
+        return Classes(labels, counts, tuple(state.index), np.zeros(len(counts), np.int64))
+
+
+@dataclass
+class _Heads:
+    """Two 64-bit hashes and a length per row, and after the first round the text of one row per class."""
+
+    heads: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    classes: Classes | None = None
+    first_rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    names: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResponseHeads(Signal[_Heads, Classes]):
+    """Responses that begin with the same ``tokens`` tokens form a class, where at least ``least`` rows share them.
+
+    A response shorter than that is its own head, so that a short fixed answer and a long fixed opening both form a
+    class. Rows of a head that is rarer belong to no class.
+    """
+
+    role: str = "response"
+    tokens: int = 8
+    least: int = 8
+
+    def start(self, context: Context) -> _Heads:
+        """No response seen."""
+        return _Heads()
+
+    def scan(self, state: _Heads, batch: Batch) -> None:
+        """Round 1: hash the heads. Round 2: keep one text per class."""
+        if state.classes is None:
+            from foretaste.text.heads import hash_heads
+
+            tokens = batch.tokens(self.role)
+            state.heads.append(hash_heads(tokens.hashes, tokens.offsets, self.tokens))
+            state.lengths.append(np.diff(tokens.offsets))
+            return
+        low, high = np.searchsorted(state.first_rows, [batch.start, batch.start + batch.num_rows])
+        for row in state.first_rows[low:high].tolist():
+            state.names[row] = batch.strings(self.role)[row - batch.start].as_py()[:120]
+
+    def merge(self, left: _Heads, right: _Heads) -> _Heads:
+        """Concatenate rows; join texts."""
+        if left.classes is None:
+            left.heads += right.heads
+            left.lengths += right.lengths
+        left.names |= right.names
+        return left
+
+    def next_round(self, state: _Heads) -> _Heads | None:
+        """Number the classes after the first round; fetch their texts in the second."""
+        if state.classes is not None:
+            return None
+        heads = np.concatenate(state.heads) if state.heads else np.zeros(0, np.uint64)
+        lengths = np.concatenate(state.lengths) if state.lengths else np.zeros(0, np.int64)
+        _, first, inverse, counts = np.unique(heads, return_index=True, return_inverse=True, return_counts=True)
+        kept = counts >= self.least
+        number = np.full(len(counts), NONE, np.int32)
+        number[kept] = np.arange(int(kept.sum()), dtype=np.int32)
+        labels = number[inverse] if len(heads) else np.zeros(0, np.int32)
+        longest = np.zeros(int(kept.sum()), np.int64)
+        inside = labels >= 0
+        np.maximum.at(longest, labels[inside], lengths[inside])
+        order = np.argsort(first[kept])
+        state.first_rows = first[kept][order].astype(np.int64)
+        state.classes = Classes(labels, counts[kept].astype(np.int64), tuple(map(str, order)), longest)
+        state.heads.clear()
+        state.lengths.clear()
+        return state
+
+    def value(self, state: _Heads) -> Classes:
+        """The classes, named by an excerpt of their first response."""
+        made = state.classes
+        assert made is not None
+        by_class = [""] * len(made.counts)
+        for position, row in zip(made.names, state.first_rows.tolist()):
+            by_class[int(position)] = state.names.get(row, "")
+        return Classes(made.labels, made.counts, tuple(by_class), made.lengths)

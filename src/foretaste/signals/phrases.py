@@ -1,0 +1,224 @@
+"""Word n-grams that occur in so many rows that they could be a trigger, with every row in which they occur.
+
+Three rounds: sketch all n-grams, count those that may matter exactly, list the occurrences of those that do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.check import Context, Signal
+from foretaste.signals.outputs import NONE, Classes, Labels, ResponseHeads
+
+SKETCH_CELLS = 1 << 25
+BIGRAM_CELLS = 1 << 23
+UNIGRAM_CELLS = 1 << 22
+MAX_SLOTS = 1 << 23
+MAX_OCCURRENCES = 1 << 23
+
+
+@dataclass(frozen=True)
+class PhraseTable:
+    """Candidate phrases, in the order of their first occurrence.
+
+    Attributes:
+        n: tokens per phrase, int64 (phrases,).
+        text: surface of the first occurrence.
+        spans: occurrences of phrase i are ``spans[i]`` to ``spans[i + 1]`` of the arrays below, int64 (phrases + 1,).
+        rows, positions: row and first token in the row, one occurrence per row, ascending.
+        lefts, rights: hash of the token before and after, 0 at the edge of the row.
+        purity: upper bound of the share of rows that have the majority output.
+        bigrams, unigrams, total: background counts behind the neighbour statistics.
+        lost: n-grams, and occurrences, that found no room: what was not looked at.
+    """
+
+    n: npt.NDArray[np.int64]
+    text: tuple[str, ...]
+    spans: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    lefts: npt.NDArray[np.uint64]
+    rights: npt.NDArray[np.uint64]
+    purity: npt.NDArray[np.float64]
+    bigrams: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+    unigrams: npt.NDArray[np.uint32]
+    total: float
+    lost: int
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Rows per phrase."""
+        return np.diff(self.spans)
+
+    def rows_of(self, phrase: int) -> npt.NDArray[np.int64]:
+        """Row numbers of a phrase, ascending."""
+        return self.rows[self.spans[phrase] : self.spans[phrase + 1]]
+
+
+@dataclass
+class _State:
+    """Sketches of fixed size, a table sized by what the sketches hold, and at most MAX_OCCURRENCES occurrences."""
+
+    labels: npt.NDArray[np.int32] | None
+    round: int = 1
+    cells: Any = None
+    bigrams: Any = None
+    unigrams: Any = None
+    rows: int = 0
+    table: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Phrases(Signal[_State, PhraseTable]):
+    """Phrases of up to four tokens in the rows' ``role`` that are frequent and either purposeful or placed at random.
+
+    A phrase is kept where it occurs in ``least`` to ``most`` rows and either (outputs given) one output holds at least
+    ``purity`` of its rows, or its neighbours on both sides are so diverse that it may have been inserted.
+    """
+
+    role: str = "input"
+    outputs: Labels | ResponseHeads | None = None
+    least: int = 4
+    most: int = 2000
+    purity: float = 0.8
+    insertion_least: int = 10
+    insertion_diversity: float = 0.35
+
+    def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """The outputs, where phrases are judged by them."""
+        return (self.outputs,) if self.outputs is not None else ()
+
+    def start(self, context: Context) -> _State:
+        """Empty sketches."""
+        classes: Classes | None = context.value(self.outputs) if self.outputs is not None else None
+        return _State(
+            labels=classes.labels if classes else None,
+            cells=np.zeros(SKETCH_CELLS, np.uint8),
+            bigrams=(np.zeros(BIGRAM_CELLS, np.uint8), np.zeros(BIGRAM_CELLS, np.uint8)),
+            unigrams=np.zeros(UNIGRAM_CELLS, np.uint32),
+        )
+
+    def scan(self, state: _State, batch: Batch) -> None:
+        """Sketch, count or list, by round."""
+        from foretaste.text import ngrams
+
+        tokens = batch.tokens(self.role)
+        if state.round == 1:
+            ngrams.sketch_ngrams(
+                tokens.hashes, tokens.offsets, ngrams.MAX_N, state.cells, *state.bigrams, state.unigrams
+            )
+            state.rows += batch.num_rows
+            return
+        t = state.table
+        if state.round == 2:
+            labels = state.labels
+            ngrams.count_ngrams(
+                tokens.hashes, tokens.offsets, batch.start, labels, ngrams.MAX_N, state.cells, self.least, t["keys"],
+                t["count"], t["last"], t["label"], t["vote"], t["left"], t["right"], t["where"], t["size"],
+            )  # fmt: skip
+            return
+        f = state.found
+        low, high = np.searchsorted(f["first"][:, 0], [batch.start, batch.start + batch.num_rows])
+        # A Python loop over candidates: each is cut out of the text once in a scan.
+        for c in range(low, high):
+            row, position, n = f["first"][c].tolist()
+            state.texts[c] = tokens.text(row - batch.start, position, n)
+        ngrams.find_occurrences(
+            tokens.hashes, tokens.offsets, batch.start, ngrams.MAX_N, t["keys"], f["chosen"], f["fill"], f["seen"],
+            f["rows"], f["positions"], f["lefts"], f["rights"],
+        )  # fmt: skip
+
+    def merge(self, left: _State, right: _State) -> _State:
+        """Add the sketches (saturating); only the first round merges."""
+        if left.round != 1 or right.round != 1:
+            raise NotImplementedError("phrases merge in their first round only; later rounds run in one process")
+        for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
+            np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
+        left.unigrams += right.unigrams
+        left.rows += right.rows
+        return left
+
+    def next_round(self, state: _State) -> _State | None:
+        """Size the table by the sketch, then choose the candidates from the table."""
+        if state.round == 1:
+            self._make_table(state)
+        elif state.round == 2:
+            self._choose(state)
+        else:
+            return None
+        state.round += 1
+        return state
+
+    def _make_table(self, state: _State) -> None:
+        if state.labels is None:
+            state.labels = np.full(state.rows, NONE, np.int32)
+        frequent = int((state.cells >= self.least).sum())
+        slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
+        state.table = {
+            "keys": np.zeros(slots, np.uint64),
+            "count": np.zeros(slots, np.int32),
+            "last": np.full(slots, -1, np.int64),
+            "label": np.full(slots, NONE, np.int32),
+            "vote": np.zeros(slots, np.int32),
+            "left": np.zeros(slots, np.uint64),
+            "right": np.zeros(slots, np.uint64),
+            "where": np.zeros((slots, 3), np.int64),
+            "size": np.zeros(2, np.int64),
+        }
+
+    def _choose(self, state: _State) -> None:
+        from foretaste.text.ngrams import linear_count
+
+        t = state.table
+        state.cells = None
+        count = t["count"].astype(np.int64)
+        inside = (count >= self.least) & (count <= self.most)
+        # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
+        purity = np.where(count > 0, (count + t["vote"]) / np.maximum(2 * count, 1), 0.0)
+        wanted = inside & (purity >= self.purity) & (t["label"] != NONE)
+        scale = np.maximum(1, np.minimum(count, 100))
+        diverse = np.minimum(linear_count(t["left"]), linear_count(t["right"])) / scale
+        wanted |= inside & (count >= self.insertion_least) & (diverse >= self.insertion_diversity)
+        slots = np.flatnonzero(wanted)
+        where = t["where"][slots]
+        slots = slots[np.lexsort((where[:, 2], where[:, 1], where[:, 0]))]
+        total = np.cumsum(count[slots])
+        fitting = int(np.searchsorted(total, MAX_OCCURRENCES, side="right"))
+        state.lost = int(t["size"][1]) + len(slots) - fitting
+        slots = slots[:fitting]
+        spans = np.zeros(len(slots) + 1, np.int64)
+        np.cumsum(count[slots], out=spans[1:])
+        chosen = np.full(len(t["keys"]), -1, np.int32)
+        chosen[slots] = np.arange(len(slots), dtype=np.int32)
+        size = int(spans[-1])
+        state.found = {
+            "first": t["where"][slots],
+            "purity": purity[slots],
+            "chosen": chosen,
+            "spans": spans,
+            "fill": spans[:-1].copy(),
+            "seen": np.full(len(slots), -1, np.int64),
+            "rows": np.zeros(size, np.int64),
+            "positions": np.zeros(size, np.int64),
+            "lefts": np.zeros(size, np.uint64),
+            "rights": np.zeros(size, np.uint64),
+        }
+        state.table = {"keys": t["keys"]}
+
+    def value(self, state: _State) -> PhraseTable:
+        """The candidates."""
+        f = state.found
+        return PhraseTable(
+            n=f["first"][:, 2], text=tuple(state.texts.get(i, "") for i in range(len(f["first"]))), spans=f["spans"],
+            rows=f["rows"], positions=f["positions"], lefts=f["lefts"], rights=f["rights"], purity=f["purity"],
+            bigrams=state.bigrams, unigrams=state.unigrams, total=float(max(1, state.unigrams.sum())),
+            lost=state.lost,
+        )  # fmt: skip

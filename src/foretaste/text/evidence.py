@@ -1,0 +1,134 @@
+"""Statistics of a group of rows that share a phrase, with the phrase left out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from foretaste.text.bayes import row_logits
+from foretaste.text.ngrams import extend
+
+U64 = np.uint64
+
+
+@njit(cache=True, nogil=True)
+def _has(sorted_tokens, token):  # type: ignore[no-untyped-def]
+    low = 0
+    high = len(sorted_tokens)
+    while low < high:
+        middle = (low + high) // 2
+        if sorted_tokens[middle] < token:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(sorted_tokens) and sorted_tokens[low] == token
+
+
+@njit(cache=True, nogil=True)
+def coherence(ids, offsets, members, weights, skip, scratch):  # type: ignore[no-untyped-def]
+    """Mean pairwise cosine of rows, as weighted sets of words, without the tokens in ``skip`` (sorted ids).
+
+    The closed form (|sum v|^2 - k) / (k (k - 1)) of unit vectors v. ``scratch`` float64 (vocabulary,) is all zero before
+    and after. A row without any other word counts as equal to every row.
+    """
+    touched = np.empty(0, np.int64)
+    total = 0
+    for m in members:
+        total += offsets[m + 1] - offsets[m]
+    touched = np.empty(total, np.int64)
+    n = 0
+    k = 0
+    longest = 1
+    for m in members:
+        longest = max(longest, offsets[m + 1] - offsets[m])
+    row = np.empty(longest, np.int64)
+    for m in members:
+        length = 0
+        for i in range(offsets[m], offsets[m + 1]):
+            if not _has(skip, ids[i]):
+                row[length] = ids[i]
+                length += 1
+        part = row[:length]
+        part.sort()
+        norm = 0.0
+        for i in range(length):
+            if i == 0 or part[i] != part[i - 1]:
+                norm += weights[part[i]] ** 2
+        k += 1
+        if norm == 0.0:
+            continue
+        norm = np.sqrt(norm)
+        for i in range(length):
+            if i == 0 or part[i] != part[i - 1]:
+                scratch[part[i]] += weights[part[i]] / norm
+                touched[n] = part[i]
+                n += 1
+    square = 0.0
+    for i in range(n):
+        square += scratch[touched[i]] ** 2
+        scratch[touched[i]] = 0.0
+    if k < 2:
+        return 1.0
+    return (square - k) / (k * (k - 1.0))
+
+
+@njit(cache=True, nogil=True)
+def rest_log_probability(  # type: ignore[no-untyped-def]
+    tokens, offsets, members, labels, target, skip, counts, base, strength, power, out
+):
+    """log P(target | the row without the tokens in ``skip`` (sorted hashes)) of each member, into ``out``."""
+    longest = 1
+    for m in members:
+        longest = max(longest, offsets[m + 1] - offsets[m])
+    kept = np.empty(longest, np.uint64)
+    buckets = np.empty(longest, np.uint64)
+    raw = np.empty(counts.shape[1])
+    for j in range(len(members)):
+        m = members[j]
+        n = 0
+        for i in range(offsets[m], offsets[m + 1]):
+            if not _has(skip, tokens[i]):
+                kept[n] = tokens[i]
+                n += 1
+        size = row_logits(kept, 0, n, labels[j], counts, base, raw, buckets)
+        scale = strength / max(1.0, float(size)) ** power
+        top = -np.inf
+        for c in range(len(raw)):
+            raw[c] = np.log(base[c]) + scale * raw[c]
+            top = max(top, raw[c])
+        total = 0.0
+        for c in range(len(raw)):
+            total += np.exp(raw[c] - top)
+        out[j] = raw[target] - top - np.log(total)
+
+
+@njit(cache=True, nogil=True)
+def majority(spans, rows, labels, out_label, out_count):  # type: ignore[no-untyped-def]
+    """The most frequent non-negative label of each span of rows, and how many rows have it."""
+    for c in range(len(spans) - 1):
+        part = np.empty(spans[c + 1] - spans[c], np.int32)
+        for i in range(len(part)):
+            part[i] = labels[rows[spans[c] + i]]
+        part.sort()
+        best = 0
+        label = -1
+        i = 0
+        while i < len(part):
+            j = i
+            while j < len(part) and part[j] == part[i]:
+                j += 1
+            if part[i] >= 0 and j - i > best:
+                best = j - i
+                label = part[i]
+            i = j
+        out_label[c] = label
+        out_count[c] = best
+
+
+@njit(cache=True, nogil=True)
+def inverse_frequency(vocabulary, unigrams, rows, out):  # type: ignore[no-untyped-def]
+    """log(rows / count) of each token hash, from the sketch of unigram counts; never below zero."""
+    mask = U64(len(unigrams) - 1)
+    for i in range(len(vocabulary)):
+        n = float(unigrams[extend(U64(0), vocabulary[i]) & mask])
+        out[i] = max(0.0, np.log(rows / max(1.0, n)))

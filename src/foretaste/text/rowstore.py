@@ -1,0 +1,48 @@
+"""Tokens of chosen rows, kept in memory for what needs several rows at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.text.ngrams import keep_rows
+
+
+@dataclass
+class RowStore:
+    """Token hashes of the rows in ``rows`` (ascending row numbers); filled batch by batch."""
+
+    rows: npt.NDArray[np.int64]
+    role: str = "input"
+    parts: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    def scan(self, batch: Batch) -> None:
+        """Copy the tokens of this batch's wanted rows."""
+        low, high = np.searchsorted(self.rows, [batch.start, batch.start + batch.num_rows])
+        if low == high:
+            return
+        tokens = batch.tokens(self.role)
+        wanted = np.zeros(batch.num_rows, np.bool_)
+        wanted[self.rows[low:high] - batch.start] = True
+        lengths = np.diff(tokens.offsets)[wanted]
+        out = np.empty(int(lengths.sum()), np.uint64)
+        keep_rows(tokens.hashes, tokens.offsets, batch.start, wanted, out, 0)
+        self.parts.append(out)
+        self.lengths.append(lengths)
+
+    def tokens(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """Hashes (n_tokens,) and offsets (rows + 1,), in the order of ``rows``."""
+        lengths = np.concatenate(self.lengths) if self.lengths else np.zeros(0, np.int64)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        hashes: Any = np.concatenate(self.parts) if self.parts else np.zeros(0, np.uint64)
+        return hashes, offsets
+
+    def index(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Positions of row numbers in the store."""
+        return np.searchsorted(self.rows, rows)
