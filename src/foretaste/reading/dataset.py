@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.fs
 
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.errors import InputError
 from foretaste.reading.chat import split_messages
 from foretaste.reading.formats import Files, list_files
+from foretaste.reading.frames import Frame, open_frame
+from foretaste.reading.readers import explain, first_line
 from foretaste.roles import Roles
 
 BATCH_ROWS = 16_384
-# A batch of long documents is cut further, so that what is derived from it stays small.
+# A batch of long documents holds fewer rows, so that what is derived from it stays small.
 BATCH_BYTES = 32 << 20
 _MAY_BE_NULL = frozenset({"context", "source"})
 
@@ -53,29 +55,24 @@ class Dataset:
         rows: number of rows, or ``None`` before the first full pass where the format does not tell.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        columns: list[str],
-        roles: Roles,
-        read: Callable[[list[str]], Iterator[pa.RecordBatch]],
-        rows: int | None,
-        bytes: int,  # noqa: A002 - the name of the unit
-        files: Files | None,
-        options: InputOptions,
-    ) -> None:
-        self.name = name
-        self.columns = columns
-        self.roles, self.guessed = roles.resolve(columns)
+    def __init__(self, data: Files | Frame, roles: Roles, options: InputOptions) -> None:
+        self.name = data.name
+        self.files = data if isinstance(data, Files) else None
+        self.columns = data.schema().names
+        self.roles, self.guessed = roles.resolve(self.columns)
         self.kind = self.roles.kind
-        self.rows = rows
-        self.bytes = bytes
-        self.files = files
+        self.rows = data.rows()
+        self.bytes = data.bytes
         self.options = options
-        self._read = read
+        self._data = data
+        self._names = self.roles.as_dict()
         self._validated = False
         self._digest: str | None = None
+        for role, column in self._names.items():
+            if self.columns.count(column) > 1:
+                raise InputError(
+                    f'column "{column}" ({role}) is there twice in {self.name}; rename one of the two'
+                )
 
     @property
     def canonical_roles(self) -> frozenset[str]:
@@ -88,83 +85,95 @@ class Dataset:
     def batches(self) -> Iterator[Batch]:
         """All rows in order. The first complete pass validates; a later pass sees the same rows or fails.
 
+        How rows fall into batches follows from the rows alone, not from files, row groups or chunks: the same data
+        give the same batches however they are stored.
+
         Raises:
             InputError: if a row cannot be read as text, or the data changed between two passes.
         """
-        if self.files is not None and (changed := self.files.changed()):
-            raise InputError(
-                f"{changed} changed while it was scanned; scan a copy, or again when it is at rest"
-            )
+        self._refuse_changed()
         start = 0
         ids: list[npt.NDArray[np.uint64]] = []
-        hasher = hashlib.sha256() if self.files is None and self._digest is None else None
-        columns = list(dict.fromkeys(self.roles.as_dict().values()))
-        for raw in self._guarded(columns):
-            for piece in self._pieces(raw):
-                canonical = self._canonical(piece, start)
-                if not self._validated:
-                    self._validate(canonical, start, ids)
-                if hasher is not None:
-                    _update(hasher, canonical)
-                yield Batch(canonical, start=start, kind=self.kind)
-                start += canonical.num_rows
+        digest = _RowsDigest() if self.files is None else None
+        for columns in _even(self._canonical_pieces(ids)):
+            if digest is not None:
+                digest.update(columns)
+            yield Batch(columns, start=start, kind=self.kind)
+            start += columns.num_rows
         if start == 0:
             raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
-        if self._validated and self.rows is not None and self.rows != start:
+        if self._validated and self.rows != start:
             raise InputError(
                 f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest"
             )
-        if not self._validated and ids and self.options.duplicate_ids == "error":
+        if not self._validated and ids:
             _refuse_duplicates(np.concatenate(ids), self.roles.id or "")
-        if self.files is not None and (changed := self.files.changed()):
-            raise InputError(
-                f"{changed} changed while it was scanned; scan a copy, or again when it is at rest"
-            )
+        self._refuse_changed()
+        if digest is not None:
+            seen = digest.hexdigest()
+            if self._digest not in (None, seen):
+                raise InputError(
+                    f"{self.name} changed while it was scanned; scan a copy that nothing writes to"
+                )
+            self._digest = seen
         self.rows = start
         self._validated = True
-        if hasher is not None:
-            self._digest = f"sha256:{hasher.hexdigest()}"
-
-    @property
-    def digest(self) -> str:
-        """``sha256:<hex>``: of the files' bytes and names, or of the rows of an in-memory object (after one pass)."""
-        if self._digest is None:
-            if self.files is None:
-                for _ in self.batches():
-                    pass
-            else:
-                try:
-                    self._digest = self.files.digest()
-                except OSError as e:
-                    raise InputError(f"cannot read {self.name}: {e}") from e
-        assert self._digest is not None
-        return self._digest
 
     def original(self) -> Iterator[pa.RecordBatch]:
         """All rows in the order of :meth:`batches`, with all columns as they are (those of CSV as strings).
 
         Raises:
-            InputError: if the data cannot be read.
+            InputError: if the data cannot be read, or files disagree about a column's type.
         """
-        for raw in self._guarded(self.columns):
-            yield from self._pieces(raw)
+        with _reading(self.name):
+            yield from self._data.original()
 
-    def _guarded(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from self._read(columns)
-        except (pa.ArrowException, OSError, UnicodeError) as e:
-            raise InputError(_explain(self.name, e)) from e
+    @property
+    def digest(self) -> str:
+        """``sha256:<hex>``: of the files' bytes and names, or of the rows of an in-memory object in their roles."""
+        if self._digest is None:
+            if self.files is None:
+                for _ in self.batches():
+                    pass
+            else:
+                with _reading(self.name):
+                    digest = self.files.digest()
+                self._refuse_changed()
+                self._digest = digest
+        assert self._digest is not None
+        return self._digest
 
-    @staticmethod
-    def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        step = max(1, min(BATCH_ROWS, int(batch.num_rows * BATCH_BYTES / max(1, batch.nbytes))))
-        for at in range(0, batch.num_rows, step):
-            yield batch.slice(at, step)
+    def _refuse_changed(self) -> None:
+        if self.files is None:
+            return
+        with _reading(self.name):
+            changed = self.files.changed()
+        if changed:
+            raise InputError(
+                f"{changed} changed while it was scanned; scan a copy, or again when it is at rest"
+            )
+
+    def _canonical_pieces(self, ids: list[npt.NDArray[np.uint64]]) -> Iterator[pa.RecordBatch]:
+        columns = list(dict.fromkeys(self._names.values()))
+        text = [column for role, column in self._names.items() if role in TEXT_ROLES]
+        start = 0
+        with _reading(self.name):
+            for raw in self._data.batches(columns, text):
+                # Cut before anything is derived: a reader may hand over a whole frame or row group.
+                step = max(1, min(BATCH_ROWS, raw.num_rows * BATCH_BYTES // max(1, raw.nbytes)))
+                for at in range(0, raw.num_rows, step):
+                    piece = self._canonical(raw.slice(at, step), start)
+                    if not self._validated:
+                        self._validate(piece, start, ids)
+                    yield piece
+                    start += piece.num_rows
 
     def _canonical(self, batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
-        for role, column in self.roles.as_dict().items():
+        for role, column in self._names.items():
             array = batch.column(batch.schema.get_field_index(column))
+            if not self._validated:
+                _refuse_invalid(array, role, column, start)
             if role == "messages":
                 arrays |= split_messages(array, column, start)
                 continue
@@ -189,7 +198,7 @@ class Dataset:
         try:
             array = array.cast(pa.large_string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
-            raise InputError(f'column "{column}" ({role}) cannot be read as text: {_first_line(e)}') from e
+            raise InputError(f'column "{column}" ({role}) cannot be read as text: {first_line(e)}') from e
         if array.null_count:
             if role not in _MAY_BE_NULL and self.options.nulls == "error":
                 row = start + int(np.flatnonzero(np.asarray(array.is_null()))[0])
@@ -198,21 +207,11 @@ class Dataset:
                     "drop or fill those rows, or set input.nulls: empty in the policy"
                 )
             array = pc.fill_null(array, "")
-        if array.offset:
-            array = pa.concat_arrays([array])
         return array
 
     def _validate(self, batch: pa.RecordBatch, start: int, ids: list[npt.NDArray[np.uint64]]) -> None:
         for role, array in zip(batch.schema.names, batch.columns):
-            column = self.roles.as_dict().get(role, self.roles.messages or role)
-            try:
-                array.validate(full=True)
-            except pa.ArrowInvalid as e:
-                row = start + _first_bad_row(array)
-                raise InputError(
-                    f'column "{column}" ({role}) is not valid UTF-8 in row {row} ({_first_line(e)}); '
-                    "decode it with its real encoding and write it again as UTF-8"
-                ) from e
+            column = self._names.get(role, self.roles.messages or role)
             lengths = np.asarray(pc.binary_length(array))
             if len(lengths) and lengths.max() > self.options.max_cell_bytes:
                 row = int(lengths.argmax())
@@ -239,118 +238,117 @@ def open_data(
     """
     roles = roles or Roles()
     options = options or InputOptions()
-    if isinstance(data, (str, Path)):
-        files = list_files(data, filesystem)
-        try:
-            names = files.column_names()
-        except (pa.ArrowException, OSError, UnicodeError) as e:
-            raise InputError(_explain(str(data), e)) from e
-        dataset = files.dataset(names)
-        rows = None
-        if files.format in ("parquet", "ipc"):
-            try:
-                rows = dataset.count_rows()
-            except (pa.ArrowException, OSError) as e:
-                raise InputError(_explain(str(data), e)) from e
-        return Dataset(
-            name=files.name, columns=names, roles=roles, read=_dataset_reader(dataset), rows=rows,
-            bytes=files.bytes, files=files, options=options,
-        )  # fmt: skip
-    if isinstance(data, ds.Dataset):
-        return Dataset(
-            name="pyarrow dataset", columns=list(data.schema.names), roles=roles, read=_dataset_reader(data),
-            rows=None, bytes=0, files=None, options=options,
-        )  # fmt: skip
-    names, to_table, label = _frame(data)
-    return Dataset(
-        name=label, columns=names, roles=roles,
-        read=lambda columns: iter(to_table(columns).to_batches(max_chunksize=BATCH_ROWS)),
-        rows=None, bytes=0, files=None, options=options,
-    )  # fmt: skip
+    opened: Files | Frame
+    if isinstance(data, str | os.PathLike):
+        opened = list_files(data, filesystem)
+    else:
+        with _reading(f"the {type(data).__name__}"):
+            opened = open_frame(data)
+    return Dataset(opened, roles, options)
 
 
-def _dataset_reader(dataset: ds.Dataset) -> Callable[[list[str]], Iterator[pa.RecordBatch]]:
-    def read(columns: list[str]) -> Iterator[pa.RecordBatch]:
-        # Small read-ahead: Arrow's default holds up to 16 batches of 128 thousand rows for every file in flight.
-        yield from dataset.to_batches(
-            columns=columns, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1, use_threads=True
-        )
-
-    return read
-
-
-def _frame(data: Any) -> tuple[list[str], Callable[[list[str]], pa.Table], str]:
-    """Columns, a reader of some of them and a name, for an in-memory object."""
-    if isinstance(data, pa.RecordBatch):
-        data = pa.Table.from_batches([data])
-    if isinstance(data, pa.Table):
-        table: pa.Table = data
-        return list(table.schema.names), table.select, "pyarrow table"
-    if isinstance(data, pa.RecordBatchReader):
-        raise InputError(
-            "a record batch reader can be read once only; wrap it: with foretaste.reading.spool(reader)"
-        )
-    module = type(data).__module__.split(".")[0]
-    if module == "pandas":
-        frame = data
-        if not frame.columns.is_unique or not all(isinstance(c, str) for c in frame.columns):
-            raise InputError("the frame's column names must be unique strings; rename its columns")
-
-        def from_pandas(columns: list[str]) -> pa.Table:
-            return pa.Table.from_pandas(frame[columns], preserve_index=False)
-
-        return list(frame.columns), from_pandas, "pandas frame"
-    if module == "polars":
-        if hasattr(data, "collect"):
-            lazy = data
-            return (
-                list(lazy.collect_schema()),
-                lambda columns: lazy.select(columns).collect().to_arrow(),
-                "polars frame",
-            )
-        frame = data
-        return list(frame.columns), lambda columns: frame.select(columns).to_arrow(), "polars frame"
-    if hasattr(data, "__arrow_c_stream__"):
-        table = pa.table(data)
-        return list(table.schema.names), table.select, f"{module} table"
-    raise InputError(
-        f"cannot scan a {type(data).__name__}; pass a path, a pandas, polars or pyarrow object, or anything with "
-        "__arrow_c_stream__"
-    )
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What Arrow or the file system raise, as an input error."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeError) as e:
+        raise InputError(explain(name, e)) from e
 
 
-def _update(hasher: Any, batch: pa.RecordBatch) -> None:
-    # Lengths and bytes, not the IPC form: the digest must not depend on how rows fall into batches.
-    for row_hash in _row_digests(batch):
-        hasher.update(row_hash)
+def _even(pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of ``BATCH_ROWS``, or of fewer where those would be more than ``BATCH_BYTES``."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for piece in pieces:
+        lengths = [np.asarray(pc.binary_length(column), dtype=np.int64) for column in piece.columns]
+        ends = np.concatenate([[0], np.cumsum(np.sum(lengths, axis=0))])
+        at = 0
+        while at < piece.num_rows:
+            fit = int(np.searchsorted(ends, ends[at] + BATCH_BYTES - size, side="right")) - 1 - at
+            take = min(BATCH_ROWS - rows, max(fit, 0 if rows else 1), piece.num_rows - at)
+            if take:
+                held.append(piece.slice(at, take))
+                rows += take
+                size += int(ends[at + take] - ends[at])
+                at += take
+            if at < piece.num_rows or rows == BATCH_ROWS:
+                yield _joined(held)
+                held, rows, size = [], 0, 0
+    if held:
+        yield _joined(held)
 
 
-def _row_digests(batch: pa.RecordBatch) -> Iterator[bytes]:
-    # A Python loop over rows: a row's digest names it in evidence, and hashlib takes one message at a time.
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """One batch, without an offset into a longer one, whose memory a slice would hold."""
+    if len(batches) == 1 and not any(column.offset for column in batches[0].columns):
+        return batches[0]
+    columns = zip(*(batch.columns for batch in batches))
+    return pa.RecordBatch.from_arrays([pa.concat_arrays(c) for c in columns], schema=batches[0].schema)
+
+
+class _RowsDigest:
+    """SHA-256 over the lengths and over the bytes of each column, so that it does not know of batches."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, tuple[Any, Any]] = {}
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        for role, column in zip(batch.schema.names, batch.columns):
+            lengths, text = self._columns.setdefault(role, (hashlib.sha256(), hashlib.sha256()))
+            data, ends = text_buffers(column)
+            lengths.update(np.diff(ends).astype("<i8").data)
+            text.update(data[ends[0] : ends[-1]].data)
+
+    def hexdigest(self) -> str:
+        root = hashlib.sha256()
+        for role, (lengths, text) in self._columns.items():
+            root.update(f"{role}:{lengths.hexdigest()}:{text.hexdigest()}\n".encode())
+        return f"sha256:{root.hexdigest()}"
+
+
+def row_ids(batch: pa.RecordBatch) -> list[str]:
+    """Ids of the rows: the id role, or the first 16 hex digits of the row's SHA-256.
+
+    For the few rows that a report names: the digest is a Python loop over rows.
+    """
+    if "id" in batch.schema.names:
+        ids: list[str] = batch.column(batch.schema.get_field_index("id")).to_pylist()
+        return ids
     columns = [(role, column.to_pylist()) for role, column in zip(batch.schema.names, batch.columns)]
+    names = []
     for at in range(batch.num_rows):
         digest = hashlib.sha256()
         for role, values in columns:
             raw = values[at].encode()
             digest.update(f"{role}:{len(raw)}:".encode() + raw)
-        yield digest.digest()
+        names.append(digest.hexdigest()[:16])
+    return names
 
 
-def row_ids(batch: pa.RecordBatch) -> list[str]:
-    """Ids of the rows: the id role, or the first 16 hex digits of the row's SHA-256."""
-    if "id" in batch.schema.names:
-        ids: list[str] = batch.column(batch.schema.get_field_index("id")).to_pylist()
-        return ids
-    return [digest.hex()[:16] for digest in _row_digests(batch)]
-
-
-def _hash_strings(array: pa.Array) -> npt.NDArray[np.uint64]:
-    from foretaste.text.tokens import hash_rows
-
+def text_buffers(array: pa.LargeStringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """A column's UTF-8 bytes and offsets, shapes (n_bytes,) and (len(array) + 1,); views, not copies."""
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
-    return hash_rows(raw, ends)
+    return raw, ends
+
+
+def _hash_strings(array: pa.LargeStringArray) -> npt.NDArray[np.uint64]:
+    from foretaste.text.tokens import hash_rows
+
+    return hash_rows(*text_buffers(array))
+
+
+def _refuse_invalid(array: pa.Array, role: str, column: str, start: int) -> None:
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as e:
+        where = "" if pa.types.is_nested(array.type) else f" in row {start + _first_bad_row(array)}"
+        raise InputError(
+            f'column "{column}" ({role}) is not valid{where} ({first_line(e)}); decode it with its real encoding and '
+            "write it again as UTF-8"
+        ) from e
 
 
 def _refuse_duplicates(hashes: npt.NDArray[np.uint64], column: str) -> None:
@@ -375,23 +373,3 @@ def _first_bad_row(array: pa.Array) -> int:
         except pa.ArrowInvalid:
             high = middle
     return low
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _explain(name: str, error: BaseException) -> str:
-    text = _first_line(error)
-    low = text.lower()
-    if "utf8" in low or "utf-8" in low or isinstance(error, UnicodeError):
-        step = "decode it with its real encoding (or replace lone surrogates) and write it again as UTF-8"
-    elif "straddling" in low or "block_size" in low or "block size" in low:
-        step = "a row is larger than 16 MiB; split it, or convert the file to Parquet"
-    elif "parquet" in low or "magic" in low or "footer" in low or "thrift" in low:
-        step = "the file is cut short or is no Parquet file; write or copy it again"
-    elif "empty" in low:
-        step = "the file is empty; write or copy it again"
-    else:
-        step = "repair or convert the file, then scan again"
-    return f"cannot read {name}: {text}; {step}"

@@ -1,29 +1,30 @@
-"""Files -> pyarrow dataset: formats, globs, directories, file systems."""
+"""Paths, globs, directories and addresses -> files of one format, and their bytes' digest."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.dataset as ds
 import pyarrow.fs
-import pyarrow.json
 
 from foretaste.errors import InputError
+from foretaste.reading.readers import COMPRESSIONS, Arrow, Csv, Json, Parquet, Reader, Source, explain
 
-_COMPRESSED = {".gz", ".bz2", ".zst", ".lz4"}
 _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet",
-    ".arrow": "ipc", ".feather": "ipc", ".ipc": "ipc",
+    ".arrow": "ipc", ".arrows": "ipc", ".feather": "ipc", ".ipc": "ipc",
     ".csv": "csv", ".tsv": "tsv",
     ".jsonl": "json", ".ndjson": "json", ".json": "json",
 }  # fmt: skip
+# Compressed inside, page by page; a compressed file of these has to be unpacked before anything can be sought in it.
+_SEEKABLE = frozenset({"parquet", "ipc"})
 _CHUNK = 1 << 22
 
 
@@ -74,43 +75,105 @@ class Files:
                 digest.update(chunk)
         return digest.hexdigest()
 
-    def dataset(self, strings: Sequence[str]) -> ds.Dataset:
-        """A pyarrow dataset; text formats read the named columns as strings, whatever they look like."""
-        return ds.dataset(
-            list(self.paths), filesystem=self.filesystem, format=_file_format(self.format, strings)
-        )
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The files, to read."""
+        return tuple(Source(self.filesystem, path) for path in self.paths)
 
-    def column_names(self) -> list[str]:
-        """Columns, from the first file's schema."""
-        return list(self.dataset(()).schema.names)
+    def schema(self) -> pa.Schema:
+        """Columns, from the first file.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        with _naming(self.paths[0]):
+            return self._reader().schema(self.sources[0])
+
+    def rows(self) -> int | None:
+        """Rows of all files, where the format tells them without a pass over the data.
+
+        Raises:
+            InputError: if a file cannot be read.
+        """
+        total = 0
+        reader = self._reader()
+        for source in self.sources:
+            with _naming(source.path):
+                rows = reader.rows(source)
+            if rows is None:
+                return None
+            total += rows
+        return total
+
+    def batches(self, columns: Sequence[str], strings: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+        """All rows, file by file, with these columns in this order; ``strings`` names those that hold text.
+
+        Raises:
+            InputError: if a file cannot be read, or lacks a column.
+        """
+        reader = self._reader(strings)
+        for source in self.sources:
+            with _naming(source.path):
+                yield from reader.batches(source, columns)
+
+    def original(self) -> Iterator[pa.RecordBatch]:
+        """All rows, file by file, with every column that any file has, in one schema; null where a file has none.
+
+        Raises:
+            InputError: if a file cannot be read, or the files' types do not fit together.
+        """
+        reader = self._reader()
+        own = []
+        for source in self.sources:
+            with _naming(source.path):
+                own.append(reader.whole_schema(source))
+        with _naming(self.name):
+            schema = pa.unify_schemas(own, promote_options="permissive")
+        for source, mine in zip(self.sources, own):
+            with _naming(source.path):
+                if isinstance(reader, Json):
+                    yield from reader.batches_as(source, schema)
+                else:
+                    yield from (_as(batch, schema) for batch in reader.batches(source, mine.names))
+
+    def _reader(self, strings: Sequence[str] = ()) -> Reader:
+        if self.format == "parquet":
+            return Parquet()
+        if self.format == "ipc":
+            return Arrow()
+        if self.format == "json":
+            return Json(strings)
+        return Csv("\t" if self.format == "tsv" else ",")
 
 
-def _file_format(name: str, strings: Sequence[str]) -> ds.FileFormat:
-    if name == "parquet":
-        return ds.ParquetFileFormat()
-    if name == "ipc":
-        return ds.IpcFileFormat()
-    if name == "json":
-        # Nothing is declared here: a label may be a number, and a message list is nested.
-        return ds.JsonFileFormat(read_options=pa.json.ReadOptions(block_size=16 << 20))
-    return ds.CsvFileFormat(
-        parse_options=pa.csv.ParseOptions(delimiter="\t" if name == "tsv" else ",", newlines_in_values=True),
-        read_options=pa.csv.ReadOptions(block_size=16 << 20),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(strings, pa.string()), strings_can_be_null=False
-        ),
-    )
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors of Arrow and of the file system as input errors that name the file and the next step."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeError) as e:
+        raise InputError(explain(path, e)) from e
+
+
+def _as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [
+        batch.column(f.name).cast(f.type)
+        if f.name in batch.schema.names
+        else pa.nulls(batch.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def format_of(path: str) -> str | None:
     """Format by file name, looking through a compression suffix; ``None`` where it is unknown."""
     suffixes = PurePosixPath(path).suffixes
-    if suffixes and suffixes[-1].lower() in _COMPRESSED:
+    if suffixes and suffixes[-1].lower() in COMPRESSIONS:
         suffixes = suffixes[:-1]
     return _FORMATS.get(suffixes[-1].lower()) if suffixes else None
 
 
-def list_files(data: str | Path, filesystem: pa.fs.FileSystem | None = None) -> Files:
+def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = None) -> Files:
     """Find the files behind a path, a glob, a directory or an address such as ``s3://bucket/prefix``.
 
     Raises:
@@ -139,13 +202,19 @@ def list_files(data: str | Path, filesystem: pa.fs.FileSystem | None = None) -> 
     if None in formats:
         odd = next(i.path for i in infos if format_of(i.path) is None)
         raise InputError(
-            f"unknown format: {odd}; known suffixes: {', '.join(sorted(_FORMATS))} (also with "
-            f"{', '.join(sorted(_COMPRESSED))}); name a glob that leaves other files out"
+            f"unknown format: {odd}; known suffixes: {', '.join(sorted(_FORMATS))} (text formats also with "
+            f"{', '.join(sorted(COMPRESSIONS))}); name a glob that leaves other files out"
         )
     if len(formats) > 1:
         raise InputError(
             f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one"
         )
+    for info in infos:
+        packed = PurePosixPath(info.path).suffix.lower()
+        if packed in COMPRESSIONS and formats & _SEEKABLE:
+            raise InputError(f"{info.path} cannot be read while it is packed; unpack it (remove {packed})")
+        if info.size == 0:
+            raise InputError(f"{info.path} is empty (0 bytes); write or copy it again, or take it away")
     infos.sort(key=lambda i: i.path)
     return Files(
         name=name,
