@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -66,21 +67,20 @@ class GateResult:
     quarantine: Quarantine | None = None
     recheck: Report | None = None
 
-    def summary(self, locate: Callable[[Path], str] = str) -> dict[str, Any]:
+    def summary(self, locate: Callable[[str], str] = str) -> dict[str, Any]:
         """Plain values of bounded size for a host's metadata; odd characters of the data are escaped.
 
         Args:
-            locate: address of a written file, where it is not its local path.
+            locate: address of a path, where the host moved what was written there.
         """
         report, apart = self.report, self.quarantine
-        written = {str(apart.clean): locate(apart.clean)} if apart else {}
         return {
             "verdict": report.verdict.value,
             "headline": report.headline(),
             "action": self.decision.action,
             "proceed": self.decision.proceed,
             "reason": self.decision.reason,
-            "path": None if self.path is None else written.get(self.path, self.path),
+            "path": None if self.path is None else locate(self.path),
             "digest": self.digest,
             "rows": report.data.rows,
             "block_rows": len(report.flagged_rows(Severity.BLOCK)),
@@ -96,13 +96,13 @@ class GateResult:
             "errors": {r.check: printable(r.note) for r in report.results if r.outcome is Outcome.ERROR},
             "findings": [_finding(f) for f in report.findings[:MAX_FINDINGS]],
             "findings_total": len(report.findings),
-            "files": {name: locate(path) for name, path in self.files.items()},
+            "files": {name: locate(str(path)) for name, path in self.files.items()},
             "quarantine": None
             if apart is None
             else {
-                "clean": locate(apart.clean),
-                "quarantined": locate(apart.quarantined),
-                "manifest": locate(apart.manifest),
+                "clean": locate(str(apart.clean)),
+                "quarantined": locate(str(apart.quarantined)),
+                "manifest": locate(str(apart.manifest)),
                 "clean_rows": apart.clean_rows,
                 "quarantined_rows": apart.quarantined_rows,
             },
@@ -379,11 +379,16 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "target": None if finding.target is None else printable(finding.target),
         "rows": len(finding.rows),
         "ids": [printable(i, 80) for i in finding.ids[:MAX_IDS]],
-        "observed": finding.observed,
-        "limit": finding.limit,
-        "sources": {printable(k, 80): v for k, v in finding.sources.items()},
+        "observed": _number(finding.observed),
+        "limit": _number(finding.limit),
+        "sources": {printable(k, 80): int(v) for k, v in finding.sources.items()},
         "fingerprint": finding.fingerprint,
     }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no infinity and no NaN."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _store(data: Any, folder: Path, roles: Roles | Mapping[str, str | None] | None) -> Path:

@@ -1,0 +1,440 @@
+"""Airflow 3: a gate task before training, as an operator, as a decorator, and around a GX checkpoint.
+
+Nothing here touches data, or imports what reads them, before ``execute``: Airflow parses DAG files again and
+again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote, urlsplit
+
+from airflow.sdk import Asset, BaseOperator, BaseOperatorLink
+from airflow.sdk.bases.decorator import DecoratedOperator, determine_kwargs, task_decorator_factory
+from airflow.sdk.definitions.context import context_merge
+from airflow.sdk.exceptions import AirflowFailException
+from foretaste.operators import _gate
+from foretaste.operators._gate import FailOn, GateResult, OnBlock
+
+from foretaste.errors import ForetasteError, InputError
+
+if TYPE_CHECKING:
+    import pyarrow.fs
+    from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk.bases.decorator import TaskDecorator
+    from airflow.sdk.types import TaskInstanceKey
+
+XCOM_KEY = "foretaste"
+
+
+class PoisonReportLink(BaseOperatorLink):
+    """Button on the task instance that opens the HTML report."""
+
+    name = "Poison report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Address of the report, empty where the task wrote none. Airflow stores it when the task ends."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        summary = XCom.get_value(ti_key=ti_key, key=XCOM_KEY)
+        return str(summary.get("report_url") or "") if isinstance(summary, Mapping) else ""
+
+
+class PoisonGateOperator(BaseOperator):
+    """Scan data for poison, and fail before what is downstream can train on it.
+
+    The task pushes a summary to XCom under the key ``foretaste``, then fails without a retry; a storage out
+    of reach is tried again as usual. It returns the path that training should read: ``train(gate.output)``.
+    An error of a check always fails the task, whatever ``on_block`` says.
+
+    All arguments but ``recheck`` and ``out_conn_id`` are templated; a template may also give the numbers in a
+    policy.
+
+    Args:
+        data: path, glob, directory, address, ``Asset`` or ``ObjectStoragePath``; or the output of another
+            task.
+        out: directory or address for ``report.json``, ``report.html`` and ``flagged.parquet``. Give every run
+            its
+            own: ``/data/gates/{{ run_id }}``. Workers with their own disks need an address.
+        policy: YAML file (a relative path counts from the DAG file), YAML text, or a mapping; the default
+            policy where ``None``.
+        roles: which column plays which role, ``{"text": "body", "label": "class"}``; guessed from common
+            names where ``None``.
+        conn_id: Airflow connection that opens ``data``; also as ``s3://conn_id@bucket/key``.
+        out_conn_id: Airflow connection that opens ``out``; also as part of the address.
+        on_block: ``fail``; ``quarantine`` sets the poisoned rows apart and returns the path of the clean
+            rest; ``warn`` logs and lets the data through.
+        fail_on: ``block``, or ``review`` to act on findings for review too.
+        recheck: after a quarantine, scan the clean rest and fail unless it passes.
+        report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
+            where ``None``.
+
+    Raises:
+        AirflowFailException: if the data are refused, or cannot be read as they stand.
+    """
+
+    template_fields: Sequence[str] = (
+        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "report_url"
+    )  # fmt: skip
+    template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
+    operator_extra_links = (PoisonReportLink(),)
+    ui_color = "#f4e3d7"
+
+    def __init__(
+        self,
+        *,
+        data: Any,
+        out: str,
+        policy: str | Path | Mapping[str, Any] | None = None,
+        roles: Mapping[str, str | None] | str | None = None,
+        conn_id: str | None = None,
+        out_conn_id: str | None = None,
+        on_block: OnBlock = "fail",
+        fail_on: FailOn = "block",
+        recheck: bool = True,
+        report_url: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.data = data
+        self.out = out
+        self.policy = policy
+        self.roles = roles
+        self.conn_id = conn_id
+        self.out_conn_id = out_conn_id
+        self.on_block = on_block
+        self.fail_on = fail_on
+        self.recheck = recheck
+        self.report_url = report_url
+
+    def execute(self, context: Context) -> str:
+        """Scan; push the summary; fail, or return the path that training should read."""
+        try:
+            summary = self._run(context)
+        except ForetasteError as e:
+            retry = _gate.worth_retrying(e)
+            _push(context, _unreadable(e))
+            self.log.error("%s%s", e, "; worth another try" if retry else "")
+            if retry:
+                raise
+            raise AirflowFailException(str(e)) from e
+        _push(context, summary)
+        if not summary["proceed"]:
+            raise AirflowFailException(f"{summary['reason']}; report: {summary['report_url']}")
+        if summary["action"] == "warn":
+            self.log.warning("let through because on_block is warn: %s", summary["reason"])
+        self._tell_assets(context, summary)
+        return str(summary["path"])
+
+    def _run(self, context: Context) -> dict[str, Any]:
+        source = _Source.find(self.data, _text(self.conn_id))
+        with _Out.open(self.out, self.out_conn_id) as out:
+            result = _gate.run_gate(
+                source.data,
+                self._policy(),
+                out=out.folder,
+                roles=_roles(self.roles),
+                filesystem=source.filesystem,
+                on_block=self.on_block,
+                fail_on=self.fail_on,
+                recheck=self.recheck,
+                progress=_gate.ProgressLog(self.log.info),
+            )
+            self._log(result)
+            out.publish()
+
+        def locate(path: str) -> str:
+            return out.address(path) if out.holds(path) else source.name
+
+        summary = result.summary(locate)
+        ours = result.path is not None and out.holds(result.path)
+        summary["conn_id"] = _text(self.out_conn_id if ours else self.conn_id)
+        base = _text(self.report_url)
+        page = summary["files"]["report.html"]
+        summary["report_url"] = f"{base.rstrip('/')}/report.html" if base else _as_url(page)
+        return summary
+
+    def _policy(self) -> str | Path | Mapping[str, Any] | None:
+        policy = self.policy
+        if isinstance(policy, str):
+            if not policy.strip() or policy.strip() == "None":
+                return None
+            if "\n" not in policy.strip() and not policy.lstrip().startswith("{"):
+                beside = Path(self.dag.fileloc).parent / policy if self.has_dag() else Path(policy)
+                return beside if beside.is_file() else Path(policy)
+            policy = _gate.parsed(policy)
+            if not isinstance(policy, Mapping):
+                raise InputError("the policy is neither a path nor a YAML mapping; see foretaste policy init")
+        return _gate.untemplated(policy) if isinstance(policy, Mapping) else policy
+
+    def _log(self, result: GateResult) -> None:
+        say = self.log.info if result.decision.action == "pass" else self.log.warning
+        for line in _gate.evidence(result.report):
+            say("%s", line)
+        if result.quarantine:
+            apart = result.quarantine
+            say(f"set {apart.quarantined_rows:,} rows apart, {apart.clean_rows:,} are left")
+        if result.recheck:
+            say(f"second scan, of what is left: {result.recheck.headline()}")
+
+    def _tell_assets(self, context: Context, summary: Mapping[str, Any]) -> None:
+        names = ("verdict", "headline", "action", "path", "digest", "rows", "block_rows", "review_rows")
+        extra = {n: summary[n] for n in (*names, "policy_digest", "version", "report_url")}
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra["foretaste"] = extra
+
+
+class _PoisonGateDecoratedOperator(DecoratedOperator, PoisonGateOperator):
+    """What ``@task.poison_gate`` makes: a function returns the data, the gate scans them."""
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(f for f in PoisonGateOperator.template_fields if f != "data"),
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **PoisonGateOperator.template_fields_renderers,
+    }
+    custom_operator_name: str = "@task.poison_gate"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            data=None,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> str:
+        """Call the function and scan what it returns."""
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        # Not rendered: what the function returns is data, and a template in data is an injection.
+        self.data = self.python_callable(*self.op_args, **kwargs)
+        return PoisonGateOperator.execute(self, context)
+
+
+def poison_gate_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """``@task.poison_gate``: the function returns a path or a frame, and the task returns the path to read.
+
+    A frame is written to ``out/data.parquet`` first, and that file is what is scanned and returned. The other
+    arguments are those of :class:`PoisonGateOperator`.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=False,
+        decorated_operator_class=_PoisonGateDecoratedOperator,
+        **kwargs,
+    )
+
+
+def require_gate(gate: str, context: Context | None = None, *, verify: bool = True) -> str | list[str]:
+    """Refuse to go on unless a gate task of this run has let its data through, and they are still the same.
+
+    A trigger rule such as ``all_done`` starts a task after a failed gate. Call this first in such a task, or
+    hang it before any operator: ``pre_execute=functools.partial(require_gate, "gate")``.
+
+    Args:
+        gate: task id of the gate, with its task groups.
+        context: the task's context; the current one where ``None``.
+        verify: read the data again and compare their digest with that of the scan.
+
+    Returns:
+        the path to read; a list of them for a mapped gate.
+
+    Raises:
+        AirflowFailException: if the gate did not run or let nothing through, or the data have changed since.
+    """
+    if context is None:
+        from airflow.sdk import get_current_context
+
+        context = get_current_context()
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[gate], run_ids=[ti.run_id]).get(ti.run_id, {})
+    if not states:
+        raise AirflowFailException(f'no task "{gate}" in this run; name the gate with its task groups')
+    bad = {name: state for name, state in states.items() if state != "success"}
+    if bad:
+        raise AirflowFailException(f"the gate has not let its data through: {bad}")
+    found = ti.xcom_pull(task_ids=[gate], key=XCOM_KEY)
+    summaries = [s for s in found if isinstance(s, Mapping) and s.get("proceed") is True]
+    if len(summaries) != len(states):
+        raise AirflowFailException(
+            f'{len(states) - len(summaries)} of {len(states)} gates "{gate}" left no result that lets data '
+            "through; clear the gate and run it again (one marked as success by hand has checked nothing)"
+        )
+    if verify:
+        for summary in summaries:
+            _verify(summary)
+    paths = [str(s["path"]) for s in summaries]
+    return paths[0] if list(states) == [gate] else paths
+
+
+def _verify(summary: Mapping[str, Any]) -> None:
+    path = str(summary["path"])
+    try:
+        source = _Source.find(path, summary.get("conn_id"))
+        digest = _gate.digest_of(source.data, source.filesystem)
+    except ForetasteError as e:
+        if _gate.worth_retrying(e):
+            raise
+        raise AirflowFailException(str(e)) from e
+    if digest != summary["digest"]:
+        raise AirflowFailException(
+            f"{path} has changed since the gate scanned it (now {digest}, scanned {summary['digest']}); "
+            "run the gate again"
+        )
+
+
+class _Source:
+    """Where the data lie: what ``foretaste.scan`` takes, and the name under which people know them."""
+
+    def __init__(self, data: Any, filesystem: pyarrow.fs.FileSystem | None, name: str) -> None:
+        self.data = data
+        self.filesystem = filesystem
+        self.name = name
+
+    @classmethod
+    def find(cls, data: Any, conn_id: str | None) -> _Source:
+        """Resolve an address and its connection. A frame stays what it is."""
+        if isinstance(data, Asset):
+            data = data.uri
+        if data is None or (isinstance(data, str) and _text(data) is None):
+            raise InputError("the data argument is empty; did the task before return a path?")
+        path = _object_path(data, conn_id)
+        if path is None:
+            local = isinstance(data, str | Path)
+            return cls(str(data) if local else data, None, str(data) if local else "")
+        import pyarrow.fs
+
+        filesystem = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(_fs(path)))
+        return cls(f"{path.protocol or 'file'}://{path.path}", filesystem, str(data))
+
+
+class _Out:
+    """Where the report goes: a local folder, uploaded when it is complete if ``out`` is an address."""
+
+    def __init__(self, folder: Path, remote: ObjectStoragePath | None, name: str) -> None:
+        self.folder = folder
+        self.remote = remote
+        self.name = name.rstrip("/")
+
+    @classmethod
+    @contextmanager
+    def open(cls, out: str, conn_id: str | None) -> Iterator[_Out]:
+        """Find the place and remove an earlier report, so that a scan that fails leaves no pass behind."""
+        name = _text(str(out))
+        if name is None:
+            raise InputError("the out argument is empty; name a directory or address for the report")
+        remote = _object_path(name, conn_id)
+        if remote is not None:
+            fs, old = _fs(remote), f"{remote.path.rstrip('/')}/report.json"
+            if fs.exists(old):
+                fs.rm_file(old)
+            with tempfile.TemporaryDirectory(prefix="foretaste-") as folder:
+                yield cls(Path(folder), remote, name)
+            return
+        address = urlsplit(name)
+        if "://" in name and address.scheme != "file":
+            raise InputError(_no_filesystem(address.scheme))
+        yield cls(Path(unquote(address.path) if "://" in name else name).absolute(), None, name)
+
+    def publish(self) -> None:
+        """Upload, ``report.json`` last: whoever finds it finds the rest."""
+        if self.remote is None:
+            return
+        fs, base = _fs(self.remote), self.remote.path.rstrip("/")
+        files = [p.relative_to(self.folder) for p in sorted(self.folder.rglob("*")) if p.is_file()]
+        for file in sorted(files, key=lambda f: f == Path("report.json")):
+            target = f"{base}/{file.as_posix()}"
+            fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+            fs.put_file(str(self.folder / file), target)
+
+    def address(self, path: str) -> str:
+        """Where a written file is to be found later."""
+        if self.remote is None or not self.holds(path):
+            return path
+        return f"{self.name}/{Path(path).relative_to(self.folder).as_posix()}"
+
+    def holds(self, path: str) -> bool:
+        """Whether a path lies in the local folder."""
+        return Path(path).is_relative_to(self.folder)
+
+
+def _object_path(address: Any, conn_id: str | None) -> ObjectStoragePath | None:
+    """The address as Airflow opens it; ``None`` for local paths, frames, and addresses left to Arrow."""
+    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io import has_fs
+
+    if isinstance(address, ObjectStoragePath):
+        return address
+    if not isinstance(address, str | Path):
+        return None
+    text = str(address)
+    path = ObjectStoragePath(text, conn_id=conn_id) if conn_id or "://" in text else None
+    if path is None or (
+        path.conn_id is None and (path.protocol in ("", "file") or not has_fs(path.protocol))
+    ):
+        return None
+    return path
+
+
+def _fs(path: ObjectStoragePath) -> Any:
+    try:
+        return path.fs
+    except ValueError as e:  # what Airflow says of a scheme that no provider brings
+        raise InputError(_no_filesystem(path.protocol)) from e
+
+
+def _no_filesystem(scheme: str) -> str:
+    return f'no file system for "{scheme}://"; install the Airflow provider of that storage'
+
+
+def _text(value: str | None) -> str | None:
+    """A rendered template's text; ``None`` where it came out empty."""
+    return None if value is None or value.strip() in ("", "None") else value.strip()
+
+
+def _roles(roles: Any) -> Any:
+    if isinstance(roles, str):
+        given, roles = roles, _gate.parsed(roles)
+        if roles is not None and not isinstance(roles, Mapping):
+            raise InputError(f'roles must be a mapping such as {{"text": "body"}}, not {given!r}')
+    if isinstance(roles, Mapping):
+        return {role: _text(column) if isinstance(column, str) else column for role, column in roles.items()}
+    return roles
+
+
+def _as_url(path: str) -> str:
+    return path if "://" in path else Path(path).as_uri()
+
+
+def _push(context: Context, summary: Mapping[str, Any]) -> None:
+    context["ti"].xcom_push(key=XCOM_KEY, value=dict(summary))
+
+
+def _unreadable(error: ForetasteError) -> dict[str, Any]:
+    said = _gate.printable(str(error), 500)
+    return {
+        "verdict": "error",
+        "headline": f"ERROR: {said}",
+        "action": "fail",
+        "proceed": False,
+        "reason": said,
+        "path": None,
+        "digest": None,
+        "report_url": None,
+    }

@@ -1,0 +1,252 @@
+"""The Airflow gate in a real Airflow: DAGs run by ``dag.test()`` against a database of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from foretaste import Policy
+
+pytest.importorskip("airflow")
+pytestmark = pytest.mark.host
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def airflow_home(
+    tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table, poisoned_table: pa.Table
+) -> Path:
+    home = tmp_path_factory.mktemp("airflow")
+    pq.write_table(clean_table, home / "clean.parquet")
+    pq.write_table(poisoned_table, home / "poisoned.parquet")
+    policy = Policy().only("hidden-text")
+    (home / "policy.yaml").write_text(policy.to_yaml())
+    dags = home / "dags"
+    dags.mkdir()
+    (dags / "gates.py").write_text((HERE / "airflow_dags" / "gates.py").read_text())
+    (dags / "beside.yaml").write_text(policy.to_yaml())
+    return home
+
+
+@pytest.fixture(scope="session")
+def environment(airflow_home: Path) -> dict[str, str]:
+    policy = Policy().only("hidden-text").as_dict()
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW") and k != "PYTHONDONTWRITEBYTECODE"
+    }
+    return env | {
+        "AIRFLOW_HOME": str(airflow_home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(airflow_home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        "GATE_TEST_HOME": str(airflow_home),
+        "GATE_TEST_POLICY": json.dumps(policy),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+@pytest.fixture(scope="session")
+def log_and_runs(airflow_home: Path, environment: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    _run(environment, "-m", "airflow", "db", "migrate")
+    out = airflow_home / "runs.json"
+    log = _run(environment, str(HERE / "run_airflow.py"), str(airflow_home / "dags"), str(out))
+    return log, json.loads(out.read_text())
+
+
+@pytest.fixture(scope="session")
+def runs(log_and_runs: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    return log_and_runs[1]
+
+
+def _run(env: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def _states(run: dict[str, Any]) -> dict[str, str]:
+    return {name: task["state"] for name, task in run["tasks"].items()}
+
+
+def _gate(runs: dict[str, Any], dag_id: str) -> dict[str, Any]:
+    task: dict[str, Any] = runs[dag_id]["tasks"]["gate"]
+    return task
+
+
+def _summary(runs: dict[str, Any], dag_id: str) -> dict[str, Any]:
+    summary: dict[str, Any] = _gate(runs, dag_id)["xcom"]["foretaste"]
+    return summary
+
+
+def test_poisoned_data_leave_training_upstream_failed(runs: dict[str, Any]) -> None:
+    assert _states(runs["poisoned"]) == {"gate": "failed", "train_anyway": "upstream_failed"}
+    assert runs["poisoned"]["state"] == "failed"
+
+
+@pytest.mark.parametrize("dag_id", ["poisoned", "decorated_path", "missing_column", "nothing_returned"])
+def test_bad_data_are_not_tried_again(runs: dict[str, Any], dag_id: str) -> None:
+    assert (_gate(runs, dag_id)["state"], _gate(runs, dag_id)["try_number"]) == ("failed", 1)
+
+
+def test_a_storage_out_of_reach_is_tried_again(runs: dict[str, Any]) -> None:
+    assert (_gate(runs, "storage_down")["state"], _gate(runs, "storage_down")["try_number"]) == ("failed", 2)
+
+
+def test_the_summary_and_the_link_survive_the_failure(runs: dict[str, Any]) -> None:
+    summary = _summary(runs, "poisoned")
+    assert (summary["verdict"], summary["action"], summary["block_rows"]) == ("block", "fail", 30)
+    assert summary["findings"][0]["ids"][0] == "r00100"
+    assert "return_value" not in _gate(runs, "poisoned")["xcom"]
+    link = _gate(runs, "poisoned")["xcom"]["_link_PoisonReportLink"]
+    assert link == summary["report_url"] == "https://reports.example/poisoned/report.html"
+
+
+def test_without_a_report_url_the_link_names_the_file(runs: dict[str, Any], airflow_home: Path) -> None:
+    link = _gate(runs, "warn")["xcom"]["_link_PoisonReportLink"]
+    assert link == (airflow_home / "out" / "warn" / "report.html").as_uri()
+    assert (airflow_home / "out" / "warn" / "report.html").is_file()
+
+
+def test_what_could_not_be_read_is_an_error_that_names_the_column(runs: dict[str, Any]) -> None:
+    summary = _summary(runs, "missing_column")
+    assert summary["verdict"] == "error"
+    assert not summary["proceed"]
+    assert 'did you mean "text"' in summary["reason"]
+
+
+def test_clean_data_are_trained_on_in_full(runs: dict[str, Any], clean_table: pa.Table) -> None:
+    assert runs["clean"]["tasks"]["train"]["xcom"]["return_value"] == clean_table.num_rows
+
+
+def test_the_asset_event_carries_verdict_and_digest(runs: dict[str, Any], airflow_home: Path) -> None:
+    extra = runs["clean"]["assets"]["gated"]["foretaste"]
+    assert extra["verdict"] == "pass"
+    assert extra["digest"] == _summary(runs, "clean")["data"]["digest"]
+    assert extra["path"] == str(airflow_home / "clean.parquet")
+
+
+def test_a_refused_batch_emits_no_asset_event(runs: dict[str, Any]) -> None:
+    assert runs["poisoned"]["assets"] == {}
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task"), [("quarantine", "train"), ("frame", "train"), ("storage", "count")]
+)
+def test_after_a_quarantine_training_reads_the_clean_rows(
+    runs: dict[str, Any], poisoned_table: pa.Table, dag_id: str, task: str
+) -> None:
+    assert runs[dag_id]["tasks"][task]["xcom"]["return_value"] == poisoned_table.num_rows - 30
+    assert _summary(runs, dag_id)["quarantine"]["quarantined_rows"] == 30
+    assert _summary(runs, dag_id)["recheck"].startswith("PASS")
+
+
+def test_the_asset_event_of_a_quarantine_names_the_clean_file(runs: dict[str, Any]) -> None:
+    extra = runs["quarantine"]["assets"]["set_apart"]["foretaste"]
+    assert extra["path"] == _gate(runs, "quarantine")["xcom"]["return_value"]
+
+
+def test_warn_trains_on_all_rows_and_keeps_the_verdict(
+    runs: dict[str, Any], poisoned_table: pa.Table
+) -> None:
+    assert runs["warn"]["tasks"]["train"]["xcom"]["return_value"] == poisoned_table.num_rows
+    assert _summary(runs, "warn")["verdict"] == "block"
+
+
+def test_fail_on_review_stops_what_a_person_should_look_at(runs: dict[str, Any]) -> None:
+    assert _gate(runs, "review")["state"] == "failed"
+    assert _summary(runs, "review")["verdict"] == "review"
+
+
+def test_templates_reach_the_data_the_roles_and_the_numbers_of_the_policy(
+    runs: dict[str, Any], airflow_home: Path
+) -> None:
+    summary = _summary(runs, "templated")
+    # 30 rows under a limit of 31: with the default limit of one row this would block.
+    assert (summary["verdict"], summary["review_rows"]) == ("review", 30)
+    rendered = _gate(runs, "templated")["rendered"]
+    assert rendered["data"] == f"file://{airflow_home}/poisoned.parquet"
+    assert rendered["on_block"] == "fail"
+    assert rendered["out"].endswith("/out/templated")
+
+
+def test_a_relative_policy_counts_from_the_dag_file(runs: dict[str, Any]) -> None:
+    assert _summary(runs, "relative_policy")["checks"]["hidden-text"] == "pass"
+
+
+def test_a_frame_is_stored_and_training_gets_the_scanned_file(
+    runs: dict[str, Any], airflow_home: Path, clean_table: pa.Table
+) -> None:
+    tasks = runs["frame_passes"]["tasks"]
+    assert tasks["gate"]["xcom"]["return_value"] == str(airflow_home / "out/frame_passes/data.parquet")
+    assert tasks["train"]["xcom"]["return_value"] == clean_table.num_rows
+
+
+def test_a_connection_opens_the_data_and_takes_the_report(runs: dict[str, Any]) -> None:
+    summary = _summary(runs, "storage")
+    assert summary["files"]["report.json"].startswith("memory://reports/")
+    assert summary["path"].startswith("memory://reports/")
+    assert runs["storage"]["tasks"]["verified"]["xcom"]["return_value"] == summary["path"]
+
+
+def test_all_done_runs_after_a_failed_gate_unless_the_task_requires_it(runs: dict[str, Any]) -> None:
+    assert _states(runs["all_done"]) == {
+        "gate": "failed",
+        "unguarded": "success",  # Airflow's rule, and the hole
+        "guarded": "failed",
+        "guarded_before": "failed",
+    }
+
+
+def test_require_gate_returns_the_path_of_a_passed_gate_and_knows_no_other(
+    runs: dict[str, Any], airflow_home: Path
+) -> None:
+    tasks = runs["all_done_clean"]["tasks"]
+    assert tasks["trained"]["xcom"]["return_value"] == str(airflow_home / "clean.parquet")
+    assert tasks["misnamed"]["state"] == "failed"
+
+
+def test_require_gate_refuses_data_that_changed_after_the_scan(runs: dict[str, Any]) -> None:
+    assert _states(runs["tampered"])["gate"] == "success"
+    assert _states(runs["tampered"])["verified"] == "failed"
+
+
+def test_require_gate_wants_every_instance_of_a_mapped_gate(runs: dict[str, Any], airflow_home: Path) -> None:
+    assert _states(runs["mapped"]) == {"gate_0": "success", "gate_1": "failed", "all_gates": "failed"}
+    assert (
+        runs["mapped_clean"]["tasks"]["all_gates"]["xcom"]["return_value"]
+        == [str(airflow_home / "clean.parquet")] * 2
+    )
+
+
+def test_the_log_has_the_headline_and_the_ids(log_and_runs: tuple[str, dict[str, Any]]) -> None:
+    assert "BLOCK: 30 rows to block, 0 to review" in log_and_runs[0]
+    assert "r00100" in log_and_runs[0]
+
+
+def test_airflow_lists_the_provider(environment: dict[str, str]) -> None:
+    listed = json.loads(_run(environment, "-m", "airflow", "providers", "list", "-o", "json").splitlines()[0])
+    assert "foretaste" in {p["package_name"] for p in listed}
+
+
+def test_parsing_a_dag_reads_and_imports_nothing_heavy(
+    environment: dict[str, str], airflow_home: Path
+) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import gates;"
+        "heavy = {'pyarrow', 'numpy', 'pandas', 'sklearn', 'great_expectations', 'foretaste.engine'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    elsewhere = environment | {"GATE_TEST_HOME": "/nowhere"}
+    assert _run(elsewhere, "-c", code, str(airflow_home / "dags")).splitlines()[-1] == "[]"
