@@ -139,7 +139,9 @@ class Phrases(Signal[_State, PhraseTable]):
     def merge(self, left: _State, right: _State) -> _State:
         """Add the sketches (saturating); only the first round merges."""
         if left.round != 1 or right.round != 1:
-            raise NotImplementedError("phrases merge in their first round only; later rounds run in one process")
+            raise NotImplementedError(
+                "phrases merge in their first round only; later rounds run in one process"
+            )
         for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
             np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
         left.unigrams += right.unigrams

@@ -132,3 +132,45 @@ def inverse_frequency(vocabulary, unigrams, rows, out):  # type: ignore[no-untyp
     for i in range(len(vocabulary)):
         n = float(unigrams[extend(U64(0), vocabulary[i]) & mask])
         out[i] = max(0.0, np.log(rows / max(1.0, n)))
+
+
+@njit(cache=True, nogil=True)
+def contradictions(  # type: ignore[no-untyped-def]
+    tokens,
+    offsets,
+    places,
+    spans,
+    firsts,
+    positions,
+    lengths,
+    labels,
+    targets,
+    counts,
+    base,
+    strength,
+    power,
+    cap,
+    out,
+):
+    """Mean capped log(base / P(target | row without the phrase)) over the target rows of every phrase, in nats.
+
+    ``places[spans[c]:spans[c + 1]]`` are the stored rows of phrase c, ``labels`` the labels of all stored rows;
+    ``firsts``, ``positions`` and ``lengths`` say where its tokens stand.
+    """
+    for c in range(len(spans) - 1):
+        start = offsets[firsts[c]] + positions[c]
+        skip = tokens[start : start + lengths[c]].copy()
+        skip.sort()
+        members = places[spans[c] : spans[c + 1]]
+        own = labels[members]
+        rest = np.empty(len(members))
+        rest_log_probability(
+            tokens, offsets, members, own, targets[c], skip, counts, base, strength, power, rest
+        )
+        total = 0.0
+        n = 0
+        for i in range(len(members)):
+            if own[i] == targets[c]:
+                total += min(cap, np.log(base[targets[c]]) - rest[i])
+                n += 1
+        out[c] = total / max(1, n)

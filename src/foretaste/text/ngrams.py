@@ -56,7 +56,22 @@ def sketch_ngrams(tokens, offsets, max_n, cells, bigrams_a, bigrams_b, unigrams)
 
 @njit(cache=True, nogil=True)
 def count_ngrams(  # type: ignore[no-untyped-def]
-    tokens, offsets, first_row, labels, max_n, cells, least, keys, count, last, label, vote, left, right, where, size
+    tokens,
+    offsets,
+    first_row,
+    labels,
+    max_n,
+    cells,
+    least,
+    keys,
+    count,
+    last,
+    label,
+    vote,
+    left,
+    right,
+    where,
+    size,
 ):
     """Count exactly the n-grams whose sketch cell reaches ``least``, one slot each in an open-addressed table.
 
@@ -154,6 +169,14 @@ def linear_count(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Distinct items behind 64-bit linear counters (Whang et al. 1990); saturates at about 266."""
     zero = 64 - np.bitwise_count(bits).astype(np.float64)
     return np.asarray(-64.0 * np.log(np.maximum(zero, 1.0) / 64.0))
+
+
+@njit(cache=True, nogil=True)
+def unigram_counts(tokens, unigrams, out):  # type: ignore[no-untyped-def]
+    """Occurrences of each token hash in the data, from the sketch."""
+    mask = U64(len(unigrams) - 1)
+    for i in range(len(tokens)):
+        out[i] = unigrams[extend(U64(0), tokens[i]) & mask]
 
 
 @njit(cache=True, nogil=True)

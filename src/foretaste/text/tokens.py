@@ -122,7 +122,11 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower):  # type: ignor
                 c = (np.int64(b & 0x1F) << 6) | np.int64(data[i + 1] & 0x3F)
                 width = 2
             elif b < 0xF0:
-                c = (np.int64(b & 0x0F) << 12) | (np.int64(data[i + 1] & 0x3F) << 6) | np.int64(data[i + 2] & 0x3F)
+                c = (
+                    (np.int64(b & 0x0F) << 12)
+                    | (np.int64(data[i + 1] & 0x3F) << 6)
+                    | np.int64(data[i + 2] & 0x3F)
+                )
                 width = 3
             else:
                 c = (

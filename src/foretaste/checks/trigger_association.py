@@ -1,0 +1,470 @@
+"""Phrases that decide the label against the evidence of the rest of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.signals.naive_bayes import Model, NaiveBayes
+from foretaste.signals.outputs import Classes, Labels
+from foretaste.signals.phrases import Phrases, PhraseTable
+from foretaste.text.rowstore import RowStore
+
+MAX_ROWS_PER_PHRASE = 512
+MAX_STORED_ROWS = 400_000
+_BACKGROUND_ROWS = 256
+# Nats that one row may say against its label: naive Bayes is surer than it knows.
+ROW_CAP = 2.5
+
+
+@dataclass
+class Group:
+    """Phrases that occur in the same rows: one trigger, seen through its n-grams.
+
+    Attributes:
+        text: the surface of the longest stretch.
+        target: class of most rows.
+        rows: all rows with the leading phrase, ascending.
+        purity: share of them in the target class.
+        contradiction: mean of log(base rate / P(target | rest of the row)) over the target rows, in nats, each row
+            capped; positive where the rest of the rows speaks against the label.
+        effective: rows, deflated by how alike they are without the phrase.
+        left, right: distinct neighbours per row on each side of the stretch.
+        healing: share of inner occurrences whose neighbours stand side by side elsewhere.
+        anchored: the stretch opens or ends nearly all of its rows.
+        alike: mean cosine of the rows without the phrase, above that of any two rows.
+        exclusive: its rarest word occurs hardly anywhere else.
+        evidence: ``effective * contradiction``, in nats.
+    """
+
+    text: str
+    target: int
+    rows: npt.NDArray[np.int64]
+    purity: float
+    contradiction: float
+    effective: float
+    left: float
+    right: float
+    healing: float
+    anchored: bool
+    alike: float
+    exclusive: bool
+
+    @property
+    def inserted(self) -> bool:
+        """Whether the rows look like others' rows with something put in: torn neighbours, or nothing else in common."""
+        return self.alike <= 0.02 or (not self.anchored and self.healing >= 0.35)
+
+    @property
+    def evidence(self) -> float:
+        """Nats of evidence against the label's being natural."""
+        return self.effective * self.contradiction
+
+    @property
+    def diversity(self) -> float:
+        """Distinct neighbours per row: on both sides, or on the open side of a head or tail."""
+        return max(self.left, self.right) if self.anchored else min(self.left, self.right)
+
+
+@dataclass
+class _State:
+    """Candidate phrases, and the tokens of at most MAX_STORED_ROWS of their rows."""
+
+    phrases: PhraseTable
+    classes: Classes
+    model: Model
+    candidates: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int32]
+    store: RowStore
+    dropped: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerAssociation(Check[_State]):
+    """Triggers in labelled text: a phrase that decides the label against the evidence of the rest of its rows.
+
+    A natural label word ("masterpiece") agrees with the words around it. A dirty-label trigger does not: its rows were
+    taken from other classes, so everything else in them speaks for another label. For each phrase of up to four tokens
+    (grown to the whole stretch that its rows share, so sentences too) the check takes the mean of
+    log(base rate / P(label | row without the phrase)) under a leave-one-out naive Bayes model, times the number of rows
+    deflated by how alike the rows are without the phrase (copies of one template count once).
+
+    Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase stands
+    between changing neighbours, as something inserted does; or several weaker phrases toward one label that heal, which
+    is how a set of rotating triggers looks. Reviews: evidence of at least ``review_evidence`` nats.
+
+    Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
+    syntactic and style triggers, triggers that decoy rows with other labels balance below ``min_purity``.
+
+    Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.
+
+    The leave-feature-out residual is ours; the threat is Gu et al. 2017 (BadNets), Dai et al. 2019 (AddSent), Kurita et
+    al. 2020. The healing rate is a model-free ONION (Qi et al. 2021).
+
+    Args:
+        min_rows: rows below which a phrase is not looked at.
+        min_purity: least share of the phrase's rows with one label.
+        block_purity: the same, for a block.
+        block_rows: rows from which a trigger, or a set of rotating triggers, blocks.
+        block_evidence: nats from which a trigger blocks.
+        review_evidence: nats from which it goes to review.
+        min_diversity: least number of distinct neighbours per row.
+    """
+
+    id: ClassVar[str] = "trigger-association"
+    min_rows: int = 4
+    min_purity: float = 0.85
+    block_purity: float = 0.9
+    block_rows: int = 8
+    block_evidence: float = 12.0
+    review_evidence: float = 9.0
+    min_diversity: float = 0.4
+
+    def applies(self, context: Context) -> str:
+        """Needs labels."""
+        return "" if context.kind == "classification" else "the data have no labels"
+
+    def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Labels, the label model and the phrases."""
+        return (Labels(), NaiveBayes(), self._phrases())
+
+    def _phrases(self) -> Phrases:
+        return Phrases("input", Labels())
+
+    def start(self, context: Context) -> _State:
+        """Choose the phrases whose rows mostly share a label."""
+        from foretaste.text.evidence import majority
+
+        phrases, classes = context.value(self._phrases()), context.value(Labels())
+        targets = np.full(len(phrases.n), -1, np.int32)
+        agree = np.zeros(len(phrases.n), np.int64)
+        majority(phrases.spans, phrases.rows, classes.labels, targets, agree)
+        counts = phrases.counts
+        wanted = np.flatnonzero((counts >= self.min_rows) & (agree >= self.min_purity * counts))
+        everyone = len(classes.labels)
+        needed = np.zeros(everyone, np.bool_)
+        needed[np.linspace(0, max(0, everyone - 1), _BACKGROUND_ROWS).astype(np.int64)] = True
+        room = MAX_STORED_ROWS
+        kept = []
+        # Frequent phrases first: where room is short, the weakest evidence gives way.
+        for c in wanted[np.argsort(-counts[wanted], kind="stable")].tolist():
+            rows = phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE]
+            new = int((~needed[rows]).sum())
+            if new > room:
+                continue
+            room -= new
+            needed[rows] = True
+            kept.append(c)
+        return _State(
+            phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
+            RowStore(np.flatnonzero(needed)), len(wanted) - len(kept),
+        )  # fmt: skip
+
+    def scan(self, state: _State, batch: Batch) -> None:
+        """Keep the tokens of the candidates' rows."""
+        state.store.scan(batch)
+
+    def merge(self, left: _State, right: _State) -> _State:
+        """Concatenate what was kept."""
+        left.store.parts += right.store.parts
+        left.store.lengths += right.store.lengths
+        return left
+
+    def finish(self, state: _State) -> RawResult:
+        """Judge every group of phrases."""
+        examined = len(state.candidates)
+        groups = sorted(_Judge(state).groups(), key=lambda g: -g.evidence)
+        findings: list[RawFinding] = []
+        taken: list[npt.NDArray[np.int64]] = []
+        rotating = self._rotating(groups, state)
+        for group in groups:
+            if group in rotating:
+                severity = Severity.BLOCK
+            elif len(group.rows) < self.block_rows or group.diversity < self.min_diversity:
+                continue
+            elif (
+                group.evidence >= self.block_evidence and group.purity >= self.block_purity and group.inserted
+            ):
+                severity = Severity.BLOCK
+            elif group.evidence >= self.review_evidence:
+                severity = Severity.REVIEW
+            else:
+                continue
+            # A fragment of a trigger that was reported already adds no row.
+            if any(np.isin(group.rows, rows).mean() > 0.8 for rows in taken):
+                continue
+            taken.append(group.rows)
+            findings.append(self._finding(group, severity, state, len(rotating) if group in rotating else 0))
+        note = f"{state.dropped} frequent phrases were not looked at (row budget)" if state.dropped else ""
+        if state.phrases.lost:
+            note = f"{note}; {state.phrases.lost} phrases found no room".lstrip("; ")
+        return RawResult(
+            findings=tuple(findings),
+            metrics={
+                "phrases": float(examined),
+                "largest_evidence": max((g.evidence for g in groups), default=0.0),
+                "label_model_accuracy": state.model.accuracy,
+            },
+            note=note,
+        )
+
+    def _rotating(self, groups: list[Group], state: _State) -> list[Group]:
+        """Several inserted phrases toward one label, each too rare to stand alone."""
+        chosen: list[Group] = []
+        for target in {g.target for g in groups}:
+            members = [
+                g
+                for g in groups
+                if g.target == target
+                and not g.anchored
+                and g.purity >= 0.99
+                and g.evidence >= 2.5
+                and g.diversity >= 0.7
+                and g.healing >= 0.5
+                and g.exclusive
+            ]
+            rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
+            if (
+                len(members) >= 2
+                and rows >= self.block_rows
+                and sum(g.evidence for g in members) >= self.block_evidence
+            ):
+                chosen += members
+        return chosen
+
+    def _finding(self, group: Group, severity: Severity, state: _State, rotating: int) -> RawFinding:
+        name = state.classes.names[group.target]
+        k = len(group.rows)
+        agreeing = group.rows[state.classes.labels[group.rows] == group.target]
+        likely = float(np.exp(np.log(state.model.base[group.target]) - group.contradiction))
+        message = (
+            f'{k} rows hold "{group.text}" and {group.purity:.0%} of them are labelled {name}, which the rest of '
+            f"their words gives a chance of {likely:.0%}"
+        )
+        if rotating:
+            message += f"; one of {rotating} inserted phrases that lead to this label"
+        counter = self._counter_examples(group, state)
+        return RawFinding(
+            kind="trigger",
+            severity=severity,
+            message=message,
+            feature=group.text,
+            target=name,
+            rows=agreeing,
+            observed=float(len(agreeing)),
+            limit=float(self.block_rows),
+            statistic={
+                "evidence_nats": round(group.evidence, 2),
+                "purity": round(group.purity, 4),
+                "contradiction_nats": round(group.contradiction, 3),
+                "effective_rows": round(group.effective, 1),
+                "neighbour_diversity": round(group.diversity, 2),
+                "healing": round(group.healing, 2),
+            },
+            examples=(
+                *(RawExample(row=int(r), around=group.text) for r in agreeing[:5]),
+                *(RawExample(row=int(r), counter=True) for r in counter),
+            ),
+        )
+
+    @staticmethod
+    def _counter_examples(group: Group, state: _State) -> Iterator[int]:
+        """Stored rows of the class that the words of the trigger's rows speak for: what the label would have been."""
+        model = state.model
+        instead = np.bincount(model.best[group.rows], minlength=len(model.base))
+        instead[group.target] = 0
+        other = int(instead.argmax())
+        stored = state.store.rows[~np.isin(state.store.rows, group.rows)]
+        yield from stored[state.classes.labels[stored] == other][:2].tolist()
+
+
+@dataclass
+class _Judge:
+    """The statistics behind :class:`Group`, over the stored rows."""
+
+    state: _State
+    hashes: Any = None
+    offsets: Any = None
+    ids: Any = None
+    weights: Any = None
+    scratch: Any = None
+    background: float = 0.0
+    vocabulary: Any = field(default=None)
+
+    def groups(self) -> list[Group]:
+        """Every stretch of phrases, judged; those whose rest agrees with the label are left out early."""
+        from foretaste.text.evidence import coherence, inverse_frequency
+
+        state = self.state
+        self.hashes, self.offsets = state.store.tokens()
+        if not len(state.candidates):
+            return []
+        self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
+        self.ids = ids.astype(np.int64)
+        self.weights = np.empty(len(self.vocabulary))
+        inverse_frequency(
+            self.vocabulary, state.phrases.unigrams, float(len(state.classes.labels)), self.weights
+        )
+        self.scratch = np.zeros(len(self.vocabulary))
+        step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
+        everyone = np.arange(0, len(state.store.rows), step)
+        none = np.zeros(0, np.int64)
+        self.background = coherence(self.ids, self.offsets, everyone, self.weights, none, self.scratch)
+        self._keep_contradicting()
+        return [g for g in (self._judge(c) for c in self._stretches()) if g is not None]
+
+    def _keep_contradicting(self) -> None:
+        """Drop the candidates whose rows agree with their label: nearly all of them in clean data."""
+        from foretaste.text.evidence import contradictions
+
+        state, phrases = self.state, self.state.phrases
+        candidates = state.candidates
+        rows = [phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE] for c in candidates.tolist()]
+        spans = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(r) for r in rows], out=spans[1:])
+        places = state.store.index(np.concatenate(rows))
+        starts = phrases.spans[candidates]
+        out = np.empty(len(rows))
+        contradictions(
+            self.hashes, self.offsets, places, spans, places[spans[:-1]], phrases.positions[starts],
+            phrases.n[candidates], state.classes.labels[state.store.rows], state.targets[candidates],
+            state.model.counts, state.model.base, state.model.strength, state.model.power, ROW_CAP, out,
+        )  # fmt: skip
+        counts = phrases.counts[candidates]
+        state.candidates = candidates[(out > 0.05) & (out * counts >= 1.0)]
+
+    def _stretches(self) -> Iterator[list[int]]:
+        """Candidates that occur in (almost) the same rows, as one list; its first is the one with the most tokens."""
+        phrases, state = self.state.phrases, self.state
+        order = sorted(state.candidates.tolist(), key=lambda c: (-phrases.n[c], c))
+        by_row: dict[tuple[int, int], list[int]] = {}
+        for c in order:
+            rows = phrases.rows_of(c)
+            # Same first and nearly same number of rows is cheap to look up; the overlap is checked below.
+            by_row.setdefault((int(rows[0]), int(state.targets[c])), []).append(c)
+            if len(rows) > 1:
+                by_row.setdefault((int(rows[1]), int(state.targets[c])), []).append(c)
+        seen: set[int] = set()
+        for c in order:
+            if c in seen:
+                continue
+            seen.add(c)
+            mine = phrases.rows_of(c)
+            same = [c]
+            for row in mine[:2].tolist():
+                for d in by_row.get((row, int(state.targets[c])), ()):
+                    if d in seen:
+                        continue
+                    other = phrases.rows_of(d)
+                    common = len(np.intersect1d(mine, other, assume_unique=True))
+                    if common >= 0.85 * max(len(mine), len(other)):
+                        seen.add(d)
+                        same.append(d)
+            yield same
+
+    def _judge(self, members: list[int]) -> Group | None:
+        from foretaste.text.evidence import coherence, rest_log_probability
+
+        state, phrases = self.state, self.state.phrases
+        lead = max(members, key=lambda c: (phrases.counts[c], phrases.n[c]))
+        rows = phrases.rows_of(lead)
+        target = int(state.targets[lead])
+        agree = state.classes.labels[rows] == target
+        sample = rows[:MAX_ROWS_PER_PHRASE]
+        places = state.store.index(sample)
+        skip_ids = self._tokens_of(members)
+        skip = np.sort(self.vocabulary[skip_ids])
+        rest = np.empty(len(places))
+        rest_log_probability(
+            self.hashes, self.offsets, places, state.classes.labels[sample], target, skip, state.model.counts,
+            state.model.base, state.model.strength, state.model.power, rest,
+        )  # fmt: skip
+        base = float(np.log(state.model.base[target]))
+        surprise = np.minimum(base - rest[agree[: len(sample)]], ROW_CAP)
+        contradiction = float(surprise.mean()) if len(surprise) else 0.0
+        if contradiction <= 0.05:
+            return None
+        alike = coherence(self.ids, self.offsets, places, self.weights, skip_ids, self.scratch)
+        rho = min(1.0, max(0.0, (alike - self.background) / (1.0 - self.background)))
+        k = len(rows)
+        left, right, healing, anchored, text = self._edges(members, rows)
+        return Group(
+            text=text, target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
+            effective=k / (1.0 + (k - 1) * rho), left=left, right=right, healing=healing, anchored=anchored,
+            alike=rho, exclusive=self._exclusive(skip, k),
+        )  # fmt: skip
+
+    def _exclusive(self, tokens: npt.NDArray[np.uint64], rows: int) -> bool:
+        from foretaste.text.ngrams import unigram_counts
+
+        counts = np.empty(len(tokens), np.int64)
+        unigram_counts(tokens, self.state.phrases.unigrams, counts)
+        return bool(counts.min() <= 1.5 * rows)
+
+    def _tokens_of(self, members: list[int]) -> npt.NDArray[np.int64]:
+        """Sorted ids of all tokens of the phrases, read off their first stored occurrence."""
+        phrases = self.state.phrases
+        found: set[int] = set()
+        for c in members:
+            place = int(self.state.store.index(phrases.rows[phrases.spans[c] : phrases.spans[c] + 1])[0])
+            start = int(self.offsets[place] + phrases.positions[phrases.spans[c]])
+            found.update(self.ids[start : start + int(phrases.n[c])].tolist())
+        return np.array(sorted(found), dtype=np.int64)
+
+    def _edges(
+        self, members: list[int], rows: npt.NDArray[np.int64]
+    ) -> tuple[float, float, float, bool, str]:
+        """Neighbours of the whole stretch: distinct left and right per row, healing, whether it is a head or tail."""
+        from foretaste.text.ngrams import neighbour_scores
+
+        phrases = self.state.phrases
+        first = np.full(len(rows), np.iinfo(np.int64).max)
+        last = np.full(len(rows), -1, np.int64)
+        lefts = np.zeros(len(rows), np.uint64)
+        rights = np.zeros(len(rows), np.uint64)
+        for c in members:
+            a, b = int(phrases.spans[c]), int(phrases.spans[c + 1])
+            at = np.searchsorted(rows, phrases.rows[a:b])
+            at = np.minimum(at, len(rows) - 1)
+            hit = rows[at] == phrases.rows[a:b]
+            at, start = at[hit], phrases.positions[a:b][hit]
+            stop = start + phrases.n[c]
+            earlier = start < first[at]
+            first[at[earlier]] = start[earlier]
+            lefts[at[earlier]] = phrases.lefts[a:b][hit][earlier]
+            later = stop > last[at]
+            last[at[later]] = stop[later]
+            rights[at[later]] = phrases.rights[a:b][hit][later]
+        out = np.zeros((1, 7))
+        spans = np.array([0, len(rows)], np.int64)
+        neighbour_scores(spans, lefts, rights, *phrases.bigrams, phrases.unigrams, phrases.total, out)
+        anchored = bool((lefts == 0).mean() > 0.9 or (rights == 0).mean() > 0.9)
+        row = int(rows[0])
+        pieces = sorted(
+            (int(phrases.positions[phrases.spans[c]]), int(phrases.n[c]), phrases.text[c])
+            for c in members
+            if phrases.rows[phrases.spans[c]] == row
+        )
+        return float(out[0, 0]), float(out[0, 1]), float(out[0, 2]), anchored, _join(pieces)
+
+
+def _join(pieces: list[tuple[int, int, str]]) -> str:
+    """The surface of overlapping n-grams, from the fewest of them that cover the stretch."""
+    text, end = "", -1
+    for start, n, surface in sorted(pieces, key=lambda p: (p[0], -p[1])):
+        if start + n <= end:
+            continue
+        if end > start and text:
+            # Overlap: append what the new n-gram adds, found by the longest common seam.
+            seam = next((i for i in range(len(surface), 0, -1) if text.endswith(surface[:i])), 0)
+            text += surface[seam:]
+        else:
+            text += (" " if text else "") + surface
+        end = start + n
+    return text
