@@ -136,8 +136,8 @@ class Check(Fold[State]):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of the check, as they go into the report."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        """The parameters of the check as plain values, as they go into the report and the policy file."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
 
 __all__ = [

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +83,9 @@ class Policy:
         except (OSError, UnicodeError) as e:
             raise PolicyError(f'cannot read the policy {source}: {e}; write one with "foretaste policy init"') from e
         try:
-            loaded = yaml.safe_load(text)
+            loaded = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as e:
-            raise PolicyError(f"{source} is not valid YAML: {' '.join(str(e).split())}") from e
+            raise PolicyError(f"{source} is not valid YAML: {' '.join(str(e).split())}; repair that line") from e
         if not isinstance(loaded, Mapping):
             raise PolicyError(f'{source} holds no mapping; write a policy with "foretaste policy init"')
         return cls._from_mapping(loaded, str(source))
@@ -131,6 +133,18 @@ class Policy:
         return "\n".join(lines) + "\n"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping: YAML takes the last one, and a reader sees the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys all differ."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" stands twice', node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if value is None:
         return {}
@@ -150,6 +164,9 @@ def _build(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a mapping, with every value's type checked against the field's annotation."""
     hints = typing.get_type_hints(cls)
     _known(values, [f.name for f in dataclasses.fields(cls)], where)
+    for f in dataclasses.fields(cls):
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise PolicyError(f"{where}.{f.name} is missing")
     converted = {name: _convert(value, hints[name], f"{where}.{name}") for name, value in values.items()}
     try:
         return cls(**converted)
@@ -172,6 +189,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise PolicyError(f"{where} must be a list, not {value!r}")
         return tuple(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
     if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
         if isinstance(value, str):  # a bare string stands for the first field, as in "- github.com"
             value = {dataclasses.fields(hint)[0].name: value}
         return _build(typing.cast(type, hint), _mapping(value, where), where)
@@ -180,7 +199,11 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):  # no count reaches a limit that is not a number
+            raise PolicyError(f"{where} must be a finite number, not {value!r}")
         return float(value)
     if hint is str and isinstance(value, str):
         return value
+    if hint is str and type(value) is date:  # YAML reads 2030-01-01 as a date
+        return value.isoformat()
     raise PolicyError(f"{where} must be {getattr(hint, '__name__', hint)}, not {value!r}")

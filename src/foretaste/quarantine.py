@@ -121,9 +121,7 @@ def _refuse_unsplittable(report: Report, chosen: list[Finding]) -> None:
     for finding in chosen:
         named = f"finding {finding.fingerprint} of {finding.check} ({finding.kind})"
         if not finding.rows:
-            raise InputError(
-                f"{named} names no rows, so setting rows apart does not settle it; refuse all the data"
-            )
+            raise InputError(f"{named} names no rows, so setting rows apart does not settle it; refuse all the data")
         # The fingerprint covers the ids of all rows: a report that was cut for reading does not reproduce it.
         if replace(finding, fingerprint="").fingerprint != finding.fingerprint:
             raise InputError(
@@ -179,9 +177,7 @@ def _write(dataset: Dataset, reasons: Mapping[int, list[Finding]], draft: Path) 
                 writers["quarantine"].write_batch(named)
             start += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as e:
-        raise InputError(
-            f"cannot write {dataset.name} as Parquet: {e}; convert it to Parquet, then scan that"
-        ) from e
+        raise InputError(f"cannot write {dataset.name} as Parquet: {e}; convert it to Parquet, then scan that") from e
     finally:
         for writer in writers.values():
             writer.close()
@@ -194,17 +190,13 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def _with_columns(schema: pa.Schema) -> pa.Schema:
     if taken := sorted(set(schema.names) & set(COLUMNS.names)):
-        raise InputError(
-            f"the data have columns that the quarantine adds: {', '.join(taken)}; rename them first"
-        )
+        raise InputError(f"the data have columns that the quarantine adds: {', '.join(taken)}; rename them first")
     for field in COLUMNS:
         schema = schema.append(field)
     return schema
 
 
-def _named(
-    batch: pa.RecordBatch, rows: npt.NDArray[np.int64], reasons: Mapping[int, list[Finding]]
-) -> pa.RecordBatch:
+def _named(batch: pa.RecordBatch, rows: npt.NDArray[np.int64], reasons: Mapping[int, list[Finding]]) -> pa.RecordBatch:
     found = [reasons[row] for row in rows.tolist()]
     added: dict[str, list[Any]] = {
         "foretaste_row": rows.tolist(),
@@ -220,9 +212,7 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _manifest(
-    report: Report, chosen: list[Finding], counts: Mapping[str, int], draft: Path
-) -> dict[str, Any]:
+def _manifest(report: Report, chosen: list[Finding], counts: Mapping[str, int], draft: Path) -> dict[str, Any]:
     return {
         "format": MANIFEST_FORMAT,
         "version": report.version,

@@ -21,9 +21,7 @@ def split_messages(array: pa.Array, column: str, start: int) -> dict[str, pa.Arr
         InputError: if a row holds no such turns, or no assistant turn.
     """
     if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
-        raise InputError(
-            f'column "{column}" (messages) holds {array.type}; a list of {{role, content}} is needed'
-        )
+        raise InputError(f'column "{column}" (messages) holds {array.type}; a list of {{role, content}} is needed')
     context: list[str] = []
     prompt: list[str] = []
     response: list[str] = []
@@ -33,9 +31,7 @@ def split_messages(array: pa.Array, column: str, start: int) -> dict[str, pa.Arr
         spoken = [_turn(turn, column, row) for turn in turns or []]
         last = next((i for i in range(len(spoken) - 1, -1, -1) if spoken[i][0] in _ASSISTANT), None)
         if last is None:
-            raise InputError(
-                f'column "{column}" (messages) has no assistant turn in row {row}; drop such rows'
-            )
+            raise InputError(f'column "{column}" (messages) has no assistant turn in row {row}; drop such rows')
         before = spoken[:last]
         response.append(spoken[last][1])
         prompt.append(before[-1][1] if before else "")

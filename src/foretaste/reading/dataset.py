@@ -70,9 +70,7 @@ class Dataset:
         self._digest: str | None = None
         for role, column in self._names.items():
             if self.columns.count(column) > 1:
-                raise InputError(
-                    f'column "{column}" ({role}) is there twice in {self.name}; rename one of the two'
-                )
+                raise InputError(f'column "{column}" ({role}) is there twice in {self.name}; rename one of the two')
 
     @property
     def canonical_roles(self) -> frozenset[str]:
@@ -103,18 +101,14 @@ class Dataset:
         if start == 0:
             raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
         if self._validated and self.rows != start:
-            raise InputError(
-                f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest"
-            )
+            raise InputError(f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest")
         if not self._validated and ids:
             _refuse_duplicates(np.concatenate(ids), self.roles.id or "")
         self._refuse_changed()
         if digest is not None:
             seen = digest.hexdigest()
             if self._digest not in (None, seen):
-                raise InputError(
-                    f"{self.name} changed while it was scanned; scan a copy that nothing writes to"
-                )
+                raise InputError(f"{self.name} changed while it was scanned; scan a copy that nothing writes to")
             self._digest = seen
         self.rows = start
         self._validated = True
@@ -149,9 +143,7 @@ class Dataset:
         with _reading(self.name):
             changed = self.files.changed()
         if changed:
-            raise InputError(
-                f"{changed} changed while it was scanned; scan a copy, or again when it is at rest"
-            )
+            raise InputError(f"{changed} changed while it was scanned; scan a copy, or again when it is at rest")
 
     def _canonical_pieces(self, ids: list[npt.NDArray[np.uint64]]) -> Iterator[pa.RecordBatch]:
         columns = list(dict.fromkeys(self._names.values()))
@@ -192,9 +184,7 @@ class Dataset:
                 hint = "name a column of turns with --messages, or join them into one string column first"
             raise InputError(f'column "{column}" ({role}) holds {kind}, not text; {hint}')
         if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            raise InputError(
-                f'column "{column}" ({role}) holds {kind}; a {role} must be a string, number or date'
-            )
+            raise InputError(f'column "{column}" ({role}) holds {kind}; a {role} must be a string, number or date')
         try:
             array = array.cast(pa.large_string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:

@@ -45,9 +45,7 @@ class Files:
 
     def changed(self) -> str | None:
         """The first file that changed since it was listed, or ``None``."""
-        for path, stamp, info in zip(
-            self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))
-        ):
+        for path, stamp, info in zip(self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))):
             if (info.size, info.mtime_ns) != stamp:
                 return path
         return None
@@ -157,9 +155,7 @@ def _naming(path: str) -> Iterator[None]:
 
 def _as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     arrays = [
-        batch.column(f.name).cast(f.type)
-        if f.name in batch.schema.names
-        else pa.nulls(batch.num_rows, f.type)
+        batch.column(f.name).cast(f.type) if f.name in batch.schema.names else pa.nulls(batch.num_rows, f.type)
         for f in schema
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -206,9 +202,7 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
             f"{', '.join(sorted(COMPRESSIONS))}); name a glob that leaves other files out"
         )
     if len(formats) > 1:
-        raise InputError(
-            f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one"
-        )
+        raise InputError(f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one")
     for info in infos:
         packed = PurePosixPath(info.path).suffix.lower()
         if packed in COMPRESSIONS and formats & _SEEKABLE:
@@ -232,9 +226,7 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> list[pa.fs.FileInfo]:
     if info.type == pa.fs.FileType.Directory:
         selector = pa.fs.FileSelector(path, recursive=True)
         return [
-            i
-            for i in filesystem.get_file_info(selector)
-            if i.type == pa.fs.FileType.File and not _hidden(i.path, path)
+            i for i in filesystem.get_file_info(selector) if i.type == pa.fs.FileType.File and not _hidden(i.path, path)
         ]
     if not glob.has_magic(path):
         return []

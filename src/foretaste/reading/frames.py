@@ -146,9 +146,7 @@ def _of_lazy(frame: Any) -> Frame:
         frame.sink_ipc(path, compat_level=polars.CompatLevel.oldest())
     except polars.exceptions.PolarsError as e:
         folder.cleanup()
-        raise InputError(
-            f"the polars plan failed: {str(e).strip().splitlines()[0]}; repair it, then scan again"
-        ) from e
+        raise InputError(f"the polars plan failed: {str(e).strip().splitlines()[0]}; repair it, then scan again") from e
     source = Source(pa.fs.LocalFileSystem(), path)
 
     def read(columns: Sequence[str], _folder: Any = folder) -> Iterator[pa.RecordBatch]:

@@ -126,14 +126,10 @@ class Arrow(Reader):
         if head == _ARROW_MAGIC:
             return pa.ipc.open_file(source.file())
         if head.startswith(_FEATHER_1_MAGIC):
-            raise InputError(
-                f"{source.path} is a Feather file of version 1; write it again as Feather version 2"
-            )
+            raise InputError(f"{source.path} is a Feather file of version 1; write it again as Feather version 2")
         reader = pa.ipc.open_stream(source.file())
         if tail != _STREAM_END:  # Arrow takes a stream that stops between two messages for a whole one
-            raise InputError(
-                f"{source.path} is an Arrow stream without its end mark; it is cut short; write it again"
-            )
+            raise InputError(f"{source.path} is an Arrow stream without its end mark; it is cut short; write it again")
         return reader
 
 
@@ -169,9 +165,7 @@ class Csv(Reader):
                     yield held
                 held = batch if batch.num_rows or held is None else held
             if held is None or not held.num_rows or any(c[-1].as_py() != _END for c in held.columns):
-                raise InputError(
-                    f"{source.path} ends inside a quoted cell; close the quote, or write the file again"
-                )
+                raise InputError(f"{source.path} ends inside a quoted cell; close the quote, or write the file again")
             yield held.slice(0, held.num_rows - 1)
 
     def _options(self, names: Sequence[str] = (), columns: Sequence[str] = ()) -> tuple[Any, Any, Any]:
@@ -277,9 +271,7 @@ def _lines(stream: IO[bytes], source: Source) -> Iterator[bytes]:
             pending.append(chunk)
             held += len(chunk)
             if held > _LONGEST_LINE:
-                raise InputError(
-                    f"{source.path} has a line of more than {_LONGEST_LINE:,} bytes; split that row"
-                )
+                raise InputError(f"{source.path} has a line of more than {_LONGEST_LINE:,} bytes; split that row")
             continue
         yield b"".join([*pending, chunk[:cut]])
         pending, held = [chunk[cut:]], len(chunk) - cut
@@ -331,12 +323,7 @@ def explain(name: str, error: BaseException) -> str:
         step = "decode it with its real encoding, replace lone surrogates, and write it again as UTF-8"
     elif "straddling" in low or "block_size" in low or "block size" in low:
         step = f"a row is larger than {_CSV_BLOCK >> 20} MiB; split it, or convert the file to Parquet"
-    elif (
-        "changed from" in low
-        or "couldn't parse" in low
-        or "unable to merge" in low
-        or "incompatible type" in low
-    ):
+    elif "changed from" in low or "couldn't parse" in low or "unable to merge" in low or "incompatible type" in low:
         step = "write one type per column, then scan again"
     elif "parquet" in low or "magic" in low or "footer" in low or "thrift" in low:
         step = "the file is cut short or is no Parquet file; write or copy it again"
