@@ -150,6 +150,9 @@ class _Loop:
                 break
             self._pass(", ".join(sorted({_name(r.fold) for r in self.running})))
             self._advance()
+        for check in self.checks:
+            if check.id not in self.done:
+                self._fail(check, RuntimeError("it never ran: the signals that it needs wait for each other"), 0.0)
         return self.done
 
     def _enlist(self, fold: Fold[Any]) -> None:
@@ -211,6 +214,7 @@ class _Loop:
                     self.values[running.fold] = running.fold.value(running.state)
                 elif isinstance(running.fold, Check):
                     result = running.fold.finish(running.state)
+                    _refuse_unsound(result, self.dataset.rows or 0)
                     seconds = running.seconds + time.perf_counter() - clock
                     self.done[running.fold.id] = (result, seconds)
             except Exception as e:  # noqa: BLE001
@@ -245,6 +249,16 @@ class _Loop:
         return charts
 
     flagged_groups: Mapping[str, Mapping[str, Mapping[str, int]]] = {}
+
+
+def _refuse_unsound(result: Any, total: int) -> None:
+    """Refuse what no evidence can be read for, while it still counts as this check's own error."""
+    if not isinstance(result, RawResult):
+        raise TypeError(f"finish returned a {type(result).__name__}, not a RawResult")
+    for finding in result.findings:
+        rows = np.concatenate([finding.rows, [e.row for e in finding.examples]]) if finding.examples else finding.rows
+        if len(rows) and (np.min(rows) < 0 or np.max(rows) >= total):
+            raise ValueError(f'the finding "{finding.kind}" names rows outside of the {total} that there are')
 
 
 def _name(fold: Fold[Any]) -> str:
@@ -312,9 +326,7 @@ def _with_evidence(
         else:
             findings = [_finding(check_id, f, wanted) for f in result.findings]
             results.append(
-                CheckResult.from_findings(
-                    check_id, findings, metrics=dict(result.metrics), note=result.note, **common
-                )
+                CheckResult.from_findings(check_id, findings, metrics=dict(result.metrics), note=result.note, **common)
             )
     loop.flagged_groups = {
         role: _flagged_by(held, results) for role, held in wanted.groups.items() if loop.profile.counts[role]
@@ -334,9 +346,7 @@ def _finding(check_id: str, raw: Any, wanted: _Wanted) -> Finding:
 
 
 def _example(raw: RawExample, wanted: _Wanted) -> Example:
-    return Example(
-        row=raw.row, id=wanted.ids[raw.row], texts=wanted.texts[raw.row, raw.around], counter=raw.counter
-    )
+    return Example(row=raw.row, id=wanted.ids[raw.row], texts=wanted.texts[raw.row, raw.around], counter=raw.counter)
 
 
 def _flagged_by(held: Mapping[int, str], results: Iterable[CheckResult]) -> dict[str, dict[str, int]]:

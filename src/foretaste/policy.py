@@ -36,8 +36,19 @@ class Policy:
     """
 
     checks: tuple[Check[Any], ...] = field(default_factory=lambda: tuple(c() for c in checks.registry().values()))
-    input: InputOptions = InputOptions()
+    input: InputOptions = field(default_factory=InputOptions)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse two checks of one id: a report holds one result for each.
+
+        Raises:
+            PolicyError: naming the id.
+        """
+        ids = [c.id for c in self.checks]
+        for check_id in ids:
+            if ids.count(check_id) > 1:
+                raise PolicyError(f'the policy holds the check "{check_id}" {ids.count(check_id)} times; keep one')
 
     @property
     def digest(self) -> str:
@@ -94,7 +105,7 @@ class Policy:
     def _from_mapping(cls, raw: Mapping[str, Any], origin: str) -> Policy:
         _known(raw, _KEYS, origin)
         if raw.get("version", VERSION) != VERSION:
-            raise PolicyError(f"{origin}: version {raw['version']!r} is not known; this release reads version {VERSION}")
+            raise PolicyError(f"{origin}: version {raw['version']!r} is not known; this release reads {VERSION}")
         built = []
         section = _mapping(raw.get("checks"), f"{origin}: checks")
         known = checks.registry()
