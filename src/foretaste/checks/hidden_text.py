@@ -139,10 +139,18 @@ def find(text: str) -> Iterator[tuple[str, Severity, str]]:
             yield "Unicode tag characters", Severity.BLOCK if len(said) >= 3 else Severity.REVIEW, said
     for match in _ZERO_WIDTH_RUN.finditer(text):
         said = _decode_symbols(match[0])
-        yield "zero-width characters", Severity.BLOCK if said else Severity.REVIEW, said or f"{len(match[0])} characters"
+        yield (
+            "zero-width characters",
+            Severity.BLOCK if said else Severity.REVIEW,
+            said or f"{len(match[0])} characters",
+        )
     for match in _SELECTOR_RUN.finditer(text):
         said = _decode_selectors(match[0])
-        yield "variation selectors", Severity.BLOCK if said else Severity.REVIEW, said or f"{len(match[0])} characters"
+        yield (
+            "variation selectors",
+            Severity.BLOCK if said else Severity.REVIEW,
+            said or f"{len(match[0])} characters",
+        )
     for match in _OVERRIDE.finditer(text):
         if len(_LATIN.findall(match[1])) >= 4:
             yield "bidi override", Severity.BLOCK, match[1][::-1][:200]

@@ -13,7 +13,7 @@ from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
 from foretaste.signals.naive_bayes import Model, NaiveBayes
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.signals.phrases import Phrases, PhraseTable
+from foretaste.signals.phrases import PhraseTable, phrase_signals
 from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_PHRASE = 512
@@ -132,16 +132,13 @@ class TriggerAssociation(Check[_State]):
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
         """Labels, the label model and the phrases."""
-        return (Labels(), NaiveBayes(), self._phrases())
-
-    def _phrases(self) -> Phrases:
-        return Phrases("input", Labels())
+        return (Labels(), NaiveBayes(), phrase_signals(context)["input"])
 
     def start(self, context: Context) -> _State:
         """Choose the phrases whose rows mostly share a label."""
         from foretaste.text.evidence import majority
 
-        phrases, classes = context.value(self._phrases()), context.value(Labels())
+        phrases, classes = context.value(phrase_signals(context)["input"]), context.value(Labels())
         targets = np.full(len(phrases.n), -1, np.int32)
         agree = np.zeros(len(phrases.n), np.int64)
         majority(phrases.spans, phrases.rows, classes.labels, targets, agree)
@@ -441,7 +438,7 @@ class _Judge:
             later = stop > last[at]
             last[at[later]] = stop[later]
             rights[at[later]] = phrases.rights[a:b][hit][later]
-        out = np.zeros((1, 7))
+        out = np.zeros((1, 5))
         spans = np.array([0, len(rows)], np.int64)
         neighbour_scores(spans, lefts, rights, *phrases.bigrams, phrases.unigrams, phrases.total, out)
         anchored = bool((lefts == 0).mean() > 0.9 or (rights == 0).mean() > 0.9)

@@ -20,6 +20,7 @@ BIGRAM_CELLS = 1 << 23
 UNIGRAM_CELLS = 1 << 22
 MAX_SLOTS = 1 << 23
 MAX_OCCURRENCES = 1 << 23
+SAMPLE_PER_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class PhraseTable:
         rows, positions: row and first token in the row, one occurrence per row, ascending.
         lefts, rights: hash of the token before and after, 0 at the edge of the row.
         purity: upper bound of the share of rows that have the majority output.
-        bigrams, unigrams, total: background counts behind the neighbour statistics.
+        bigrams, unigrams, total, sample: background counts, and words drawn evenly from the text, behind the neighbour
+            statistics.
         lost: n-grams, and occurrences, that found no room: what was not looked at.
     """
 
@@ -48,6 +50,7 @@ class PhraseTable:
     bigrams: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
     unigrams: npt.NDArray[np.uint32]
     total: float
+    sample: npt.NDArray[np.uint64]
     lost: int
 
     @property
@@ -70,6 +73,7 @@ class _State:
     bigrams: Any = None
     unigrams: Any = None
     rows: int = 0
+    sample: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     table: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
@@ -116,6 +120,8 @@ class Phrases(Signal[_State, PhraseTable]):
                 tokens.hashes, tokens.offsets, ngrams.MAX_N, state.cells, *state.bigrams, state.unigrams
             )
             state.rows += batch.num_rows
+            words = tokens.hashes[tokens.hashes & 1 == 1]
+            state.sample.append(words[:: max(1, len(words) // SAMPLE_PER_BATCH)])
             return
         t = state.table
         if state.round == 2:
@@ -146,6 +152,7 @@ class Phrases(Signal[_State, PhraseTable]):
             np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
         left.unigrams += right.unigrams
         left.rows += right.rows
+        left.sample += right.sample
         return left
 
     def next_round(self, state: _State) -> _State | None:
@@ -177,7 +184,7 @@ class Phrases(Signal[_State, PhraseTable]):
         }
 
     def _choose(self, state: _State) -> None:
-        from foretaste.text.ngrams import linear_count
+        from foretaste.text.ngrams import MAX_N, linear_count
 
         t = state.table
         state.cells = None
@@ -187,8 +194,10 @@ class Phrases(Signal[_State, PhraseTable]):
         purity = np.where(count > 0, (count + t["vote"]) / np.maximum(2 * count, 1), 0.0)
         wanted = inside & (purity >= self.purity) & (t["label"] != NONE)
         scale = np.maximum(1, np.minimum(count, 100))
-        diverse = np.minimum(linear_count(t["left"]), linear_count(t["right"])) / scale
-        wanted |= inside & (count >= self.insertion_least) & (diverse >= self.insertion_diversity)
+        left, right = linear_count(t["left"]) / scale, linear_count(t["right"]) / scale
+        # The longest n-grams need one open side: two of them are the ends of a longer stretch.
+        open_sides = np.where(t["where"][:, 2] == MAX_N, np.maximum(left, right), np.minimum(left, right))
+        wanted |= inside & (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
         slots = np.flatnonzero(wanted)
         where = t["where"][slots]
         slots = slots[np.lexsort((where[:, 2], where[:, 1], where[:, 0]))]
@@ -222,5 +231,17 @@ class Phrases(Signal[_State, PhraseTable]):
             n=f["first"][:, 2], text=tuple(state.texts.get(i, "") for i in range(len(f["first"]))), spans=f["spans"],
             rows=f["rows"], positions=f["positions"], lefts=f["lefts"], rights=f["rights"], purity=f["purity"],
             bigrams=state.bigrams, unigrams=state.unigrams, total=float(max(1, state.unigrams.sum())),
-            lost=state.lost,
+            sample=np.concatenate(state.sample), lost=state.lost,
         )  # fmt: skip
+
+
+def phrase_signals(context: Context) -> dict[str, Phrases]:
+    """The phrase signal of every text column, by role, so that all checks ask for the same ones."""
+    if context.kind == "classification":
+        return {"input": Phrases("input", Labels())}
+    if context.kind == "documents":
+        return {"input": Phrases("input")}
+    outputs = ("chosen", "rejected") if context.kind == "preference" else ("response",)
+    heads = ResponseHeads() if context.kind == "instruct" else None
+    inputs = {"input": Phrases("input", heads)} if {"prompt", "context"} & context.roles else {}
+    return inputs | {role: Phrases(role) for role in outputs}

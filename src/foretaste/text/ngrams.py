@@ -191,41 +191,45 @@ def keep_rows(tokens, offsets, first_row, wanted, out, fill):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def neighbour_scores(  # type: ignore[no-untyped-def]
-    spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out
-):
-    """Insertion statistics of each candidate; ``out`` (candidates, 7): see :mod:`foretaste.checks.inserted_phrase`.
+def _glue(ordered, unigrams, total):  # type: ignore[no-untyped-def]
+    """Mean log ratio between each neighbour's probability given the others (five pseudo-counts of the background) and
+    its background probability; the neighbours are sorted. Edges of rows are left out."""
+    mask = U64(len(unigrams) - 1)
+    pseudo = 5.0
+    k = len(ordered)
+    glue = 0.0
+    i = 0
+    while i < k:
+        j = i
+        while j < k and ordered[j] == ordered[i]:
+            j += 1
+        if ordered[i] != BOUNDARY:
+            p = (unigrams[extend(U64(0), ordered[i]) & mask] + 1.0) / total
+            glue += (j - i) * np.log((j - i - 1 + pseudo * p) / (k - 1 + pseudo) / p)
+        i = j
+    return glue / max(1, k)
 
-    Columns: distinct left share, distinct right share, healing rate, healing PMI, left glue, right glue, inner share.
-    A *glue* is the mean log ratio between the probability of the neighbour given the other occurrences (with five
-    pseudo-counts of the background) and its background probability.
+
+@njit(cache=True, nogil=True)
+def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):  # type: ignore[no-untyped-def]
+    """Statistics of the neighbours of each phrase; ``out`` (phrases, 5).
+
+    Columns: distinct left and right neighbours per row; healing rate (the two neighbours stand side by side elsewhere)
+    and healing PMI in nats, over the rows with a neighbour on both sides; the share of such rows.
     """
     mask1 = U64(len(unigrams) - 1)
     mask2 = U64(len(bigrams_a) - 1)
-    pseudo = 5.0
     for c in range(len(spans) - 1):
         a = spans[c]
         k = min(spans[c + 1] - a, 512)
-        left = lefts[a : a + k].copy()
-        right = rights[a : a + k].copy()
-        left.sort()
-        right.sort()
         for side in range(2):
-            ordered = left if side == 0 else right
-            distinct = 0
-            glue = 0.0
-            i = 0
-            while i < k:
-                j = i
-                while j < k and ordered[j] == ordered[i]:
-                    j += 1
-                distinct += 1
-                if ordered[i] != BOUNDARY:
-                    p = (unigrams[extend(U64(0), ordered[i]) & mask1] + 1.0) / total
-                    glue += (j - i) * np.log((j - i - 1 + pseudo * p) / (k - 1 + pseudo) / p)
-                i = j
-            out[c, side] = distinct / k
-            out[c, 4 + side] = glue / k
+            ordered = lefts[a : a + k].copy() if side == 0 else rights[a : a + k].copy()
+            ordered.sort()
+            distinct = 1
+            for i in range(1, k):
+                if ordered[i] != ordered[i - 1]:
+                    distinct += 1
+            out[c, side] = distinct / max(1, k)
         inner = 0
         healed = 0
         pmi = 0.0
@@ -243,4 +247,45 @@ def neighbour_scores(  # type: ignore[no-untyped-def]
             pmi += np.log((seen + 0.2) / (min(expected, 255.0) + 0.2))
         out[c, 2] = healed / max(inner, 1)
         out[c, 3] = pmi / max(inner, 1)
-        out[c, 6] = inner / max(k, 1)
+        out[c, 4] = inner / max(k, 1)
+
+
+@njit(cache=True, nogil=True)
+def randomness(neighbours, sample, unigrams, total, seed, out):  # type: ignore[no-untyped-def]
+    """How far neighbours are from a random draw of the text's words: two z-scores, into ``out`` (2,).
+
+    The first compares their mean log frequency, the second their glue, with 200 draws of as many words from ``sample``.
+    Words only: a script inserts between words, so punctuation stands on one side of it and not on the other.
+    """
+    draws = 200
+    words = np.empty(len(neighbours), np.uint64)
+    k = 0
+    for i in range(len(neighbours)):
+        if neighbours[i] & U64(1):
+            words[k] = neighbours[i]
+            k += 1
+    out[0] = 0.0
+    out[1] = 0.0
+    if k < 5 or len(sample) == 0:
+        out[0] = np.inf
+        return
+    mask = U64(len(unigrams) - 1)
+    state = U64(seed)
+    means = np.empty(draws + 1)
+    glues = np.empty(draws + 1)
+    drawn = np.empty(k, np.uint64)
+    for d in range(draws + 1):
+        for i in range(k):
+            if d == draws:
+                drawn[i] = words[i]
+            else:
+                state += U64(0x9E3779B97F4A7C15)
+                drawn[i] = sample[mix(state) % U64(len(sample))]
+        total_log = 0.0
+        for i in range(k):
+            total_log += np.log((unigrams[extend(U64(0), drawn[i]) & mask] + 1.0) / total)
+        means[d] = total_log / k
+        drawn.sort()
+        glues[d] = _glue(drawn, unigrams, total)
+    out[0] = (means[draws] - means[:draws].mean()) / (means[:draws].std() + 1e-9)
+    out[1] = (glues[draws] - glues[:draws].mean()) / (glues[:draws].std() + 1e-9)

@@ -28,7 +28,7 @@ class Tokens:
     """Tokens of the rows of a batch.
 
     Attributes:
-        hashes: uint64, shape (n_tokens,).
+        hashes: uint64, shape (n_tokens,); odd for words, even for punctuation, never zero.
         starts, ends: byte offsets of each token in the column's buffer, int64, shape (n_tokens,).
         offsets: first token of each row, int64, shape (num_rows + 1,).
         data: the bytes that ``starts`` and ``ends`` point into.
@@ -153,7 +153,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower):  # type: ignor
                 kind == _PUNCT and open_class == _PUNCT and c == last_char
             )
             if open_class != _SPACE and not joins:
-                hashes[n] = mix(h)
+                hashes[n] = mix(h) & ~U64(1) if open_class == _PUNCT else mix(h) | U64(1)
                 stops[n] = i
                 n += 1
                 open_class = _SPACE
@@ -168,7 +168,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower):  # type: ignor
                 last_char = c
             i += width
         if open_class != _SPACE:
-            hashes[n] = mix(h)
+            hashes[n] = mix(h) & ~U64(1) if open_class == _PUNCT else mix(h) | U64(1)
             stops[n] = stop
             n += 1
     offsets[rows] = n
