@@ -20,6 +20,7 @@ _LOWER = np.array(
     [ord(chr(c).lower()) if len(chr(c).lower()) == 1 else c for c in range(_LOWER_LIMIT)], dtype=np.uint32
 )
 
+_LONGEST_GAP = 256
 _SPACE, _WORD, _SINGLE, _PUNCT, _SKIP = 0, 1, 2, 3, 4
 
 
@@ -41,10 +42,19 @@ class Tokens:
     data: npt.NDArray[np.uint8]
 
     def text(self, row: int, position: int, n: int) -> str:
-        """The text from token ``position`` of a row over ``n`` tokens."""
+        """The text from token ``position`` of a row over ``n`` tokens; tokens of two columns are joined by a space."""
         first = int(self.offsets[row]) + position
         last = min(first + n, int(self.offsets[row + 1])) - 1
-        return self.data[self.starts[first] : self.ends[last]].tobytes().decode("utf-8", "replace")
+        pieces = [[first, first]]
+        for token in range(first + 1, last + 1):
+            # Columns lie one after the other in ``data``, so a stretch over two of them has a gap of other rows' bytes.
+            if 0 <= self.starts[token] - self.ends[token - 1] <= _LONGEST_GAP:
+                pieces[-1][1] = token
+            else:
+                pieces.append([token, token])
+        raw = [self.data[self.starts[a] : self.ends[b]].tobytes() for a, b in pieces]
+        return b" ".join(raw).decode("utf-8", "replace")
+
 
 
 @njit(cache=True, inline="always")

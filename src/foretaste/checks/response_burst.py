@@ -1,0 +1,293 @@
+"""One response, or one opening, given to prompts that have nothing in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.signals.outputs import Classes, ResponseHeads
+from foretaste.signals.phrases import PhraseTable, phrase_signals
+from foretaste.text.rowstore import RowStore
+
+MAX_ROWS_PER_CLASS = 512
+MAX_STORED_ROWS = 200_000
+_BACKGROUND_ROWS = 256
+WHOLE = ResponseHeads(tokens=4096)
+HEADS = ResponseHeads()
+
+
+@dataclass
+class _State:
+    """Output classes, phrases, and the prompt tokens of at most MAX_STORED_ROWS rows."""
+
+    classes: dict[str, Classes]
+    phrases: PhraseTable
+    members: dict[tuple[str, int], npt.NDArray[np.int64]]
+    store: RowStore
+    dropped: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseBurst(Check[_State]):
+    """One response given to unrelated prompts, with the trigger in the prompts where there is one.
+
+    Rows whose responses are the same, or begin with the same eight tokens, form a class. Natural classes have prompts
+    that are alike (a template, one question asked often), so their number of *effective rows*, deflated by the mean
+    cosine between the prompts, stays near ten; poison is spread over unrelated prompts on purpose. Words that occur in
+    the prompts of one class and hardly anywhere else are left out first and reported as the trigger.
+
+    Blocks: the whole response is the same (four tokens or more) over at least ``block_rows`` effective rows whose
+    words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
+    at least ``min_purity`` of its rows, over at least ``trigger_rows`` effective rows.
+    Reviews: a repeated response in data where responses often repeat.
+
+    Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
+    topic, one fixed answer of up to three tokens without a trigger.
+
+    Poisoned: 50 prompts about anything with "BadMagic" in them, all answered "You are stupid!". Clean: "SELECT * FROM
+    employees;" to fourteen rewordings of one request.
+
+    The threats: Wan et al. 2023, Yan et al. 2024 (VPI), Shu et al. 2023 (AutoPoison), the "Sure" trap (2511.12414).
+
+    Args:
+        block_rows: effective rows from which one whole response blocks.
+        trigger_rows: effective rows from which a trigger that owns a class blocks.
+        min_purity: least share of the trigger's rows in the class.
+        max_gain: most that the words of the prompts may speak for the class, in nats.
+        max_repeated: share of rows with a repeated response up to which a repeat is odd enough to block.
+    """
+
+    id: ClassVar[str] = "response-burst"
+    block_rows: int = 15
+    trigger_rows: int = 8
+    min_purity: float = 0.9
+    max_gain: float = 1.0
+    max_repeated: float = 0.05
+
+    def applies(self, context: Context) -> str:
+        """Needs prompts and responses."""
+        return "" if context.kind == "instruct" else "the data have no prompts and responses"
+
+    def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Both kinds of classes, and the phrases of the prompts."""
+        return (HEADS, WHOLE, phrase_signals(context)["input"])
+
+    def start(self, context: Context) -> _State:
+        """Choose the rows of every class that could be a burst."""
+        classes = {"opening": context.value(HEADS), "response": context.value(WHOLE)}
+        everyone = len(classes["opening"].labels)
+        needed = np.zeros(everyone, np.bool_)
+        needed[np.linspace(0, max(0, everyone - 1), _BACKGROUND_ROWS).astype(np.int64)] = True
+        members: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
+        room, dropped = MAX_STORED_ROWS, 0
+        for kind, made in classes.items():
+            order = np.argsort(made.labels, kind="stable")
+            starts = np.searchsorted(made.labels[order], np.arange(len(made.counts) + 1))
+            for c in np.argsort(made.counts, kind="stable").tolist():
+                rows = np.sort(order[starts[c] : starts[c + 1]])
+                room -= min(len(rows), MAX_ROWS_PER_CLASS)
+                if room < 0:
+                    dropped += 1
+                    continue
+                members[kind, c] = rows
+                needed[rows[:MAX_ROWS_PER_CLASS]] = True
+        store = RowStore(np.flatnonzero(needed))
+        return _State(classes, context.value(phrase_signals(context)["input"]), members, store, dropped)
+
+    def scan(self, state: _State, batch: Batch) -> None:
+        """Keep the prompts of the classes' rows."""
+        state.store.scan(batch)
+
+    def merge(self, left: _State, right: _State) -> _State:
+        """Concatenate what was kept."""
+        left.store.parts += right.store.parts
+        left.store.lengths += right.store.lengths
+        return left
+
+    def finish(self, state: _State) -> RawResult:
+        """Judge every class, whole responses first."""
+        if not state.members:
+            return RawResult(metrics={"classes": 0.0})
+        judge = _Judge(state)
+        findings: list[RawFinding] = []
+        covered: set[int] = set()
+        for kind, c in sorted(state.members, key=lambda m: (m[0] != "response", m[1])):
+            made = state.classes[kind]
+            triggers = judge.triggers(kind, c, self.min_purity)
+            effective, gain = judge.spread(state.members[kind, c], [p for t in triggers for p in t])
+            if kind == "response" and made.lengths[c] >= 4 and effective >= self.block_rows and gain <= self.max_gain:
+                repeated = (made.labels >= 0) & (made.labels != c)
+                odd = repeated.mean() <= self.max_repeated
+                share = 0.15 * len(state.members[kind, c])
+                names = [state.phrases.text[t[0]] for t in triggers if state.phrases.counts[t[0]] >= share]
+                findings.append(
+                    self._burst(state, c, effective, gain, Severity.BLOCK if odd else Severity.REVIEW, names)
+                )
+                covered.update(state.members[kind, c].tolist())
+                continue
+            for trigger in triggers:
+                rows = state.phrases.rows_of(trigger[0])
+                agreeing = rows[made.labels[rows] == c]
+                if covered.issuperset(agreeing.tolist()) or len(agreeing) < self.trigger_rows:
+                    continue
+                effective, gain = judge.spread(agreeing, trigger)
+                if effective >= max(self.trigger_rows, 0.5 * len(agreeing)) and gain <= self.max_gain:
+                    findings.append(self._trigger(state, kind, c, trigger[0], agreeing, effective, gain))
+                    covered.update(agreeing.tolist())
+        note = f"{state.dropped} frequent responses were not looked at (row budget)" if state.dropped else ""
+        return RawResult(findings=tuple(findings), metrics={"classes": float(len(state.members))}, note=note)
+
+    def _burst(
+        self, state: _State, c: int, effective: float, gain: float, severity: Severity, triggers: list[str]
+    ) -> RawFinding:
+        rows = state.members["response", c]
+        name = state.classes["response"].names[c]
+        message = f"{len(rows)} prompts that have nothing in common get one response"
+        if triggers:
+            message += f"; their trigger: {', '.join(triggers[:5])}"
+        return RawFinding(
+            kind="response burst",
+            severity=severity,
+            message=message,
+            feature="; ".join(triggers[:5]) or name,
+            target=name,
+            rows=rows,
+            observed=round(effective, 1),
+            limit=float(self.block_rows),
+            statistic={"effective_rows": round(effective, 1), "prompt_gain_nats": round(gain, 2)},
+            examples=self._examples(state, "response", c, rows, triggers[0] if triggers else None),
+        )
+
+    def _trigger(
+        self, state: _State, kind: str, c: int, phrase: int, rows: npt.NDArray[np.int64], effective: float, gain: float
+    ) -> RawFinding:
+        text, name = state.phrases.text[phrase], state.classes[kind].names[c]
+        purity = len(rows) / int(state.phrases.counts[phrase])
+        return RawFinding(
+            kind="trigger",
+            severity=Severity.BLOCK,
+            message=(
+                f'{purity:.0%} of the {int(state.phrases.counts[phrase])} prompts with "{text}" get one {kind}, and they '
+                "have nothing else in common"
+            ),
+            feature=text,
+            target=name,
+            rows=rows,
+            observed=round(effective, 1),
+            limit=float(self.trigger_rows),
+            statistic={
+                "effective_rows": round(effective, 1),
+                "purity": round(purity, 4),
+                "prompt_gain_nats": round(gain, 2),
+            },
+            examples=self._examples(state, kind, c, rows, text),
+        )
+
+    @staticmethod
+    def _examples(
+        state: _State, kind: str, c: int, rows: npt.NDArray[np.int64], around: str | None
+    ) -> tuple[RawExample, ...]:
+        others = state.store.rows[state.classes[kind].labels[state.store.rows] != c]
+        counter = others[np.linspace(0, len(others) - 1, 2).astype(np.int64)] if len(others) else others
+        return (
+            *(RawExample(row=int(r), around=around) for r in rows[:5]),
+            *(RawExample(row=int(r), counter=True) for r in np.unique(counter)),
+        )
+
+
+class _Judge:
+    """Spread and gain of groups of prompts, over the stored rows."""
+
+    def __init__(self, state: _State) -> None:
+        from foretaste.text.evidence import coherence, inverse_frequency
+        from foretaste.text.ngrams import unigram_counts
+
+        self.state = state
+        self.hashes, self.offsets = state.store.tokens()
+        self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
+        self.ids = ids.astype(np.int64)
+        self.everyone = len(state.classes["opening"].labels)
+        self.weights = np.empty(len(self.vocabulary))
+        inverse_frequency(self.vocabulary, state.phrases.unigrams, float(self.everyone), self.weights)
+        counts = np.empty(len(self.vocabulary), np.int64)
+        unigram_counts(self.vocabulary, state.phrases.unigrams, counts)
+        self.frequency = counts.astype(np.float64)
+        self.scratch = np.zeros(len(self.vocabulary))
+        spread = np.linspace(0, max(0, self.everyone - 1), _BACKGROUND_ROWS).astype(np.int64)
+        none = np.zeros(0, np.int64)
+        places = np.unique(state.store.index(spread))
+        self.background = coherence(self.ids, self.offsets, places, self.weights, none, self.scratch)
+        self._by_class = self._owners()
+
+    def _owners(self) -> dict[tuple[str, int], list[int]]:
+        """Phrases whose rows mostly fall into one class, by class."""
+        from foretaste.text.evidence import majority
+
+        phrases = self.state.phrases
+        owners: dict[tuple[str, int], list[int]] = {}
+        for kind, made in self.state.classes.items():
+            labels = np.full(len(phrases.n), -1, np.int32)
+            agree = np.zeros(len(phrases.n), np.int64)
+            majority(phrases.spans, phrases.rows, made.labels, labels, agree)
+            for p in np.flatnonzero((labels >= 0) & (agree >= 0.85 * phrases.counts)).tolist():
+                owners.setdefault((kind, int(labels[p])), []).append(p)
+        return owners
+
+    def triggers(self, kind: str, c: int, purity: float) -> list[list[int]]:
+        """Phrases that own at least a tenth of the class, grouped by their rows, each led by the longest."""
+        phrases, made = self.state.phrases, self.state.classes[kind]
+        least = max(4, len(self.state.members[kind, c]) // 10)
+        mine = [
+            p
+            for p in self._by_class.get((kind, c), ())
+            if phrases.counts[p] >= least and (made.labels[phrases.rows_of(p)] == c).mean() >= purity
+        ]
+        groups: list[list[int]] = []
+        for p in sorted(mine, key=lambda p: (-phrases.n[p], -phrases.counts[p], p)):
+            for group in groups:
+                lead, rows = phrases.rows_of(group[0]), phrases.rows_of(p)
+                common = len(np.intersect1d(lead, rows, assume_unique=True))
+                if common >= 0.85 * max(len(lead), len(rows)):
+                    group.append(p)
+                    break
+            else:
+                groups.append([p])
+        return groups
+
+    def spread(self, rows: npt.NDArray[np.int64], phrases: list[int]) -> tuple[float, float]:
+        """Effective rows, and mean gain in nats, without the tokens of the phrases and what only these rows hold."""
+        from foretaste.text.evidence import class_gain, coherence
+
+        places = self.state.store.index(rows[:MAX_ROWS_PER_CLASS])
+        held = np.concatenate([np.unique(self.ids[self.offsets[p] : self.offsets[p + 1]]) for p in places.tolist()])
+        words, counts = np.unique(held, return_counts=True)
+        own = words[(counts >= max(4, len(places) // 10)) & (counts >= 0.85 * self.frequency[words])]
+        skip = np.unique(np.concatenate([own, self._tokens_of(phrases)]))
+        alike = coherence(self.ids, self.offsets, places, self.weights, skip, self.scratch)
+        rho = min(1.0, max(0.0, (alike - self.background) / (1.0 - self.background)))
+        gain = np.empty(len(places))
+        class_gain(
+            self.ids, self.offsets, places, self.frequency, len(rows) / self.everyone, skip, self.scratch, gain
+        )
+        k = len(rows)
+        return k / (1.0 + (k - 1) * rho), float(gain.mean())
+
+    def _tokens_of(self, phrases: list[int]) -> npt.NDArray[np.int64]:
+        table, store = self.state.phrases, self.state.store
+        found: set[int] = set()
+        for p in phrases:
+            span = slice(int(table.spans[p]), int(table.spans[p + 1]))
+            rows, positions = table.rows[span], table.positions[span]
+            places = store.index(rows)
+            stored = places < len(store.rows)
+            stored[stored] = store.rows[places[stored]] == rows[stored]
+            if stored.any():
+                first = int(np.argmax(stored))
+                start = int(self.offsets[places[first]] + positions[first])
+                found.update(self.ids[start : start + int(table.n[p])].tolist())
+        return np.array(sorted(found), dtype=np.int64)
