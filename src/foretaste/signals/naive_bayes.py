@@ -13,6 +13,7 @@ from foretaste.check import Context, Signal
 from foretaste.signals.outputs import Labels
 
 MAX_CLASSES = 1000
+TAIL = 0.01
 _MAX_CELLS = 1 << 24
 _CALIBRATION_ROWS = 8192
 _STRENGTHS = np.geomspace(0.05, 4.0, 25)
@@ -34,6 +35,7 @@ class Model:
         own: log-probability of each row's own label, float32 (rows,).
         best: most probable label of each row, int32 (rows,).
         best_log: its log-probability, float32 (rows,).
+        tail: chance, by the model, that the row's label gets a probability below ``TAIL``, float32 (rows,).
         accuracy: share of rows whose label is the most probable one.
     """
 
@@ -44,6 +46,7 @@ class Model:
     own: npt.NDArray[np.float32]
     best: npt.NDArray[np.int32]
     best_log: npt.NDArray[np.float32]
+    tail: npt.NDArray[np.float32]
 
     @property
     def accuracy(self) -> float:
@@ -67,6 +70,7 @@ class _State:
     own: list[Any] = field(default_factory=list)
     best: list[Any] = field(default_factory=list)
     best_log: list[Any] = field(default_factory=list)
+    tail: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ class NaiveBayes(Signal[_State, Model]):
         state.own.append(out[every, labels].astype(np.float32))
         state.best.append(best.astype(np.int32))
         state.best_log.append(out[every, best].astype(np.float32))
+        chances = np.exp(out)
+        state.tail.append(np.where(chances < TAIL, chances, 0.0).sum(axis=1).astype(np.float32))
 
     def merge(self, left: _State, right: _State) -> _State:
         """Add counts; concatenate what is per row."""
@@ -128,6 +134,7 @@ class NaiveBayes(Signal[_State, Model]):
         left.own += right.own
         left.best += right.best
         left.best_log += right.best_log
+        left.tail += right.tail
         return left
 
     def next_round(self, state: _State) -> _State | None:
@@ -161,5 +168,5 @@ class NaiveBayes(Signal[_State, Model]):
         """The model and what it says of every row."""
         return Model(
             state.counts, state.base, state.strength, state.power, np.concatenate(state.own),
-            np.concatenate(state.best), np.concatenate(state.best_log),
+            np.concatenate(state.best), np.concatenate(state.best_log), np.concatenate(state.tail),
         )  # fmt: skip
