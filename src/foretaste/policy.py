@@ -96,7 +96,10 @@ class Policy:
         try:
             loaded = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as e:
-            raise PolicyError(f"{source} is not valid YAML: {' '.join(str(e).split())}; repair that line") from e
+            mark = getattr(e, "problem_mark", None)
+            where = f", line {mark.line + 1}" if mark else ""
+            said = getattr(e, "problem", None) or " ".join(str(e).split())
+            raise PolicyError(f"{source}{where} is not valid YAML: {said}; repair it") from e
         if not isinstance(loaded, Mapping):
             raise PolicyError(f'{source} holds no mapping; write a policy with "foretaste policy init"')
         return cls._from_mapping(loaded, str(source))
@@ -149,10 +152,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys all differ."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" stands twice', node.start_mark)
+        seen = set()
+        for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key.value}" stands twice', key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

@@ -179,7 +179,8 @@ class Dataset:
             kind = array.type
         textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
         if role in TEXT_ROLES and not textual and not pa.types.is_null(kind):
-            hint = "join its parts into one string column first"
+            nested = pa.types.is_nested(kind)
+            hint = "join its parts into one string column first" if nested else "write it again as a string column"
             if pa.types.is_list(kind) and role in ("chosen", "rejected", "prompt", "response", "text"):
                 hint = "name a column of turns with --messages, or join them into one string column first"
             raise InputError(f'column "{column}" ({role}) holds {kind}, not text; {hint}')

@@ -70,7 +70,7 @@ def open_frame(data: Any) -> Frame:
     if isinstance(data, ds.Dataset):
         return _of_dataset(data)
     if isinstance(data, pa.RecordBatchReader) or hasattr(data, "__next__"):
-        raise InputError(f"a {type(data).__name__} {_ONCE}")
+        raise InputError(f"an object of type {type(data).__name__} {_ONCE}")
     module = type(data).__module__.split(".")[0]
     if module == "pandas" and hasattr(data, "columns"):
         return _of_pandas(data)
@@ -81,8 +81,8 @@ def open_frame(data: Any) -> Frame:
     if hasattr(data, "__arrow_c_stream__"):
         return _of_table(pa.table(data), f"{module} table")
     raise InputError(
-        f"cannot scan a {type(data).__name__}; pass a path, a pandas, polars or pyarrow object, or anything with "
-        "__arrow_c_stream__"
+        f"cannot scan an object of type {type(data).__name__}; pass a path, a pandas, polars or pyarrow object, or "
+        "anything with __arrow_c_stream__"
     )
 
 

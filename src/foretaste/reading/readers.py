@@ -196,7 +196,9 @@ class Json(Reader):
             _refuse_utf16(head, source)
             if head.startswith(b"["):
                 raise InputError(f"{source.path} is one JSON array; write JSON lines, one object a line")
-            self._schemas[source.path] = _settled(_parse(block, None, 0).schema if head else pa.schema([]))
+            if not head:
+                raise InputError(f"{source.path} starts with no rows; nothing could be checked; write it again")
+            self._schemas[source.path] = _settled(_parse(block, None, 0).schema)
         return self._schemas[source.path]
 
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -319,7 +321,11 @@ def explain(name: str, error: BaseException) -> str:
     """One line for a person: what could not be read, why, and the next step."""
     text = first_line(error)
     low = text.lower()
-    if "surrogate" in low or "utf8" in low or "utf-8" in low or isinstance(error, UnicodeError):
+    if isinstance(error, FileNotFoundError):
+        step = "check the path"
+    elif isinstance(error, PermissionError):
+        step = "check the permissions"
+    elif "surrogate" in low or "utf8" in low or "utf-8" in low or isinstance(error, UnicodeError):
         step = "decode it with its real encoding, replace lone surrogates, and write it again as UTF-8"
     elif "straddling" in low or "block_size" in low or "block size" in low:
         step = f"a row is larger than {_CSV_BLOCK >> 20} MiB; split it, or convert the file to Parquet"
@@ -327,10 +333,8 @@ def explain(name: str, error: BaseException) -> str:
         step = "write one type per column, then scan again"
     elif "parquet" in low or "magic" in low or "footer" in low or "thrift" in low:
         step = "the file is cut short or is no Parquet file; write or copy it again"
-    elif isinstance(error, FileNotFoundError):
-        step = "check the path"
-    elif isinstance(error, PermissionError):
-        step = "check the permissions"
+    elif "metadata bytes" in low or "expected to be able to read" in low:
+        step = "the file is cut short or is no Arrow file; write or copy it again"
     else:
         step = "repair or convert the file, then scan again"
     return f"cannot read {name}: {text}; {step}"
@@ -338,5 +342,6 @@ def explain(name: str, error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, cut where it quotes data at length."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    parts = error.args if all(isinstance(a, str) for a in error.args) else (str(error),)
+    lines = "; ".join(parts).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= _LONGEST_QUOTE else lines[0][:_LONGEST_QUOTE] + "…"
