@@ -166,14 +166,10 @@ def run_gate(
     if decision.action == "fail":
         return GateResult(report=report, decision=decision, path=None, digest=None, files=files)
     if decision.action != "quarantine":
-        return GateResult(
-            report=report, decision=decision, path=str(data), digest=report.data.digest, files=files
-        )
+        return GateResult(report=report, decision=decision, path=str(data), digest=report.data.digest, files=files)
     severities = ("block", "review") if fail_on == "review" else ("block",)
     try:
-        apart = split(
-            data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem
-        )
+        apart = split(data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem)
     except InputError as e:
         if worth_retrying(e):
             raise
@@ -281,8 +277,7 @@ def untemplated(policy: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(listed, Mapping):
         known = checks.registry()
         sections["checks"] = {
-            i: typed(v, get_type_hints(known[i]) | {"enabled": bool} if i in known else {})
-            for i, v in listed.items()
+            i: typed(v, get_type_hints(known[i]) | {"enabled": bool} if i in known else {}) for i, v in listed.items()
         }
     return sections
 
@@ -364,8 +359,7 @@ def printable(text: str, limit: int = MAX_CHARS) -> str:
     """Text on one line, at most ``limit`` characters: control, invisible and bidi characters are escaped."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(
-        c if unicodedata.category(c)[0] not in "CZ" or c == " " else c.encode("unicode_escape").decode()
-        for c in cut
+        c if unicodedata.category(c)[0] not in "CZ" or c == " " else c.encode("unicode_escape").decode() for c in cut
     )
 
 

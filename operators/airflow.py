@@ -7,6 +7,7 @@ again.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,15 @@ from airflow.sdk.exceptions import AirflowFailException
 from foretaste.operators import _gate
 from foretaste.operators._gate import FailOn, GateResult, OnBlock
 
-from foretaste.errors import ForetasteError, InputError
+from foretaste.errors import ForetasteError, InputError, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow.fs
     from airflow.sdk import Context, ObjectStoragePath
     from airflow.sdk.bases.decorator import TaskDecorator
     from airflow.sdk.types import TaskInstanceKey
+    from great_expectations import Checkpoint, ExpectationSuite
+    from great_expectations.data_context.data_context.abstract_data_context import AbstractDataContext
 
 XCOM_KEY = "foretaste"
 
@@ -57,9 +60,8 @@ class PoisonGateOperator(BaseOperator):
     Args:
         data: path, glob, directory, address, ``Asset`` or ``ObjectStoragePath``; or the output of another
             task.
-        out: directory or address for ``report.json``, ``report.html`` and ``flagged.parquet``. Give every run
-            its
-            own: ``/data/gates/{{ run_id }}``. Workers with their own disks need an address.
+        out: directory or address for ``report.json``, ``report.html`` and ``flagged.parquet``. Give every run its own:
+            ``/data/gates/{{ run_id }}``. Workers with their own disks need an address.
         policy: YAML file (a relative path counts from the DAG file), YAML text, or a mapping; the default
             policy where ``None``.
         roles: which column plays which role, ``{"text": "body", "label": "class"}``; guessed from common
@@ -164,7 +166,7 @@ class PoisonGateOperator(BaseOperator):
             if not policy.strip() or policy.strip() == "None":
                 return None
             if "\n" not in policy.strip() and not policy.lstrip().startswith("{"):
-                beside = Path(self.dag.fileloc).parent / policy if self.has_dag() else Path(policy)
+                beside = Path(self.dag.fileloc).parent / policy
                 return beside if beside.is_file() else Path(policy)
             policy = _gate.parsed(policy)
             if not isinstance(policy, Mapping):
@@ -241,7 +243,105 @@ def poison_gate_task(python_callable: Callable[..., Any] | None = None, **kwargs
     )
 
 
-def require_gate(gate: str, context: Context | None = None, *, verify: bool = True) -> str | list[str]:
+class GXCheckpointOperator(BaseOperator):
+    """Run a Great Expectations checkpoint, and fail on what GX itself lets slip.
+
+    GX drops an expectation whose class is not imported and goes on, and an empty suite succeeds. This operator
+    imports ``foretaste.expectations``, compares what the suites store with what was evaluated, and fails without a
+    retry on any difference, on an empty suite and on every expectation that was not met or could not be evaluated.
+    It pushes a summary to XCom under the key ``foretaste`` before it fails. A data source out of reach is tried
+    again as usual.
+
+    Args:
+        checkpoint: name of a stored checkpoint (templated).
+        configure: instead of a name, a function from the data context to a checkpoint.
+        context_root_dir: directory of ``great_expectations.yml`` (templated); an ephemeral context where ``None``.
+        batch_parameters: passed on to the checkpoint (templated).
+        expectation_parameters: passed on to the checkpoint (templated).
+
+    Raises:
+        ValueError: in a DAG file that names neither or both of ``checkpoint`` and ``configure``.
+        AirflowFailException: if the checkpoint does not exist or is not met in full.
+    """
+
+    template_fields: Sequence[str] = (
+        "checkpoint", "context_root_dir", "batch_parameters", "expectation_parameters"
+    )  # fmt: skip
+    ui_color = "#f4e3d7"
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str | None = None,
+        configure: Callable[[AbstractDataContext], Checkpoint] | None = None,
+        context_root_dir: str | None = None,
+        batch_parameters: Mapping[str, Any] | None = None,
+        expectation_parameters: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (checkpoint is None) == (configure is None):
+            raise ValueError("name a checkpoint, or give a function that makes one (configure), and not both")
+        self.checkpoint = checkpoint
+        self.configure = configure
+        self.context_root_dir = context_root_dir
+        self.batch_parameters = batch_parameters
+        self.expectation_parameters = expectation_parameters
+
+    def execute(self, context: Context) -> None:
+        """Run the checkpoint; push the summary; fail, or end."""
+        try:
+            summary = self._run()
+        except ForetasteError as e:
+            _push(context, _unreadable(e))
+            raise AirflowFailException(str(e)) from e
+        _push(context, summary)
+        self.log.info("%s", summary["headline"])
+        if not summary["proceed"]:
+            for line in summary["problems"]:
+                self.log.error("%s", line)
+            raise AirflowFailException(f"{summary['headline']}: {summary['problems'][0]}")
+
+    def _run(self) -> dict[str, Any]:
+        try:
+            # Registers our expectations, before a suite that names them is read.
+            import foretaste.expectations  # noqa: F401
+        except ImportError as e:
+            raise InputError(f'{e}; install "foretaste[gx]" where the task runs') from e
+        checkpoint = self._checkpoint()
+        validations = checkpoint.validation_definitions
+        if not validations:
+            raise InputError(f"checkpoint {checkpoint.name} has no validation definition, so it checks nothing")
+        stored = {v.name: _stored(v.suite) for v in validations}
+        result = checkpoint.run(
+            batch_parameters=dict(self.batch_parameters or {}),
+            expectation_parameters=dict(self.expectation_parameters or {}),
+        )
+        by_id = {r.meta.get("validation_id"): r for r in result.run_results.values()}
+        return _checked(checkpoint.name, stored, {v.name: by_id[v.id] for v in validations if v.id in by_id})
+
+    def _checkpoint(self) -> Checkpoint:
+        import great_expectations as gx
+        from great_expectations.exceptions.exceptions import DataContextError
+
+        root = _text(self.context_root_dir)
+        if root is None:
+            context: AbstractDataContext = gx.get_context(mode="ephemeral")
+        else:
+            # GX would make an empty project where there is none.
+            if not (Path(root) / "great_expectations.yml").is_file():
+                raise InputError(f"no great_expectations.yml in {root}; name the directory that holds it")
+            context = gx.get_context(mode="file", context_root_dir=root)
+        if self.configure is not None:
+            return self.configure(context)
+        try:
+            return context.checkpoints.get(str(self.checkpoint))
+        except DataContextError as e:
+            names = [c.name for c in context.checkpoints.all()]
+            raise InputError(f'no checkpoint "{self.checkpoint}"; {did_you_mean(str(self.checkpoint), names)}') from e
+
+
+def require_gate(gate: str, context: Context | None = None, *, verify: bool = True) -> Any:
     """Refuse to go on unless a gate task of this run has let its data through, and they are still the same.
 
     A trigger rule such as ``all_done`` starts a task after a failed gate. Call this first in such a task, or
@@ -253,7 +353,7 @@ def require_gate(gate: str, context: Context | None = None, *, verify: bool = Tr
         verify: read the data again and compare their digest with that of the scan.
 
     Returns:
-        the path to read; a list of them for a mapped gate.
+        the path to read (``None`` for a checkpoint); a list of them for a mapped gate.
 
     Raises:
         AirflowFailException: if the gate did not run or let nothing through, or the data have changed since.
@@ -276,10 +376,10 @@ def require_gate(gate: str, context: Context | None = None, *, verify: bool = Tr
             f'{len(states) - len(summaries)} of {len(states)} gates "{gate}" left no result that lets data '
             "through; clear the gate and run it again (one marked as success by hand has checked nothing)"
         )
-    if verify:
-        for summary in summaries:
+    for summary in summaries:
+        if verify and summary["path"] is not None:
             _verify(summary)
-    paths = [str(s["path"]) for s in summaries]
+    paths = [s["path"] for s in summaries]
     return paths[0] if list(states) == [gate] else paths
 
 
@@ -297,6 +397,84 @@ def _verify(summary: Mapping[str, Any]) -> None:
             f"{path} has changed since the gate scanned it (now {digest}, scanned {summary['digest']}); "
             "run the gate again"
         )
+
+
+def _stored(suite: ExpectationSuite) -> list[str]:
+    """Types of the expectations as the store has them: the suite itself has lost those that it could not build."""
+    store = suite._store
+    raw = store.get(store.get_key(name=suite.name, id=suite.id))
+    return [e["type"] for e in raw["expectations"]]
+
+
+def _checked(name: str, stored: Mapping[str, list[str]], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Summary of a checkpoint's run. What GX would have let slip is among its problems.
+
+    Args:
+        name: of the checkpoint.
+        stored: types of the stored expectations, by validation definition.
+        results: results of the suites, by validation definition.
+    """
+    problems: list[str] = []
+    shown: list[dict[str, Any]] = []
+    for validation, types in stored.items():
+        result = results.get(validation)
+        evaluated = [r.expectation_config.type for r in result.results] if result else []
+        if not types:
+            problems.append(f"{validation}: the suite is empty, so nothing was checked")
+        for kind, count in sorted((Counter(types) - Counter(evaluated)).items()):
+            problems.append(
+                f"{validation}: {kind} is stored {count} times more than it was evaluated; import the module that "
+                "defines it in the DAG file, or install the package that does"
+            )
+        for kind, count in sorted((Counter(evaluated) - Counter(types)).items()):
+            problems.append(f"{validation}: {kind} was evaluated {count} times more than it is stored")
+        for one in result.results if result else []:
+            outcome = _expectation(validation, one)
+            shown.append(outcome)
+            if not outcome["success"]:
+                said = outcome["exception"] or f"observed {outcome['observed']}"
+                problems.append(f"{validation}: {outcome['expectation']} was not met: {said}")
+        if result is not None and not result.success and not problems:
+            problems.append(f"{validation}: not successful")
+    met = sum(e["success"] for e in shown)
+    verdict = "PASS" if not problems else "BLOCK"
+    headline = f"{verdict}: checkpoint {name}, {met} of {sum(map(len, stored.values()))} stored expectations met"
+    return {
+        "verdict": verdict.lower(),
+        "headline": headline,
+        "action": "fail" if problems else "pass",
+        "proceed": not problems,
+        "reason": problems[0] if problems else headline,
+        "path": None,
+        "digest": None,
+        "problems": problems[: _gate.MAX_FINDINGS],
+        "problems_total": len(problems),
+        "expectations": shown[: _gate.MAX_FINDINGS],
+    }
+
+
+def _expectation(validation: str, result: Any) -> dict[str, Any]:
+    raised = [
+        str(info.get("exception_message"))
+        for info in _exceptions(result.exception_info or {})
+        if info.get("raised_exception")
+    ]
+    return {
+        "validation": validation,
+        "expectation": result.expectation_config.type,
+        "success": bool(result.success) and not raised,
+        "observed": _gate.printable(str(result.result.get("observed_value"))),
+        "unexpected_count": result.result.get("unexpected_count"),
+        "exception": _gate.printable(raised[0]) if raised else None,
+    }
+
+
+def _exceptions(info: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """GX gives one record, or one per metric."""
+    if "raised_exception" in info:
+        yield info
+    else:
+        yield from (i for i in info.values() if isinstance(i, Mapping))
 
 
 class _Source:
@@ -385,9 +563,7 @@ def _object_path(address: Any, conn_id: str | None) -> ObjectStoragePath | None:
         return None
     text = str(address)
     path = ObjectStoragePath(text, conn_id=conn_id) if conn_id or "://" in text else None
-    if path is None or (
-        path.conn_id is None and (path.protocol in ("", "file") or not has_fs(path.protocol))
-    ):
+    if path is None or (path.conn_id is None and (path.protocol in ("", "file") or not has_fs(path.protocol))):
         return None
     return path
 

@@ -19,8 +19,6 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [{"integration-name": "foretaste", "python-modules": ["foretaste.operators.airflow"]}],
-        "task-decorators": [
-            {"name": "poison_gate", "class-name": "foretaste.operators.airflow.poison_gate_task"}
-        ],
+        "task-decorators": [{"name": "poison_gate", "class-name": "foretaste.operators.airflow.poison_gate_task"}],
         "extra-links": ["foretaste.operators.airflow.PoisonReportLink"],
     }

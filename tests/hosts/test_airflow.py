@@ -22,9 +22,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def airflow_home(
-    tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table, poisoned_table: pa.Table
-) -> Path:
+def airflow_home(tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table, poisoned_table: pa.Table) -> Path:
     home = tmp_path_factory.mktemp("airflow")
     pq.write_table(clean_table, home / "clean.parquet")
     pq.write_table(poisoned_table, home / "poisoned.parquet")
@@ -32,17 +30,42 @@ def airflow_home(
     (home / "policy.yaml").write_text(policy.to_yaml())
     dags = home / "dags"
     dags.mkdir()
-    (dags / "gates.py").write_text((HERE / "airflow_dags" / "gates.py").read_text())
+    for file in (HERE / "airflow_dags").glob("*.py"):
+        (dags / file.name).write_text(file.read_text())
+    _gx_project(home)
     (dags / "beside.yaml").write_text(policy.to_yaml())
     return home
+
+
+def _gx_project(home: Path) -> None:
+    gx = pytest.importorskip("great_expectations")
+    (home / "batch.csv").write_text("id,text\n1,one\n2,two\n")
+    context = gx.get_context(mode="file", project_root_dir=str(home))
+    assets = context.data_sources.add_pandas_filesystem("files", base_directory=str(home))
+    batch = assets.add_csv_asset("csv").add_batch_definition_path("batch", path="batch.csv")
+    exists = gx.expectations.ExpectColumnToExist
+    suites = {
+        "met": [exists(column="text")],
+        "unmet": [exists(column="text"), exists(column="label")],
+        "dropped": [exists(column="text")],
+        "empty": [],
+        "parameters": [gx.expectations.ExpectColumnValuesToMatchRegex(column="text", regex={"$PARAMETER": "regex"})],
+    }
+    for name, expectations in suites.items():
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
+        validation = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+        context.checkpoints.add(gx.Checkpoint(name=name, validation_definitions=[validation]))
+    stored = home / "gx" / "expectations" / "dropped.json"
+    suite = json.loads(stored.read_text())
+    foreign = {"type": "expect_column_to_be_free_of_what_nobody_imports", "kwargs": {"column": "text"}}
+    suite["expectations"].append(foreign | {"meta": {}, "id": "00000000-0000-4000-8000-000000000000"})
+    stored.write_text(json.dumps(suite))
 
 
 @pytest.fixture(scope="session")
 def environment(airflow_home: Path) -> dict[str, str]:
     policy = Policy().only("hidden-text").as_dict()
-    env = {
-        k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW") and k != "PYTHONDONTWRITEBYTECODE"
-    }
+    env = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW") and k != "PYTHONDONTWRITEBYTECODE"}
     return env | {
         "AIRFLOW_HOME": str(airflow_home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(airflow_home / "dags"),
@@ -50,6 +73,7 @@ def environment(airflow_home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
         "GATE_TEST_HOME": str(airflow_home),
+        "GX_ANALYTICS_ENABLED": "false",
         "GATE_TEST_POLICY": json.dumps(policy),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
@@ -141,9 +165,7 @@ def test_a_refused_batch_emits_no_asset_event(runs: dict[str, Any]) -> None:
     assert runs["poisoned"]["assets"] == {}
 
 
-@pytest.mark.parametrize(
-    ("dag_id", "task"), [("quarantine", "train"), ("frame", "train"), ("storage", "count")]
-)
+@pytest.mark.parametrize(("dag_id", "task"), [("quarantine", "train"), ("frame", "train"), ("storage", "count")])
 def test_after_a_quarantine_training_reads_the_clean_rows(
     runs: dict[str, Any], poisoned_table: pa.Table, dag_id: str, task: str
 ) -> None:
@@ -157,9 +179,7 @@ def test_the_asset_event_of_a_quarantine_names_the_clean_file(runs: dict[str, An
     assert extra["path"] == _gate(runs, "quarantine")["xcom"]["return_value"]
 
 
-def test_warn_trains_on_all_rows_and_keeps_the_verdict(
-    runs: dict[str, Any], poisoned_table: pa.Table
-) -> None:
+def test_warn_trains_on_all_rows_and_keeps_the_verdict(runs: dict[str, Any], poisoned_table: pa.Table) -> None:
     assert runs["warn"]["tasks"]["train"]["xcom"]["return_value"] == poisoned_table.num_rows
     assert _summary(runs, "warn")["verdict"] == "block"
 
@@ -225,9 +245,35 @@ def test_require_gate_refuses_data_that_changed_after_the_scan(runs: dict[str, A
 def test_require_gate_wants_every_instance_of_a_mapped_gate(runs: dict[str, Any], airflow_home: Path) -> None:
     assert _states(runs["mapped"]) == {"gate_0": "success", "gate_1": "failed", "all_gates": "failed"}
     assert (
-        runs["mapped_clean"]["tasks"]["all_gates"]["xcom"]["return_value"]
-        == [str(airflow_home / "clean.parquet")] * 2
+        runs["mapped_clean"]["tasks"]["all_gates"]["xcom"]["return_value"] == [str(airflow_home / "clean.parquet")] * 2
     )
+
+
+@pytest.mark.parametrize("dag_id", ["gx_met", "gx_parameters"])
+def test_a_checkpoint_that_is_met_lets_training_start(runs: dict[str, Any], dag_id: str) -> None:
+    assert set(_states(runs[dag_id]).values()) == {"success"}
+    assert _summary(runs, dag_id)["verdict"] == "pass"
+
+
+def test_a_configured_checkpoint_runs_without_a_project(runs: dict[str, Any]) -> None:
+    assert runs["gx_configured"]["state"] == "success"
+    assert [e["expectation"] for e in _summary(runs, "gx_configured")["expectations"]] == ["expect_column_to_exist"]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "said"),
+    [
+        ("gx_unmet", "expect_column_to_exist was not met"),
+        ("gx_dropped", "expect_column_to_be_free_of_what_nobody_imports is stored"),
+        ("gx_empty", "the suite is empty"),
+        ("gx_absent", 'no checkpoint "absent"'),
+    ],
+)
+def test_what_great_expectations_lets_slip_fails_at_the_first_try(runs: dict[str, Any], dag_id: str, said: str) -> None:
+    assert _gate(runs, dag_id)["state"] == "failed"
+    assert _gate(runs, dag_id)["try_number"] == 1
+    assert said in _summary(runs, dag_id)["reason"]
+    assert _states(runs[dag_id])["train_anyway"] == "upstream_failed"
 
 
 def test_the_log_has_the_headline_and_the_ids(log_and_runs: tuple[str, dict[str, Any]]) -> None:
@@ -240,9 +286,7 @@ def test_airflow_lists_the_provider(environment: dict[str, str]) -> None:
     assert "foretaste" in {p["package_name"] for p in listed}
 
 
-def test_parsing_a_dag_reads_and_imports_nothing_heavy(
-    environment: dict[str, str], airflow_home: Path
-) -> None:
+def test_parsing_a_dag_reads_and_imports_nothing_heavy(environment: dict[str, str], airflow_home: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import gates;"
         "heavy = {'pyarrow', 'numpy', 'pandas', 'sklearn', 'great_expectations', 'foretaste.engine'};"

@@ -49,9 +49,7 @@ def test_an_error_fails_whatever_the_gate_should_do_about_poison(
 
 
 @pytest.mark.parametrize("on_block", ["fail", "quarantine", "warn"])
-def test_review_is_acted_on_only_where_it_is_asked_for(
-    poisoned_report: Report, on_block: _gate.OnBlock
-) -> None:
+def test_review_is_acted_on_only_where_it_is_asked_for(poisoned_report: Report, on_block: _gate.OnBlock) -> None:
     review = dataclasses.replace(poisoned_report, results=(CheckResult(check="x", outcome=Outcome.REVIEW),))
     assert _gate.decide(review, on_block=on_block).action == "pass"
     assert _gate.decide(review, on_block=on_block, fail_on="review").action == on_block
@@ -164,9 +162,7 @@ def test_only_what_the_data_or_the_policy_say_is_final(error: Exception, expecte
         (pa.ArrowInvalid("Parquet magic bytes not found in footer"), False),
     ],
 )
-def test_an_input_error_is_worth_another_try_only_if_a_storage_caused_it(
-    cause: Exception, expected: bool
-) -> None:
+def test_an_input_error_is_worth_another_try_only_if_a_storage_caused_it(cause: Exception, expected: bool) -> None:
     error = InputError("cannot read the data")
     error.__cause__ = cause
     assert _gate.worth_retrying(error) is expected

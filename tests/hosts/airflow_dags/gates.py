@@ -49,9 +49,7 @@ def gate(**kwargs: object) -> PoisonGateOperator:
 
 
 with DAG("poisoned"):
-    refused = gate(
-        retries=3, outlets=[Asset("refused")], report_url="https://reports.example/{{ dag.dag_id }}/"
-    )
+    refused = gate(retries=3, outlets=[Asset("refused")], report_url="https://reports.example/{{ dag.dag_id }}/")
     refused >> train_anyway()
 
 with DAG("clean"):
@@ -208,13 +206,13 @@ with DAG("mapped"):
     def all_gates() -> list[str]:
         return list(require_gate("gate"))
 
-    each = PoisonGateOperator.partial(
-        task_id="gate", policy=POLICY_FILE, out=OUT + "/{{ ti.map_index }}"
-    ).expand(data=[CLEAN, POISONED])
+    each = PoisonGateOperator.partial(task_id="gate", policy=POLICY_FILE, out=OUT + "/{{ ti.map_index }}").expand(
+        data=[CLEAN, POISONED]
+    )
     each >> all_gates()
 
 with DAG("mapped_clean"):
-    both = PoisonGateOperator.partial(
-        task_id="gate", policy=POLICY_FILE, out=OUT + "/{{ ti.map_index }}"
-    ).expand(data=[CLEAN, CLEAN])
+    both = PoisonGateOperator.partial(task_id="gate", policy=POLICY_FILE, out=OUT + "/{{ ti.map_index }}").expand(
+        data=[CLEAN, CLEAN]
+    )
     both >> task(all_gates.function, task_id="all_gates")()
