@@ -16,10 +16,10 @@ FILES = ("flagged.parquet", "report.html", "report.json")
 
 
 def write(report: Report, out: str | Path) -> dict[str, Path]:
-    """Write ``report.json``, ``report.html`` and ``flagged.parquet`` into a directory, which is made if needed.
+    """Write ``report.json``, ``report.html`` and ``flagged.parquet`` into a directory, made if needed.
 
-    All three are written beside their places first and then moved, ``report.json`` last: a reader that finds it finds
-    the other two. Files of an earlier scan are replaced.
+    All three are written beside their places first and then moved, ``report.json`` last: a reader that finds
+    it finds the other two. Files of an earlier scan are replaced.
 
     Returns:
         paths by file name.

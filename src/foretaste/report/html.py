@@ -1,12 +1,254 @@
-"""The report as one HTML file without any external resource."""
+"""The report as one HTML file: no script, no external resource, every value from the data escaped."""
 
 from __future__ import annotations
 
-import html
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
-from foretaste.results import Report
+from markupsafe import Markup, escape
+
+from foretaste import checks
+from foretaste.errors import ForetasteError
+from foretaste.report import wording
+from foretaste.report.escape import pieces, visible
+from foretaste.results import REPORT_FORMAT, CheckResult, Example, Outcome, Report, Severity
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+MAX_CARDS = 100
+MAX_IDS = 500
+MAX_GROUPS_OPEN = 12
+SHOWN_EXAMPLES = 3
+SHOWN_COUNTERS = 2
 
 
 def render_html(report: Report) -> str:
-    """A self-contained page; every value from the data is escaped."""
-    return f"<!doctype html><meta charset=utf-8><title>foretaste</title><h1>{html.escape(report.headline())}</h1>"
+    """A self-contained page. Reads nothing but the report and the docstrings of its checks."""
+    css = _asset("report.css")
+    style_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return _template().render(
+        report=report,
+        css=Markup(css),
+        style_hash=style_hash,
+        verdict=report.verdict.value,
+        steps=wording.next_steps(report),
+        block_rows=len(report.flagged_rows(Severity.BLOCK)),
+        review_rows=len(report.flagged_rows(Severity.REVIEW)),
+        tally=_tally(report.results),
+        findings=report.findings[:MAX_CARDS],
+        more_findings=max(0, len(report.findings) - MAX_CARDS),
+        over_file=_over_file(report.charts.get("over_file", {})),
+        groups=[g for role in ("source", "label") if (g := _groups(role, report.charts.get(f"by_{role}", [])))],
+        power=_tables(report.power),
+        about={r.check: _about(r.check) for r in report.results},
+        report_format=REPORT_FORMAT,
+    )
+
+
+def evidence(text: str, feature: str | None = None) -> Markup:
+    """Text as HTML: the feature in ``<mark>``, unseen characters spelt out in a span of class ``unseen``."""
+    made = []
+    for piece in pieces(text, feature):
+        part = escape(piece.shown)
+        if piece.hidden:
+            part = Markup('<span class="unseen">{}</span>').format(part)
+        elif piece.newline:
+            part = Markup('<span class="space">{}</span>\n').format(part)
+        made.append(Markup("<mark>{}</mark>").format(part) if piece.hit else part)
+    return Markup("").join(made)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+    )
+    environment.filters.update(
+        evidence=evidence,
+        number=wording.number,
+        size=wording.size,
+        duration=wording.duration,
+        against_limit=wording.against_limit,
+        about_value=_about_value,
+        split_examples=_split_examples,
+    )
+    environment.globals.update(count=wording.count, max_ids=MAX_IDS)
+    return environment.from_string(_asset("report.html"))
+
+
+def _finalize(value: Any) -> Any:
+    """Every string that the template prints, before it is escaped: no call in the template can forget it."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
+
+
+def _asset(name: str) -> str:
+    return (files("foretaste.report") / name).read_text(encoding="utf-8")
+
+
+def _tally(results: Sequence[CheckResult]) -> dict[str, int]:
+    """Checks that ran, did not apply and failed."""
+    outcomes = [r.outcome for r in results]
+    skipped, failed = outcomes.count(Outcome.SKIPPED), outcomes.count(Outcome.ERROR)
+    return {"ran": len(outcomes) - skipped - failed, "skipped": skipped, "failed": failed}
+
+
+@dataclass(frozen=True)
+class _Examples:
+    shown: tuple[Example, ...]
+    rest: tuple[Example, ...]
+
+
+def _split_examples(examples: Sequence[Example]) -> _Examples:
+    """The first rows with the feature and the first matched rows without it; the rest is folded away."""
+    with_it = [e for e in examples if not e.counter]
+    without = [e for e in examples if e.counter]
+    rest = with_it[SHOWN_EXAMPLES:] + without[SHOWN_COUNTERS:]
+    return _Examples((*with_it[:SHOWN_EXAMPLES], *without[:SHOWN_COUNTERS]), tuple(rest))
+
+
+def _about(check_id: str) -> str:
+    """First line of a check's docstring; empty for a check that is not installed here."""
+    with suppress(ForetasteError):
+        return (checks.get(check_id).__doc__ or "").strip().split("\n")[0]
+    return ""
+
+
+def _about_value(value: Any) -> str:
+    """A parameter's value."""
+    if isinstance(value, str | int | float) or value is None:
+        return wording.number(value)
+    return json.dumps(value, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    return vars(value) if hasattr(value, "__dict__") else str(value)
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A bin of the file, rows ``first`` to ``last``; heights are shares of the tallest bin, 0 to 100."""
+
+    x: int
+    first: int
+    last: int
+    block: int
+    review: int
+    block_height: float
+    review_height: float
+
+
+@dataclass(frozen=True)
+class _OverFile:
+    bars: tuple[_Bar, ...]
+    bins: int
+    rows: int
+    tallest: int
+    flagged_bins: int
+
+
+def _over_file(chart: Mapping[str, Any]) -> _OverFile | None:
+    edges, block, review = (chart.get(k) or [] for k in ("edges", "block", "review"))
+    tallest = max((b + r for b, r in zip(block, review)), default=0)
+    if not tallest:
+        return None
+    bars = tuple(
+        _Bar(x, edges[x], max(edges[x], edges[x + 1] - 1), b, r, 100 * b / tallest, 100 * r / tallest)
+        for x, (b, r) in enumerate(zip(block, review))
+        if b or r
+    )
+    return _OverFile(bars, len(block), edges[-1], tallest, len(bars))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A source or label; widths are shares of the group with most flagged rows, 0 to 100."""
+
+    name: str
+    rows: int
+    block: int
+    review: int
+    block_width: float
+    review_width: float
+
+    @property
+    def share(self) -> float:
+        """Flagged rows as a fraction of the group's rows."""
+        return (self.block + self.review) / max(1, self.rows)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    role: str
+    shown: tuple[_Group, ...]
+    rest: tuple[_Group, ...]
+
+
+def _groups(role: str, chart: Sequence[Mapping[str, Any]]) -> _Groups | None:
+    most = max((g["block"] + g["review"] for g in chart), default=0)
+    if not most:
+        return None
+    made = [
+        _Group(
+            g["name"] or "(empty)",
+            g["rows"],
+            g["block"],
+            g["review"],
+            100 * g["block"] / most,
+            100 * g["review"] / most,
+        )
+        for g in chart
+    ]
+    shown = [g for g in made if g.block or g.review][:MAX_GROUPS_OPEN]
+    return _Groups(role, tuple(shown), tuple(g for g in made if g not in shown))
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _tables(tree: Mapping[str, Any], title: str = "") -> list[_Table]:
+    """Any mapping as tables: one level of nesting becomes columns, a deeper one tables of their own."""
+    if not tree:
+        return []
+    nested = {k: v for k, v in tree.items() if isinstance(v, Mapping) and v}
+    plain = {k: v for k, v in tree.items() if k not in nested}
+    tables = []
+    if plain:
+        counts = all(str(k).isdigit() for k in plain)
+        rows = tuple((str(k), _share(v) if counts else _about_value(v)) for k, v in plain.items())
+        tables.append(_Table(title, ("planted rows", "detected") if counts else ("", "value"), rows))
+    flat = {k: v for k, v in nested.items() if not any(isinstance(x, Mapping) for x in v.values())}
+    if flat:
+        columns = tuple(dict.fromkeys(str(c) for v in flat.values() for c in v))
+        counts = all(c.isdigit() for c in columns)
+        body = []
+        for name, values in flat.items():
+            by_text = {str(k): v for k, v in values.items()}
+            say = _share if counts else _about_value
+            cells = (say(by_text[c]) if c in by_text else "–" for c in columns)
+            body.append((str(name), *cells))
+        tables.append(_Table(title, ("planted rows" if counts else "", *columns), tuple(body)))
+    for name, value in nested.items():
+        if name not in flat:
+            tables += _tables(value, f"{title} · {name}" if title else str(name))
+    return tables
+
+
+def _share(value: Any) -> str:
+    """A detected share as a percentage, anything else as it is."""
+    if isinstance(value, float) and 0 <= value <= 1:
+        return f"{value:.0%}"
+    return _about_value(value)

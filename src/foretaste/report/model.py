@@ -7,14 +7,26 @@ import json
 import math
 from typing import Any
 
-from foretaste.results import REPORT_FORMAT, CheckResult, DataInfo, Example, Finding, Outcome, Report, Severity
+from foretaste.results import (
+    REPORT_FORMAT,
+    CheckResult,
+    DataInfo,
+    Example,
+    Finding,
+    Outcome,
+    Report,
+    Severity,
+)
 
 # flagged.parquet holds every row; the JSON names so many per finding, to stay readable.
 MAX_JSON_ROWS = 1000
 
 
 def to_dict(report: Report, max_rows: int | None = MAX_JSON_ROWS) -> dict[str, Any]:
-    """The report as plain values. ``rows`` and ``ids`` are cut at ``max_rows``; ``row_count`` tells the whole number."""
+    """The report as plain values.
+
+    ``rows`` and ``ids`` are cut at ``max_rows``; ``row_count`` tells the whole number.
+    """
     results = []
     for result in report.results:
         plain = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
@@ -43,7 +55,7 @@ def to_json(report: Report, max_rows: int | None = MAX_JSON_ROWS) -> str:
 
 
 def from_dict(tree: dict[str, Any]) -> Report:
-    """The report that :func:`to_dict` wrote. Where rows were cut, the findings hold the rows that were kept."""
+    """The report that :func:`to_dict` wrote; its findings hold the rows that were kept."""
     results = []
     for r in tree["results"]:
         findings = tuple(
