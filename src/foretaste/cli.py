@@ -1,47 +1,397 @@
-"""The command line."""
+"""The command line. Exit codes: 0 pass or review, 1 blocked, 2 tool or input error, 130 interrupted."""
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.errors import ForetasteError
+from foretaste.errors import ForetasteError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from foretaste.check import Check
+    from foretaste.results import Report
+
+# Everything heavier than click is imported inside the commands: --help and completion answer at once.
+
+BUG_ADDRESS = "https://github.com/foretaste/foretaste/issues"
+POLICY_FILE = "foretaste.yaml"
+EXIT_BLOCKED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+_DEBUG = "foretaste.debug"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-@click.group()
-@click.version_option(__version__)
+class _Gate(click.Group):
+    """Turns what a command raises into one line on standard error and an exit code.
+
+    click ends an interrupt and several errors with code 1, which here means that the data are refused.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.UsageError):
+            raise
+        except click.ClickException as e:
+            _complain(e.format_message())
+        except ForetasteError as e:
+            _complain(str(e))
+            _traceback(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            _complain("interrupted")
+            ctx.exit(EXIT_INTERRUPTED)
+        except Exception as e:  # noqa: BLE001 - the exit code must say error, never the 1 of a refusal; nothing is hidden
+            _complain(f"{type(e).__name__}: {e}")
+            _traceback(ctx)
+            if not ctx.meta.get(_DEBUG):
+                click.echo(
+                    f"This is a bug in foretaste. Please run again with --debug and report it: {BUG_ADDRESS}",
+                    err=True,
+                )
+        ctx.exit(EXIT_ERROR)
+
+
+def _complain(message: str) -> None:
+    from foretaste.report.escape import visible
+
+    click.echo(f"error: {visible(' '.join(message.split()))}", err=True)
+
+
+def _traceback(ctx: click.Context) -> None:
+    if ctx.meta.get(_DEBUG):
+        import traceback
+
+        traceback.print_exc()
+
+
+def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[_DEBUG] = True
+
+
+_debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show tracebacks of errors.",
+)
+
+
+def _complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of checks that start like the last of those typed, which stand with commas between."""
+    from foretaste import checks
+
+    before, comma, last = incomplete.rpartition(",")
+    taken = before.split(",")
+    return [
+        CompletionItem(f"{before}{comma}{check_id}", help=_summary(check))
+        for check_id, check in checks.registry().items()
+        if check_id.startswith(last) and check_id not in taken
+    ]
+
+
+@click.group(cls=_Gate, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@_debug_option
 def main() -> None:
-    """Read a data set before a model does."""
+    """Keep poisoned data out of training: scan a data set before a model learns from it."""
 
 
-@main.command()
-@click.argument("data")
-@click.option("--policy")
-@click.option("--text")
-@click.option("--label")
-@click.option("--prompt")
-@click.option("--context")
-@click.option("--response")
-@click.option("--chosen")
-@click.option("--rejected")
-@click.option("--messages")
-@click.option("--source")
-@click.option("--id", "id_")
-@click.option("--out", required=True)
-def scan(data: str, policy: str | None, out: str, id_: str | None, **roles: str | None) -> None:
-    """Scan DATA."""
-    from foretaste.engine import scan
-    from foretaste.report import write
+def _role_options(command: _Command) -> _Command:
+    """One option per role, in the order of the help text."""
+    roles = {
+        "text": "Column with the text.",
+        "label": "Column with the class.",
+        "prompt": "Column with the prompt.",
+        "context": "Column with the context of the prompt.",
+        "response": "Column with the response.",
+        "chosen": "Column with the preferred response.",
+        "rejected": "Column with the rejected response.",
+        "messages": "Column with chat turns, {role, content}.",
+        "source": "Column that says where a row comes from.",
+        "id": "Column that names a row.",
+    }
+    for role, text in reversed(roles.items()):
+        command = click.option(f"--{role}", f"role_{role}", metavar="COL", help=text)(command)
+    return command
 
+
+@main.command(short_help="Scan data and write the report.")
+@click.argument("data", type=click.Path())
+@click.option("--policy", metavar="FILE", type=click.Path(), help="Policy file (YAML); the default policy without it.")
+@_role_options
+@click.option("--checks", "check_ids", metavar="IDS", shell_complete=_complete_ids, help="Run these only, as in a,b.")
+@click.option("--out", metavar="DIR", type=click.Path(), help="Folder for report.json, report.html, flagged.parquet.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print report.json instead of the summary; --out may be left out."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["block", "review"]),
+    default="block",
+    show_default=True,
+    help="The mildest verdict that ends with exit code 1.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
+@_debug_option
+def scan(
+    data: str,
+    policy: str | None,
+    check_ids: str | None,
+    out: str | None,
+    as_json: bool,
+    fail_on: str,
+    quiet: bool,
+    **roles: str | None,
+) -> None:
+    """Scan DATA: a file, folder, glob or address (s3://, gs://) of Parquet, Arrow, CSV or JSON lines.
+
+    Columns whose roles are not given are guessed from common names; the summary says which.
+
+    Exit code 0: pass or review. 1: blocked. 2: the data or the tool had an error, which is never a pass.
+    """
+    if out is None and not as_json:
+        raise click.UsageError("Missing option '--out' (or print the report with --json).")
+    from foretaste.report import FILES, write
+
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _check_folder(folder, data, FILES)
+        # A report that lies there must not be taken for the result of this scan, however this scan ends.
+        for name in FILES:
+            _remove(folder / name)
+    report = _scan(data, policy, check_ids, {k.removeprefix("role_"): v for k, v in roles.items()}, quiet)
+    paths = {} if folder is None else write(report, folder)
     try:
-        report = scan(data, policy, roles=roles | {"id": id_})
-        write(report, out)
-    except ForetasteError as e:
-        click.echo(f"error: {e}", err=True)
-        sys.exit(2)
-    click.echo(report.headline())
-    for finding in report.findings[:20]:
-        click.echo(f"{finding.severity} {finding.check} {finding.kind}: {finding.feature!r} {len(finding.rows)}")
-    sys.exit({"pass": 0, "review": 0, "block": 1}.get(report.verdict.value, 2))
+        _show(report, paths, as_json, quiet)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output left. The verdict stands, and Python must not fail when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(_exit_code(report, fail_on))
+
+
+def _check_folder(folder: Path, data: str, names: tuple[str, ...]) -> None:
+    """Refuse, before hours of work, a folder that cannot take the report, or where it would be data.
+
+    Raises:
+        InputError: with the reason.
+    """
+    import glob
+
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise InputError(f"--out {folder}: {existing} is not a folder; choose another --out")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: no permission to write in {existing}; choose another --out")
+    if "://" in data:
+        return
+    target, source = folder.resolve(), Path(data).resolve()
+    inputs = {source, *(Path(p).resolve() for p in glob.glob(data, recursive=True))}
+    inside = source.is_dir() and target.is_relative_to(source)
+    # Reading leaves out folders whose names start with a dot or an underscore.
+    if inside and any(part.startswith((".", "_")) for part in target.relative_to(source).parts):
+        inside = False
+    if inside or inputs & {target / name for name in names}:
+        raise InputError(
+            f"--out {folder} lies within the data {data}, where the report would be read as data; "
+            "choose a folder outside"
+        )
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as e:
+        raise InputError(f"cannot remove the report of an earlier scan: {e}; choose another --out") from e
+
+
+def _scan(data: str, policy: str | None, check_ids: str | None, roles: dict[str, str | None], quiet: bool) -> Report:
+    from foretaste.engine import scan
+    from foretaste.policy import Policy
+    from foretaste.report.progress import shown
+
+    chosen = Policy.load(policy)
+    if check_ids is not None:
+        ids = [i.strip() for i in check_ids.split(",") if i.strip()]
+        if not ids:
+            raise InputError('--checks names no check; see "foretaste checks"')
+        chosen = chosen.only(*ids)
+    with nullcontext() if quiet else shown(sys.stderr) as progress:
+        return scan(data, chosen, roles=roles, progress=progress)
+
+
+def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) -> None:
+    if as_json:
+        from foretaste.report.model import to_json
+
+        click.echo(to_json(report), nl=False)
+    elif quiet:
+        click.echo(report.headline())
+    else:
+        from foretaste.report.terminal import print_report
+
+        _print(lambda console: print_report(report, console, paths))
+
+
+def _print(draw: Callable[[Console], None]) -> None:
+    """Print what rich draws. In one piece by us: on a closed pipe, rich would exit with 1, the code of a refusal."""
+    from foretaste.report.terminal import make_console
+
+    # Box drawing must not stop the summary on a terminal with an old encoding.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    console = make_console(sys.stdout)
+    with console.capture() as drawn:
+        draw(console)
+    # Tables are padded with blanks, which only a screen needs.
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
+
+
+def _exit_code(report: Report, fail_on: str) -> int:
+    from foretaste.results import Outcome
+
+    if report.verdict is Outcome.PASS or (report.verdict is Outcome.REVIEW and fail_on != "review"):
+        return 0
+    return EXIT_BLOCKED if report.verdict in (Outcome.BLOCK, Outcome.REVIEW) else EXIT_ERROR
+
+
+@main.command(short_help="List the checks, or explain one.")
+@click.argument("check_id", metavar="[CHECK]", required=False, shell_complete=_complete_ids)
+def checks(check_id: str | None) -> None:
+    """List the installed checks, or explain CHECK: what it finds, what it misses, and its parameters."""
+    from foretaste import checks
+
+    if check_id is None:
+        listed = checks.registry()
+        _print(lambda console: _draw_list(console, listed))
+    else:
+        check = checks.get(check_id)
+        _print(lambda console: _draw_check(console, check))
+
+
+def _draw_list(console: Console, listed: Mapping[str, type[Check[Any]]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for check_id, check in listed.items():
+        table.add_row(Text(check_id, style="bold"), Text(_summary(check)))
+    console.print(table)
+    console.print(Text('\n"foretaste checks CHECK" explains one.', style="bright_black"))
+
+
+def _draw_check(console: Console, check: type[Check[Any]]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    about, parameters = _explain(check)
+    console.print(Text(check.id, style="bold"))
+    console.print(Padding(Text(about), (1, 0, 1, 2)))
+    console.print(Text("Parameters" if parameters else "No parameters", style="bold"))
+    for name, kind, default, meaning in parameters:
+        console.print(Padding(Text.assemble((name, "bold"), f"  {kind}, default {default}"), (0, 0, 0, 2)))
+        if meaning:
+            console.print(Padding(Text(meaning), (0, 0, 0, 6)))
+
+
+def _summary(check: type[Check[Any]]) -> str:
+    return (check.__doc__ or "").strip().split("\n")[0]
+
+
+def _explain(check: type[Check[Any]]) -> tuple[str, list[tuple[str, str, str, str]]]:
+    """A check's docstring without its Args section, and (name, type, default, meaning) of its parameters."""
+    import dataclasses
+    import inspect
+    import re
+
+    about, _, rest = (inspect.getdoc(check) or "").replace("``", "`").partition("\nArgs:\n")
+    section = re.match(r"(?:[ \t]+\S.*(?:\n|$))*", rest)
+    arguments = section[0] if section else ""
+    about = f"{about.rstrip()}\n{rest[len(arguments) :].rstrip()}".rstrip()
+    # Lines of a paragraph are joined, so that it fits any screen; one that starts with a name and a colon stands alone.
+    about = re.sub(r"(?<!\n)\n(?![\n\s*-]|[A-Z][\w ]*:)", " ", about)
+    entries = re.split(r"^ {4}(?=\S)", arguments, flags=re.MULTILINE)[1:]
+    meanings = {n.strip(): " ".join(m.split()) for n, _, m in (e.partition(":") for e in entries)}
+    rows = []
+    for field in dataclasses.fields(check):  # type: ignore[arg-type]
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        kind = field.type if isinstance(field.type, str) else field.type.__name__
+        rows.append((field.name, kind, "none (required)" if default is dataclasses.MISSING else repr(default),
+                     meanings.get(field.name, "")))  # fmt: skip
+    return about, rows
+
+
+@main.group(short_help="Write or validate a policy file.")
+def policy() -> None:
+    """Write or validate a policy file: which checks run, and with which limits."""
+
+
+@policy.command("init")
+@click.argument("file", default=POLICY_FILE, type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def policy_init(file: str, force: bool) -> None:
+    """Write the default policy to FILE (foretaste.yaml; - for standard output), every limit spelt out."""
+    from foretaste.policy import Policy
+
+    text = Policy().to_yaml()
+    if file == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        with open(file, "w" if force else "x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise InputError(f"{file} exists; choose another name, or overwrite it with --force") from None
+    except OSError as e:
+        raise InputError(f"cannot write {file}: {e.strerror}; choose another place") from e
+    click.echo(f"wrote {file}; use it with: foretaste scan DATA --policy {file} --out DIR")
+
+
+@policy.command("check")
+@click.argument("file", type=click.Path())
+def policy_check(file: str) -> None:
+    """Validate FILE and say which checks it switches on."""
+    from foretaste import checks
+    from foretaste.policy import Policy
+    from foretaste.report.wording import count
+
+    loaded = Policy.load(file)
+    on = [c.id for c in loaded.checks]
+    off = [i for i in checks.registry() if i not in on]
+    click.echo(f"{file} is valid: {count(len(on), 'check')} on ({', '.join(on)})")
+    if off:
+        click.echo(f"switched off: {', '.join(off)}")
+    click.echo(f"digest: {loaded.digest}")
+
+
+@main.command(short_help="Print a shell completion script.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL.
+
+    \b
+    bash: foretaste completion bash >> ~/.bashrc
+    zsh:  foretaste completion zsh >> ~/.zshrc
+    fish: foretaste completion fish > ~/.config/fish/completions/foretaste.fish
+    """
+    made = get_completion_class(shell)
+    assert made is not None, "click has completion for each of the choices"
+    click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
+
+
+if __name__ == "__main__":
+    main(prog_name="foretaste")
