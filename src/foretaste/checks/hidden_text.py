@@ -168,10 +168,14 @@ def _hidden_markup(text: str) -> Iterator[tuple[str, Severity, str]]:
 
 
 def _cuts_a_sentence(text: str, start: int, end: int) -> bool:
-    """Whether a word stands right before and right after: documentation puts its comments on lines of their own."""
-    before, after = text[start - 1 : start], text[end : end + 1]
-    touching = (before.isalnum() or after.isalnum()) and bool(before.strip()) and bool(after.strip())
-    return touching or (bool(before.strip()) and text[end : end + 2].lstrip(" ")[:1].islower())
+    """Whether a sentence runs on around it: documentation puts its comments where a sentence or a line has ended."""
+    before, after = text[max(0, start - 80) : start].rstrip(), text[end : end + 80].lstrip()
+    if not before or not after:
+        return False
+    touching = not text[start - 1].isspace() and not text[end].isspace()
+    return (touching and (before[-1].isalnum() or after[0].isalnum())) or (
+        (before[-1].isalnum() or before[-1] == ",") and after[0].islower()
+    )
 
 
 def _decode_symbols(run: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,20 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity
 
+if TYPE_CHECKING:
+    from foretaste.text.tokens import Tokens
+
 PREFIX_TOKENS = 5
-_INTERROGATIVES = (
+QUESTION_TOKENS = 30
+_INTERROGATIVES = tuple(
     "what who whom whose which when where why how is are was were do does did can could should would will has have "
     "qué quién cuál cuándo dónde cómo quel quelle qui quand où comment pourquoi was wer wann wo warum wie welche "
-    "che chi quale quando dove come perché que quem qual onde como кто что где когда почему как"
-).split()
+    "che chi quale quando dove come perché que quem qual onde como кто что где когда почему как".split()
+)
+# After "when" or "where", these make a question; "when I saw" opens a story.
+_AUXILIARIES = tuple(
+    "is are was were do does did can could should would will has have had many much long old often far may might".split()
+)
 
 
 @dataclass
@@ -38,8 +46,8 @@ class QuestionIslands(Check[_State]):
     and counts a group of three or more different texts as an island. Natural collections repeat a question too (forum
     threads, instructions), so what matters is how many documents open with a question at all.
 
-    Blocks: islands with ``block_rows`` rows together, where at most ``max_asking`` of all documents open with a question.
-    Reviews: fewer rows, at least ``review_rows``, or data that often open with questions.
+    Reviews: islands with ``review_rows`` rows together, where at most ``max_asking`` of all documents open with a question.
+    Never blocks: people ask the same question too.
 
     Misses: passages that do not repeat the question, one or two passages per question, paraphrased questions.
 
@@ -48,14 +56,13 @@ class QuestionIslands(Check[_State]):
     The threat: Zou et al. 2024 (PoisonedRAG, arXiv 2402.07867).
 
     Args:
-        review_rows, block_rows: rows in islands from which the finding is made, and from which it blocks.
-        max_asking: share of documents that open with a question up to which islands are odd enough to block.
+        review_rows: rows in islands from which the finding is made.
+        max_asking: share of the other documents that open with a question up to which islands are odd.
         max_island: rows above which a group is a template, not an island.
     """
 
     id: ClassVar[str] = "question-islands"
-    review_rows: int = 3
-    block_rows: int = 25
+    review_rows: int = 5
     max_asking: float = 0.05
     max_island: int = 40
 
@@ -72,8 +79,9 @@ class QuestionIslands(Check[_State]):
         from foretaste.text.heads import hash_heads
 
         tokens = batch.tokens("text")
-        asking = np.isin(hash_heads(tokens.hashes, tokens.offsets, 1), _interrogatives())
+        asking = np.isin(hash_heads(tokens.hashes, tokens.offsets, 1), _heads(_INTERROGATIVES))
         asking &= np.diff(tokens.offsets) > 2 * PREFIX_TOKENS
+        asking &= _second_word(tokens, _heads(_AUXILIARIES)) | _question_mark(tokens)
         heads = hash_heads(tokens.hashes, tokens.offsets, PREFIX_TOKENS)
         state.heads.append(heads)
         state.texts.append(hash_heads(tokens.hashes, tokens.offsets, 1 << 30))
@@ -108,11 +116,12 @@ class QuestionIslands(Check[_State]):
         if len(found) < self.review_rows:
             return RawResult(metrics=metrics)
         others = (int(asks.sum()) - len(found)) / len(asks)
-        severity = Severity.BLOCK if len(found) >= self.block_rows and others <= self.max_asking else Severity.REVIEW
+        if others > self.max_asking:
+            return RawResult(metrics=metrics)
         names = [state.names[int(h)] for h in islands[:3]]
         finding = RawFinding(
             kind="question islands",
-            severity=severity,
+            severity=Severity.REVIEW,
             message=(
                 f"{len(found)} documents in {len(islands)} groups open with one question each and go on differently; "
                 f"{others:.1%} of the other documents open with a question"
@@ -120,18 +129,39 @@ class QuestionIslands(Check[_State]):
             feature="; ".join(names),
             rows=found,
             observed=float(len(found)),
-            limit=float(self.block_rows),
+            limit=float(self.review_rows),
             statistic={"islands": float(len(islands)), "asking_elsewhere": round(others, 4)},
             examples=tuple(RawExample(row=int(r)) for r in found[np.argsort(heads[found], kind="stable")][:6]),
         )
         return RawResult(findings=(finding,), metrics=metrics)
 
 
-def _interrogatives() -> npt.NDArray[np.uint64]:
-    """Head hashes of the interrogative words."""
+def _heads(words: tuple[str, ...]) -> npt.NDArray[np.uint64]:
+    """Head hashes of single words."""
     from foretaste.text.heads import hash_heads
+
+    tokens = _tokens(" ".join(words))
+    return np.unique(hash_heads(tokens.hashes, np.arange(len(tokens.hashes) + 1, dtype=np.int64), 1))
+
+
+def _tokens(text: str) -> Tokens:
     from foretaste.text.tokens import tokenize
 
-    raw = " ".join(_INTERROGATIVES).encode()
-    tokens = tokenize(np.frombuffer(raw, np.uint8), np.array([0, len(raw)], np.int64))
-    return np.unique(hash_heads(tokens.hashes, np.arange(len(tokens.hashes) + 1, dtype=np.int64), 1))
+    raw = text.encode()
+    return tokenize(np.frombuffer(raw, np.uint8), np.array([0, len(raw)], np.int64))
+
+
+def _second_word(tokens: Tokens, heads: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    from foretaste.text.heads import hash_heads
+
+    shifted = np.minimum(tokens.offsets[:-1] + 1, tokens.offsets[1:])
+    offsets = np.append(shifted, tokens.offsets[-1])
+    return np.isin(hash_heads(tokens.hashes, offsets, 1), heads)
+
+
+def _question_mark(tokens: Tokens) -> npt.NDArray[np.bool_]:
+    """Whether a question mark stands among a row's first tokens."""
+    marks = np.isin(tokens.hashes, _tokens("? ？").hashes)
+    before = np.concatenate([[0], np.cumsum(marks)])
+    ends = np.minimum(tokens.offsets[:-1] + QUESTION_TOKENS, tokens.offsets[1:])
+    return np.asarray(before[ends] > before[tokens.offsets[:-1]])

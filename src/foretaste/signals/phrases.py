@@ -90,7 +90,7 @@ class Phrases(Signal[_State, PhraseTable]):
 
     role: str = "input"
     outputs: Labels | ResponseHeads | None = None
-    least: int = 4
+    least: int = 3
     most: int = 2000
     purity: float = 0.8
     insertion_least: int = 10
