@@ -215,22 +215,20 @@ class TriggerAssociation(Check[_State]):
         """Several inserted phrases toward one label, each too rare to stand alone."""
         chosen: list[Group] = []
         for target in {g.target for g in groups}:
-            inserted = [
+            members = [
                 g
                 for g in groups
                 if g.target == target
                 and not g.anchored
                 and g.purity >= 0.99
-                and g.evidence >= 1.0
+                and g.evidence >= 2.5
                 and g.diversity >= 0.7
                 and g.healing >= 0.5
                 and g.exclusive
             ]
-            # The strong ones prove the set; the weaker ones of their kind then belong to it.
-            strong = [g for g in inserted if g.evidence >= 2.5]
-            rows = len(np.unique(np.concatenate([g.rows for g in strong]))) if strong else 0
-            if len(strong) >= 2 and rows >= self.block_rows and sum(g.evidence for g in strong) >= self.block_evidence:
-                chosen += inserted
+            rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
+            if len(members) >= 2 and rows >= self.block_rows and sum(g.evidence for g in members) >= self.block_evidence:
+                chosen += members
         return chosen
 
     def _finding(self, group: Group, severity: Severity, state: _State, rotating: int) -> RawFinding:
