@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -358,6 +359,18 @@ class TestCompletion:
         assert run(env=env).stdout.split() == [f"plain,{o}" for o in offered]
 
 
+def test_the_documentation_names_every_command_and_option() -> None:
+    page = (Path(__file__).parent.parent / "docs/command-line.md").read_text(encoding="utf-8")
+
+    def walk(command: click.Command, path: str) -> list[str]:
+        options = [o for p in command.params if isinstance(p, click.Option) for o in p.opts if o.startswith("--")]
+        below = command.commands.values() if isinstance(command, click.Group) else ()
+        leaves = [path] if not below else []
+        return [*leaves, *options, *(name for c in below for name in walk(c, f"{path} {c.name}"))]
+
+    assert [name for name in walk(main, "foretaste") if name not in page] == []
+
+
 class TestProcess:
     """What only a process of its own can show."""
 
@@ -377,8 +390,10 @@ class TestProcess:
         reading, writing = os.pipe()
         os.close(reading)
         args = ["scan", str(files / "clean.parquet"), *ONLY, "--out", str(tmp_path)]
+        # Buffered, as it is where people run it: what is left over would be flushed at exit.
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         done = subprocess.run(
-            [sys.executable, "-m", "foretaste.cli", *args], stdout=writing, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "foretaste.cli", *args], stdout=writing, stderr=subprocess.PIPE, text=True, env=env
         )
         os.close(writing)
         assert (done.returncode, done.stderr) == (0, "")
