@@ -22,7 +22,8 @@ COMPRESSIONS = {".bz2": "bz2", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
 ROWS = 16_384
 BYTES = 32 << 20
 _JSON_BLOCK = 4 << 20
-_CSV_BLOCK = 16 << 20
+# Arrow reads up to 32 blocks ahead, so blocks are small; a row that does not fit gets the second size.
+_CSV_BLOCKS = (1 << 20, 16 << 20)
 _LONGEST_LINE = 1 << 28
 _ARROW_MAGIC = b"ARROW1"
 _FEATHER_1_MAGIC = b"FEA1"
@@ -139,15 +140,15 @@ class Csv(Reader):
     def __init__(self, delimiter: str) -> None:
         self.delimiter = delimiter
         self._names: dict[str, list[str]] = {}
+        self._block: dict[str, int] = {}
 
     def schema(self, source: Source) -> pa.Schema:
         """From the header line, all strings."""
         if source.path not in self._names:
             with source.stream() as stream:
                 _refuse_utf16(stream.read(2), source)
-            with source.stream() as stream:
-                # The first block only: the header must be parsed as Arrow parses it, quotes and all.
-                self._names[source.path] = pa.csv.open_csv(stream, *self._options()).schema.names
+            # Arrow has to parse the header, quotes and all, as it will parse the rows.
+            self._names[source.path] = next(self._parsed(source, b"", [], [])).names
         return pa.schema([(name, pa.string()) for name in self._names[source.path]])
 
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -157,27 +158,45 @@ class Csv(Reader):
         # A quote that is never closed takes the rest of the file into one cell, and Arrow does not mind. A last row
         # of our own tells: it arrives as a row exactly where every quote is closed.
         mark = "\n" + self.delimiter.join([_END] * len(names)) + "\n"
-        with source.stream() as stream:
-            whole = pa.PythonFile(_Appended(stream, mark.encode()), mode="r")
-            held: pa.RecordBatch | None = None
-            for batch in pa.csv.open_csv(whole, *self._options(names, columns)):
-                if held is not None and held.num_rows:
-                    yield held
-                held = batch if batch.num_rows or held is None else held
-            if held is None or not held.num_rows or any(c[-1].as_py() != _END for c in held.columns):
-                raise InputError(f"{source.path} ends inside a quoted cell; close the quote, or write the file again")
-            yield held.slice(0, held.num_rows - 1)
+        parsed = self._parsed(source, mark.encode(), names, columns)
+        next(parsed)
+        held: pa.RecordBatch | None = None
+        for batch in parsed:
+            if held is not None:
+                yield held
+            held = batch
+        if held is None or any(c[-1].as_py() != _END for c in held.columns):
+            raise InputError(f"{source.path} ends inside a quoted cell; close the quote, or write the file again")
+        yield held.slice(0, held.num_rows - 1)
 
-    def _options(self, names: Sequence[str] = (), columns: Sequence[str] = ()) -> tuple[Any, Any, Any]:
-        return (
-            pa.csv.ReadOptions(block_size=_CSV_BLOCK),
-            pa.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
-            pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=False,
-                include_columns=columns,
-            ),
+    def _parsed(self, source: Source, tail: bytes, names: Sequence[str], columns: Sequence[str]) -> Iterator[Any]:
+        """The schema, then the batches that hold rows."""
+        parse = pa.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+        convert = pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, include_columns=columns
         )
+        given = -1  # rows handed over; -1 before the schema is
+        while True:
+            seen = 0
+            block = self._block.setdefault(source.path, _CSV_BLOCKS[0])
+            try:
+                with source.stream() as stream:
+                    whole = pa.PythonFile(_Appended(stream, tail), mode="r")
+                    reader = pa.csv.open_csv(whole, pa.csv.ReadOptions(block_size=block), parse, convert)
+                    if given < 0:
+                        given = 0
+                        yield reader.schema
+                    for batch in reader:
+                        seen += batch.num_rows
+                        if seen > given:  # after a second start, what was handed over before is passed by
+                            fresh = batch.slice(batch.num_rows - min(seen - given, batch.num_rows))
+                            given = seen
+                            yield fresh
+                    return
+            except pa.ArrowInvalid as e:
+                if "straddling" not in str(e) or block == _CSV_BLOCKS[-1]:
+                    raise
+                self._block[source.path] = _CSV_BLOCKS[-1]
 
 
 class Json(Reader):
@@ -328,7 +347,7 @@ def explain(name: str, error: BaseException) -> str:
     elif "surrogate" in low or "utf8" in low or "utf-8" in low or isinstance(error, UnicodeError):
         step = "decode it with its real encoding, replace lone surrogates, and write it again as UTF-8"
     elif "straddling" in low or "block_size" in low or "block size" in low:
-        step = f"a row is larger than {_CSV_BLOCK >> 20} MiB; split it, or convert the file to Parquet"
+        step = f"a row is larger than {_CSV_BLOCKS[-1] >> 20} MiB; split it, or convert the file to Parquet"
     elif "changed from" in low or "couldn't parse" in low or "unable to merge" in low or "incompatible type" in low:
         step = "write one type per column, then scan again"
     elif "parquet" in low or "magic" in low or "footer" in low or "thrift" in low:
