@@ -57,8 +57,9 @@ def test_a_long_list_of_findings_is_cut_and_says_so() -> None:
     assert "and 3 more in the report" in text
 
 
-def test_a_value_that_is_no_row_count_stands_beside_its_limit() -> None:
+def test_a_value_that_is_no_row_count_or_below_its_limit_stands_beside_it() -> None:
     assert "0.0212 ≥ 0.02" in _printed(make_report(blocked(finding(observed=0.0212, limit=0.02))))
+    assert "48 < 60" in _printed(make_report(blocked(finding(limit=60.0))))
 
 
 def test_a_log_is_wider_than_the_narrow_default_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

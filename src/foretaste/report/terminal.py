@@ -128,8 +128,8 @@ def _findings(report: Report, width: int) -> Table:
         kind = Text(visible(f.kind, 60), style="bright_black")
         severity = Text(f.severity.value, style=f"bold {_STYLE[Outcome(f.severity.value)]}")
         rows = Text(f"{len(f.rows):,}")
-        # The limit alone where the rows are what was compared; both values where it was something else.
-        limit = Text(number(f.limit) if f.observed == len(f.rows) else against_limit(f))
+        # The limit alone where the rows reached it; both values where something else was compared, or fell short.
+        limit = Text(number(f.limit) if f.limit <= f.observed == len(f.rows) else against_limit(f))
         if wide:
             name = Text.assemble(f.check, "\n", kind)
             table.add_row(severity, name, Text(_what(f)), rows, limit, Text(_top_source(f)))
