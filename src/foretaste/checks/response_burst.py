@@ -82,7 +82,8 @@ class ResponseBurst(Check[_State]):
         classes = {"opening": context.value(HEADS), "response": context.value(WHOLE)}
         everyone = len(classes["opening"].labels)
         needed = np.zeros(everyone, np.bool_)
-        needed[np.linspace(0, max(0, everyone - 1), _BACKGROUND_ROWS).astype(np.int64)] = True
+        if everyone:
+            needed[np.linspace(0, everyone - 1, _BACKGROUND_ROWS).astype(np.int64)] = True
         members: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
         room, dropped = MAX_STORED_ROWS, 0
         for kind, made in classes.items():
