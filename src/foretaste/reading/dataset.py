@@ -271,7 +271,7 @@ def _even(pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """One batch, without an offset into a longer one, whose memory a slice would hold."""
+    """One batch whose columns start at offset 0, so that a check may read their buffers as they are."""
     if len(batches) == 1 and not any(column.offset for column in batches[0].columns):
         return batches[0]
     columns = zip(*(batch.columns for batch in batches))
