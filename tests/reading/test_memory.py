@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +24,9 @@ report = foretaste.scan(sys.argv[1], foretaste.Policy().only("hidden-text"))
 assert report.verdict == "pass", report.headline()
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
-_MEGABYTES = (25, 150)
+# Arrow's own allocator keeps pages that it has freed, which would blur the comparison.
+_ENVIRONMENT = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+_MEGABYTES = (50, 150)
 
 
 def tables(megabytes: int) -> Iterator[pa.Table]:
@@ -59,16 +62,18 @@ def write_json(path: Path, megabytes: int) -> None:
 @pytest.mark.parametrize(
     ("name", "write"), [("a.parquet", write_parquet), ("a.csv", write_csv), ("a.jsonl", write_json)]
 )
-def test_a_file_six_times_as_long_takes_no_more_memory(
+def test_a_file_three_times_as_long_takes_no_more_memory(
     name: str, write: Callable[[Path, int], None], tmp_path: Path
 ) -> None:
     peaks = []
     for megabytes in _MEGABYTES:
         write(tmp_path / name, megabytes)
-        ran = subprocess.run([sys.executable, "-c", _SCAN, str(tmp_path / name)], capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, "-c", _SCAN, str(tmp_path / name)], env=_ENVIRONMENT, capture_output=True, text=True
+        )
         assert ran.returncode == 0, ran.stderr
         peaks.append(int(ran.stdout) >> 10)
     (tmp_path / name).unlink()
     small, large = peaks
-    # Arrow's allocator keeps some pages; a reader that collects the file would add 125 MB and more.
+    # A reader that collects the file would add 100 MB and more.
     assert large - small < 80, f"peaks in MB: {peaks}"
