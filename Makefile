@@ -1,0 +1,51 @@
+# make demo   the poisoned delivery in a real Airflow and a real Dagster, from an environment of its own
+# make test   the tests, against the installed package, from an environment of its own
+# make lint   ruff, and mypy over the installed package
+# PYTHON names another interpreter (3.11 to 3.13), PYTEST_ARGS goes to pytest.
+
+SHELL := bash
+PYTHON ?= python3
+PYTEST_ARGS ?=
+WORKERS ?= 2
+VENV := .venv
+DEMO := .venv-demo
+SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name '*.css' -o -name '*.html' -o -name py.typed)
+
+# Compiled files halve the start of every host.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test lint env clean
+
+demo: $(DEMO)/.installed
+	@$(DEMO)/bin/python scripts/demo.py
+
+test: $(VENV)/.installed
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy -p foretaste
+	@$(VENV)/bin/mypy scripts dags_examples/docs_qa.py
+
+env: $(VENV)/.installed
+
+# Dependencies when pyproject.toml changes, the package alone when its source does.
+$(VENV)/.dependencies: pyproject.toml scripts/make_env.py
+	@$(PYTHON) scripts/make_env.py $(VENV) '.[all,dev]' --cpu-torch
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	@$(PYTHON) scripts/make_env.py $(VENV) --reinstall .
+	@touch $@
+
+$(DEMO)/.dependencies: pyproject.toml scripts/make_env.py
+	@$(PYTHON) scripts/make_env.py $(DEMO) '.[airflow,dagster,gx]'
+	@touch $@
+
+$(DEMO)/.installed: $(DEMO)/.dependencies $(SOURCES)
+	@$(PYTHON) scripts/make_env.py $(DEMO) --reinstall .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
