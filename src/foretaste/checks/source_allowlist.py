@@ -18,7 +18,7 @@ from foretaste.sources import Decision, Entry, Rules, Standing, parse, pinned, s
 
 # Sources whose decision is remembered, and groups that are told apart in the findings.
 _REMEMBERED = 65_536
-_GROUPS = 2_000
+_GROUPS = 200
 _OTHER = "(other sources)"
 _EMPTY = "(no source)"
 
