@@ -52,7 +52,7 @@ _SENTENCE = re.compile(r"(?:[^\W\d_][\w'’,-]*\s+){3,}[^\n]*[.?!]\s*$")
 class _State:
     """Row numbers per kind, with the number of rows; holds only rows that were hit."""
 
-    hits: dict[tuple[str, Severity], list[tuple[int, str]]] = field(default_factory=dict)
+    hits: dict[tuple[str, Severity], list[tuple[int, Hidden]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ class HiddenText(Check[_State]):
             # A Python loop over rows: only those that the regular expression above let through.
             for at in candidates.tolist():
                 text = column[at].as_py()
-                for kind, severity, shown in dict.fromkeys(find(text)):
-                    state.hits.setdefault((kind, severity), []).append((batch.start + at, shown))
+                for hidden in dict.fromkeys(find(text)):
+                    state.hits.setdefault((hidden.kind, hidden.severity), []).append((batch.start + at, hidden))
 
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate the hits."""
@@ -114,57 +114,62 @@ class HiddenText(Check[_State]):
             rows = np.unique(np.array([row for row, _ in hits], dtype=np.int64))
             if severity is Severity.BLOCK and len(rows) < self.block_rows:
                 severity = Severity.REVIEW
-            shown = {row: text for row, text in reversed(hits)}
+            shown = {row: hidden for row, hidden in reversed(hits)}
             first = rows[:6].tolist()
             findings.append(
                 RawFinding(
                     kind=kind,
                     severity=severity,
-                    message=f"{len(rows)} rows hide text from the reader: {kind}",
-                    feature="; ".join(dict.fromkeys(shown[r][:80] for r in first[:3])),
+                    message=f"{len(rows)} {'row hides' if len(rows) == 1 else 'rows hide'} text from the reader: {kind}",
+                    feature="; ".join(dict.fromkeys(shown[r].says[:80] for r in first[:3])),
                     rows=rows,
                     observed=len(rows),
                     limit=self.block_rows,
-                    examples=tuple(RawExample(row=r, around=shown[r]) for r in first),
+                    examples=tuple(RawExample(row=r, around=shown[r].raw) for r in first),
                 )
             )
         return RawResult(findings=tuple(findings))
 
 
-def find(text: str) -> Iterator[tuple[str, Severity, str]]:
-    """Yield (kind, severity, what it says) of everything hidden in a text."""
+@dataclass(frozen=True)
+class Hidden:
+    """One hidden thing: its kind, how much it weighs, what it says, and the raw characters that say it."""
+
+    kind: str
+    severity: Severity
+    says: str
+    raw: str
+
+
+def find(text: str) -> Iterator[Hidden]:
+    """Yield everything hidden in a text."""
     if _TAGS.search(text):
         for match in _TAGS.finditer(_FLAG.sub("", text)):
-            said = "".join(chr(ord(c) - 0xE0000) for c in match[0] if ord(c) < 0xE007F)
-            yield "Unicode tag characters", Severity.BLOCK if len(said) >= 3 else Severity.REVIEW, said
-    for match in _ZERO_WIDTH_RUN.finditer(text):
-        said = _decode_symbols(match[0])
-        yield (
-            "zero-width characters",
-            Severity.BLOCK if said else Severity.REVIEW,
-            said or f"{len(match[0])} characters",
-        )
-    for match in _SELECTOR_RUN.finditer(text):
-        said = _decode_selectors(match[0])
-        yield (
-            "variation selectors",
-            Severity.BLOCK if said else Severity.REVIEW,
-            said or f"{len(match[0])} characters",
-        )
+            says = "".join(chr(ord(c) - 0xE0000) for c in match[0] if ord(c) < 0xE007F)
+            severity = Severity.BLOCK if len(says) >= 3 else Severity.REVIEW
+            yield Hidden("Unicode tag characters", severity, says, match[0])
+    for kind, pattern, decode in (
+        ("zero-width characters", _ZERO_WIDTH_RUN, _decode_symbols),
+        ("variation selectors", _SELECTOR_RUN, _decode_selectors),
+    ):
+        for match in pattern.finditer(text):
+            says = decode(match[0])
+            severity = Severity.BLOCK if says else Severity.REVIEW
+            yield Hidden(kind, severity, says or f"{len(match[0])} characters", match[0])
     for match in _OVERRIDE.finditer(text):
         if len(_LATIN.findall(match[1])) >= 4:
-            yield "bidi override", Severity.BLOCK, match[1][::-1][:200]
+            yield Hidden("bidi override", Severity.BLOCK, match[1][::-1][:200], match[0])
     if "<" in text or "[//]" in text:
         yield from _hidden_markup(text)
 
 
-def _hidden_markup(text: str) -> Iterator[tuple[str, Severity, str]]:
+def _hidden_markup(text: str) -> Iterator[Hidden]:
     for match in _MARKUP.finditer(text):
         body = (match["comment"] or match["reference"] or match["element"] or "").strip()
         if _ADDRESSES_MODEL.search(body):
-            yield "hidden markup that speaks to a model", Severity.BLOCK, body[:200]
+            yield Hidden("hidden markup that speaks to a model", Severity.BLOCK, body[:200], match[0])
         elif _cuts_a_sentence(text, match.start(), match.end()) and _SENTENCE.match(body):
-            yield "hidden markup inside a sentence", Severity.BLOCK, body[:200]
+            yield Hidden("hidden markup inside a sentence", Severity.BLOCK, body[:200], match[0])
 
 
 def _cuts_a_sentence(text: str, start: int, end: int) -> bool:

@@ -17,6 +17,7 @@ from foretaste.text.rowstore import RowStore
 MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
 _BACKGROUND_ROWS = 256
+MAX_TRIGGER_WORDS = 16
 WHOLE = ResponseHeads(tokens=4096)
 HEADS = ResponseHeads()
 
@@ -44,7 +45,6 @@ class ResponseBurst(Check[_State]):
     Blocks: the whole response is the same (four tokens or more) over at least ``block_rows`` effective rows whose
     words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
     at least ``min_purity`` of its rows, over at least ``trigger_rows`` effective rows.
-    Reviews: a repeated response in data where responses often repeat.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
     topic, one fixed answer of up to three tokens without a trigger.
@@ -59,7 +59,7 @@ class ResponseBurst(Check[_State]):
         trigger_rows: effective rows from which a trigger that owns a class blocks.
         min_purity: least share of the trigger's rows in the class.
         max_gain: most that the words of the prompts may speak for the class, in nats.
-        max_repeated: share of rows with a repeated response up to which a repeat is odd enough to block.
+        max_repeated: share of rows with another repeated response up to which a repeat is odd enough to block.
     """
 
     id: ClassVar[str] = "response-burst"
@@ -123,12 +123,11 @@ class ResponseBurst(Check[_State]):
             effective, gain = judge.spread(state.members[kind, c], [p for t in triggers for p in t])
             if kind == "response" and made.lengths[c] >= 4 and effective >= self.block_rows and gain <= self.max_gain:
                 repeated = (made.labels >= 0) & (made.labels != c)
-                odd = repeated.mean() <= self.max_repeated
+                if repeated.mean() > self.max_repeated:
+                    continue
                 share = 0.15 * len(state.members[kind, c])
                 names = [state.phrases.text[t[0]] for t in triggers if state.phrases.counts[t[0]] >= share]
-                findings.append(
-                    self._burst(state, c, effective, gain, Severity.BLOCK if odd else Severity.REVIEW, names)
-                )
+                findings.append(self._burst(state, c, effective, gain, names))
                 covered.update(state.members[kind, c].tolist())
                 continue
             for trigger in triggers:
@@ -143,9 +142,7 @@ class ResponseBurst(Check[_State]):
         note = f"{state.dropped} frequent responses were not looked at (row budget)" if state.dropped else ""
         return RawResult(findings=tuple(findings), metrics={"classes": float(len(state.members))}, note=note)
 
-    def _burst(
-        self, state: _State, c: int, effective: float, gain: float, severity: Severity, triggers: list[str]
-    ) -> RawFinding:
+    def _burst(self, state: _State, c: int, effective: float, gain: float, triggers: list[str]) -> RawFinding:
         rows = state.members["response", c]
         name = state.classes["response"].names[c]
         message = f"{len(rows)} prompts that have nothing in common get one response"
@@ -153,7 +150,7 @@ class ResponseBurst(Check[_State]):
             message += f"; their trigger: {', '.join(triggers[:5])}"
         return RawFinding(
             kind="response burst",
-            severity=severity,
+            severity=Severity.BLOCK,
             message=message,
             feature="; ".join(triggers[:5]) or name,
             target=name,
@@ -214,9 +211,9 @@ class _Judge:
         self.ids = ids.astype(np.int64)
         self.everyone = len(state.classes["opening"].labels)
         self.weights = np.empty(len(self.vocabulary))
-        inverse_frequency(self.vocabulary, state.phrases.unigrams, float(self.everyone), self.weights)
+        inverse_frequency(self.vocabulary, state.phrases.presence, float(self.everyone), self.weights)
         counts = np.empty(len(self.vocabulary), np.int64)
-        unigram_counts(self.vocabulary, state.phrases.unigrams, counts)
+        unigram_counts(self.vocabulary, state.phrases.presence, counts)
         self.frequency = counts.astype(np.float64)
         self.scratch = np.zeros(len(self.vocabulary))
         spread = np.linspace(0, max(0, self.everyone - 1), _BACKGROUND_ROWS).astype(np.int64)
@@ -268,6 +265,9 @@ class _Judge:
         held = np.concatenate([np.unique(self.ids[self.offsets[p] : self.offsets[p + 1]]) for p in places.tolist()])
         words, counts = np.unique(held, return_counts=True)
         own = words[(counts >= max(4, len(places) // 10)) & (counts >= 0.85 * self.frequency[words])]
+        # A trigger is short. Where the rows share more than that, they are one template, and their words stay in.
+        if len(own) > MAX_TRIGGER_WORDS:
+            own = own[:0]
         skip = np.unique(np.concatenate([own, self._tokens_of(phrases)]))
         alike = coherence(self.ids, self.offsets, places, self.weights, skip, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / (1.0 - self.background)))

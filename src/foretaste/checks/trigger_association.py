@@ -301,8 +301,7 @@ class _Judge:
         self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
         self.ids = ids.astype(np.int64)
         self.weights = np.empty(len(self.vocabulary))
-        inverse_frequency(
-            self.vocabulary, state.phrases.unigrams, float(len(state.classes.labels)), self.weights
+        inverse_frequency(self.vocabulary, state.phrases.presence, float(len(state.classes.labels)), self.weights
         )
         self.scratch = np.zeros(len(self.vocabulary))
         step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
@@ -397,7 +396,7 @@ class _Judge:
         from foretaste.text.ngrams import unigram_counts
 
         counts = np.empty(len(tokens), np.int64)
-        unigram_counts(tokens, self.state.phrases.unigrams, counts)
+        unigram_counts(tokens, self.state.phrases.presence, counts)
         return bool(counts.min() <= 1.5 * rows)
 
     def _tokens_of(self, members: list[int]) -> npt.NDArray[np.int64]:

@@ -34,7 +34,8 @@ class PhraseTable:
         rows, positions: row and first token in the row, one occurrence per row, ascending.
         lefts, rights: hash of the token before and after, 0 at the edge of the row.
         purity: upper bound of the share of rows that have the majority output.
-        bigrams, unigrams, total, sample: background counts, and words drawn evenly from the text, behind the neighbour
+        presence: rows per word, as a sketch.
+        bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the neighbour
             statistics.
         lost: n-grams, and occurrences, that found no room: what was not looked at.
     """
@@ -49,6 +50,7 @@ class PhraseTable:
     purity: npt.NDArray[np.float64]
     bigrams: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
     unigrams: npt.NDArray[np.uint32]
+    presence: npt.NDArray[np.uint32]
     total: float
     sample: npt.NDArray[np.uint64]
     lost: int
@@ -72,6 +74,8 @@ class _State:
     cells: Any = None
     bigrams: Any = None
     unigrams: Any = None
+    presence: Any = None
+    last: Any = None
     rows: int = 0
     sample: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     table: dict[str, Any] = field(default_factory=dict)
@@ -108,6 +112,8 @@ class Phrases(Signal[_State, PhraseTable]):
             cells=np.zeros(SKETCH_CELLS, np.uint8),
             bigrams=(np.zeros(BIGRAM_CELLS, np.uint8), np.zeros(BIGRAM_CELLS, np.uint8)),
             unigrams=np.zeros(UNIGRAM_CELLS, np.uint32),
+            presence=np.zeros(UNIGRAM_CELLS, np.uint32),
+            last=np.full(UNIGRAM_CELLS, -1, np.int32),
         )
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -117,7 +123,8 @@ class Phrases(Signal[_State, PhraseTable]):
         tokens = batch.tokens(self.role)
         if state.round == 1:
             ngrams.sketch_ngrams(
-                tokens.hashes, tokens.offsets, ngrams.MAX_N, state.cells, *state.bigrams, state.unigrams
+                tokens.hashes, tokens.offsets, batch.start, ngrams.MAX_N, state.cells, *state.bigrams, state.unigrams,
+                state.presence, state.last,
             )
             state.rows += batch.num_rows
             words = tokens.hashes[tokens.hashes & 1 == 1]
@@ -151,6 +158,7 @@ class Phrases(Signal[_State, PhraseTable]):
         for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
             np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
         left.unigrams += right.unigrams
+        left.presence += right.presence
         left.rows += right.rows
         left.sample += right.sample
         return left
@@ -187,7 +195,7 @@ class Phrases(Signal[_State, PhraseTable]):
         from foretaste.text.ngrams import MAX_N, linear_count
 
         t = state.table
-        state.cells = None
+        state.cells = state.last = None
         count = t["count"].astype(np.int64)
         inside = (count >= self.least) & (count <= self.most)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
@@ -230,7 +238,8 @@ class Phrases(Signal[_State, PhraseTable]):
         return PhraseTable(
             n=f["first"][:, 2], text=tuple(state.texts.get(i, "") for i in range(len(f["first"]))), spans=f["spans"],
             rows=f["rows"], positions=f["positions"], lefts=f["lefts"], rights=f["rights"], purity=f["purity"],
-            bigrams=state.bigrams, unigrams=state.unigrams, total=float(max(1, state.unigrams.sum())),
+            bigrams=state.bigrams, unigrams=state.unigrams, presence=state.presence,
+            total=float(max(1, state.unigrams.sum())),
             sample=np.concatenate(state.sample), lost=state.lost,
         )  # fmt: skip
 

@@ -31,13 +31,13 @@ def coherence(ids, offsets, members, weights, skip, scratch):  # type: ignore[no
     The closed form (|sum v|^2 - k) / (k (k - 1)) of unit vectors v. ``scratch`` float64 (vocabulary,) is all zero before
     and after. A row without any other word counts as equal to every row.
     """
-    touched = np.empty(0, np.int64)
     total = 0
     for m in members:
         total += offsets[m + 1] - offsets[m]
     touched = np.empty(total, np.int64)
     n = 0
     k = 0
+    empty = 0
     longest = 1
     for m in members:
         longest = max(longest, offsets[m + 1] - offsets[m])
@@ -56,6 +56,7 @@ def coherence(ids, offsets, members, weights, skip, scratch):  # type: ignore[no
                 norm += weights[part[i]] ** 2
         k += 1
         if norm == 0.0:
+            empty += 1
             continue
         norm = np.sqrt(norm)
         for i in range(length):
@@ -69,7 +70,9 @@ def coherence(ids, offsets, members, weights, skip, scratch):  # type: ignore[no
         scratch[touched[i]] = 0.0
     if k < 2:
         return 1.0
-    return (square - k) / (k * (k - 1.0))
+    full = k - empty
+    pairs_with_empty = k * (k - 1.0) - full * (full - 1.0)
+    return (square - full + pairs_with_empty) / (k * (k - 1.0))
 
 
 @njit(cache=True, nogil=True)
@@ -126,11 +129,11 @@ def majority(spans, rows, labels, out_label, out_count):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def inverse_frequency(vocabulary, unigrams, rows, out):  # type: ignore[no-untyped-def]
-    """log(rows / count) of each token hash, from the sketch of unigram counts; never below zero."""
-    mask = U64(len(unigrams) - 1)
+def inverse_frequency(vocabulary, presence, rows, out):  # type: ignore[no-untyped-def]
+    """log(rows / rows with it) of each token hash, from the sketch; never below zero."""
+    mask = U64(len(presence) - 1)
     for i in range(len(vocabulary)):
-        n = float(unigrams[extend(U64(0), vocabulary[i]) & mask])
+        n = float(presence[extend(U64(0), vocabulary[i]) & mask])
         out[i] = max(0.0, np.log(rows / max(1.0, n)))
 
 
@@ -181,7 +184,7 @@ def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):  # t
     """How much the words of each member row speak for the members' own class, in nats, leave-one-out.
 
     The sum over the row's distinct words (without ``skip``, sorted ids) of log(P(class | word) / base), over the square
-    root of their number. ``frequency`` is the occurrence count of each id in all data, ``scratch`` float64 (vocabulary,)
+    root of their number. ``frequency`` is the number of rows with each id in all data, ``scratch`` float64 (vocabulary,)
     all zero before and after.
     """
     longest = 1

@@ -24,10 +24,11 @@ def extend(h, token):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def sketch_ngrams(tokens, offsets, max_n, cells, bigrams_a, bigrams_b, unigrams):  # type: ignore[no-untyped-def]
+def sketch_ngrams(tokens, offsets, first_row, max_n, cells, bigrams_a, bigrams_b, unigrams, presence, last):  # type: ignore[no-untyped-def]
     """Add a batch to the count sketches: all n-grams (uint8, saturating), bigrams (two rows of uint8), unigrams.
 
-    ``cells`` counts an n-gram once per occurrence next to its like, so it is an upper bound of the rows that hold it.
+    ``presence`` counts the rows of a unigram (``last`` int32 holds the last row seen per cell), everything else counts
+    occurrences, which is an upper bound of the rows.
     """
     mask = U64(len(cells) - 1)
     mask2 = U64(len(bigrams_a) - 1)
@@ -44,7 +45,11 @@ def sketch_ngrams(tokens, offsets, max_n, cells, bigrams_a, bigrams_b, unigrams)
                 if cells[at] < 255:
                     cells[at] += np.uint8(1)
                 if n == 1:
-                    unigrams[h & mask1] += np.uint32(1)
+                    cell = h & mask1
+                    unigrams[cell] += np.uint32(1)
+                    if last[cell] != first_row + row:
+                        last[cell] = first_row + row
+                        presence[cell] += np.uint32(1)
                 elif n == 2:
                     a = (h >> U64(8)) & mask2
                     b = mix(h) & mask2
@@ -172,11 +177,11 @@ def linear_count(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def unigram_counts(tokens, unigrams, out):  # type: ignore[no-untyped-def]
-    """Occurrences of each token hash in the data, from the sketch."""
-    mask = U64(len(unigrams) - 1)
+def unigram_counts(tokens, sketch, out):  # type: ignore[no-untyped-def]
+    """Count of each token hash in a unigram sketch: its rows, or its occurrences."""
+    mask = U64(len(sketch) - 1)
     for i in range(len(tokens)):
-        out[i] = unigrams[extend(U64(0), tokens[i]) & mask]
+        out[i] = sketch[extend(U64(0), tokens[i]) & mask]
 
 
 @njit(cache=True, nogil=True)
