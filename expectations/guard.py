@@ -76,7 +76,9 @@ def stored_suite(suite: ExpectationSuite) -> dict[str, Any]:
     """
     store = suite._store
     raw: dict[str, Any] = store.get(store.get_key(name=suite.name, id=suite.id))
-    return raw
+    # A store in memory keeps configurations, one on disk their JSON.
+    listed = [e if isinstance(e, Mapping) else e.to_json_dict() for e in raw["expectations"]]
+    return {**raw, "expectations": listed}
 
 
 def _by_name(stored: Mapping[str, Any] | Sequence[Any]) -> dict[str, list[str]]:
