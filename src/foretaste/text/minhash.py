@@ -1,0 +1,141 @@
+"""MinHash signatures of rows, and the pairs of rows whose signatures agree.
+
+The signature is the fast similarity sketch of Dahlgaard, Knudsen and Thorup (2017, arXiv 1704.04370): a short row fills
+its bins in several rounds, a long one in a single pass, and both estimate the Jaccard similarity as well as 64
+independent permutations do. Each bin keeps one byte (b-bit minwise hashing, Li and Koenig 2010), so two unlike rows
+agree in one bin of 256.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from foretaste.text.ngrams import extend
+from foretaste.text.tokens import mix
+
+U64 = np.uint64
+BINS = 64
+BAND_BYTES = 3
+SHINGLE = 2
+_REPRESENTATIVES = 16
+_GOLDEN = U64(0x9E3779B97F4A7C15)
+
+
+@njit(cache=True, nogil=True)
+def sign_rows(tokens, offsets, least_words, signatures, texts):
+    """Signature and text hash of each row; ``signatures`` uint8 (rows, 64), ``texts`` uint64 (rows,).
+
+    Shingles are word pairs; punctuation and case do not count. A row with fewer than ``least_words`` words gets
+    the text hash 0: it says too little to be called a near-duplicate.
+    """
+    longest = 1
+    for r in range(len(offsets) - 1):
+        longest = max(longest, offsets[r + 1] - offsets[r])
+    words = np.empty(longest, np.uint64)
+    shingles = np.empty(longest, np.uint64)
+    values = np.empty(BINS, np.uint64)
+    filled = np.empty(BINS, np.bool_)
+    for r in range(len(offsets) - 1):
+        n = 0
+        for i in range(offsets[r], offsets[r + 1]):
+            if tokens[i] & U64(1):
+                words[n] = tokens[i]
+                n += 1
+        signatures[r, :] = np.uint8(0)
+        texts[r] = U64(0)
+        if n < least_words or n == 0:
+            continue
+        whole = U64(0)
+        for i in range(n):
+            whole = extend(whole, words[i])
+        texts[r] = max(whole, U64(1))
+        k = max(1, n - SHINGLE + 1)
+        for i in range(k):
+            h = U64(0)
+            for j in range(i, min(i + SHINGLE, n)):
+                h = extend(h, words[j])
+            shingles[i] = h
+        _sketch(shingles[:k], values, filled)
+        for b in range(BINS):
+            signatures[r, b] = np.uint8(mix(values[b] + U64(b)) & U64(255))
+
+
+@njit(cache=True, nogil=True)
+def _sketch(shingles, values, filled):
+    filled[:] = False
+    open_bins = BINS
+    for turn in range(2 * BINS):
+        if open_bins == 0:
+            return
+        values_turn = U64(turn + 1) * _GOLDEN
+        # A bin filled in an earlier turn stays; within a turn the smallest hash wins.
+        fresh = np.zeros(BINS, np.bool_)
+        for s in shingles:
+            v = mix(s ^ values_turn)
+            b = np.int64(v & U64(BINS - 1)) if turn < BINS else turn - BINS
+            if filled[b]:
+                continue
+            v >>= U64(6)
+            if not fresh[b] or v < values[b]:
+                values[b] = v
+                fresh[b] = True
+        for b in range(BINS):
+            if fresh[b]:
+                filled[b] = True
+                open_bins -= 1
+
+
+@njit(cache=True, nogil=True)
+def agreement(signatures, a, b):
+    """Bins in which two rows agree, of 64."""
+    n = 0
+    for i in range(BINS):
+        if signatures[a, i] == signatures[b, i]:
+            n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def root(parents, i):
+    """Root of an element of a union-find forest, with path halving."""
+    while parents[i] != i:
+        parents[i] = parents[parents[i]]
+        i = parents[i]
+    return i
+
+
+def band_keys(signatures: npt.NDArray[np.uint8], band: int) -> npt.NDArray[np.uint32]:
+    """The bytes of one band as a number, uint32 (rows,)."""
+    mine: npt.NDArray[np.uint32] = signatures[:, band * BAND_BYTES : (band + 1) * BAND_BYTES].astype(np.uint32)
+    keys: npt.NDArray[np.uint32] = mine[:, 0] | mine[:, 1] << np.uint32(8) | mine[:, 2] << np.uint32(16)
+    return keys
+
+
+@njit(cache=True, nogil=True)
+def join_band(signatures, keys, order, least, parents):
+    """Unite the rows that share a band and agree in at least ``least`` bins.
+
+    ``keys`` is the band of each row and ``order`` sorts it, stably. Within a band a row is compared with at most 16
+    rows that agree with none before them, so that a frequent band costs no square; the smaller row becomes the root.
+    """
+    held = np.empty(_REPRESENTATIVES, np.int64)
+    n = 0
+    for i in range(len(order)):
+        row = order[i]
+        if i == 0 or keys[row] != keys[order[i - 1]]:
+            n = 0
+        alone = True
+        for j in range(n):
+            a = root(parents, held[j])
+            b = root(parents, row)
+            if a == b:
+                alone = False
+                continue
+            if agreement(signatures, held[j], row) >= least:
+                alone = False
+                parents[max(a, b)] = min(a, b)
+        if alone and n < _REPRESENTATIVES:
+            held[n] = row
+            n += 1
