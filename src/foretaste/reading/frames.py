@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs
 
 from foretaste.errors import InputError, did_you_mean
@@ -67,7 +66,7 @@ def open_frame(data: Any) -> Frame:
         return _of_table(pa.Table.from_batches([data]), "pyarrow record batch")
     if isinstance(data, pa.Table):
         return _of_table(data, "pyarrow table")
-    if isinstance(data, ds.Dataset):
+    if type(data).__module__ == "pyarrow._dataset" and hasattr(data, "get_fragments"):
         return _of_dataset(data)
     if isinstance(data, pa.RecordBatchReader) or hasattr(data, "__next__"):
         raise InputError(f"an object of type {type(data).__name__} {_ONCE}")
@@ -93,7 +92,9 @@ def _of_table(table: pa.Table, name: str) -> Frame:
     return Frame(name, table.schema, read, table.num_rows, table.nbytes)
 
 
-def _of_dataset(dataset: ds.Dataset) -> Frame:
+def _of_dataset(dataset: Any) -> Frame:
+    import pyarrow.dataset as ds  # brings pandas in, where that is installed
+
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for fragment in dataset.get_fragments():
             names = [*fragment.physical_schema.names, *ds.get_partition_keys(fragment.partition_expression)]
