@@ -318,7 +318,7 @@ def _with_evidence(
     results = []
     for check_id in sorted(raw):
         result, seconds = raw[check_id]
-        common = {"parameters": parameters[check_id], "seconds": round(seconds, 3)}
+        common: dict[str, Any] = {"parameters": parameters[check_id], "seconds": round(seconds, 3)}
         if isinstance(result, str):
             results.append(CheckResult(check=check_id, outcome=Outcome.ERROR, note=result, **common))
         elif result.skipped:
