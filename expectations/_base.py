@@ -6,6 +6,7 @@ import html
 import json
 import math
 import os
+import types
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from great_expectations.expectations.expectation import BatchExpectation
 from great_expectations.expectations.expectation_configuration import parse_result_format
 from great_expectations.expectations.model_field_types import ConditionParser
 from great_expectations.expectations.row_conditions import RowConditionType, deserialize_row_condition
-from great_expectations.render import LegacyDiagnosticRendererType, LegacyRendererType
+from great_expectations.render.components import LegacyDiagnosticRendererType, LegacyRendererType
 from great_expectations.render.renderer.renderer import renderer
 from great_expectations.validator.metric_configuration import MetricConfiguration
 
@@ -31,7 +32,7 @@ _ROLES = ("text", "label", "prompt", "context", "response", "chosen", "rejected"
 _FAIL_ON = ("block", "review")
 
 
-class PoisonExpectation(BatchExpectation):  # type: ignore[misc]
+class PoisonExpectation(BatchExpectation):
     """A scan of the whole batch must find nothing that counts against it.
 
     The fields that end in ``_column`` name the column that plays a role; what is missing is guessed from common names,
@@ -91,17 +92,12 @@ class PoisonExpectation(BatchExpectation):  # type: ignore[misc]
         """The one metric, with the policy and the roles as its arguments."""
         dependencies = super().get_validation_dependencies(execution_engine, runtime_configuration)
         policy, check = self._plan()
-        rows = dependencies.get_metric_configuration(SCAN)
-        metric = MetricConfiguration(
-            metric_name=SCAN,
-            metric_domain_kwargs=rows.metric_domain_kwargs,
-            metric_value_kwargs={
-                "policy": json.dumps(policy),
-                "check": check,
-                "roles": json.dumps(self._roles()),
-            },
-        )
-        dependencies.set_metric_configuration(SCAN, metric)
+        values = {"policy": json.dumps(policy), "check": check, "roles": json.dumps(self._roles())}
+        for metric in dependencies.get_metric_configurations():
+            dependencies.set_metric_configuration(
+                metric.metric_name,
+                MetricConfiguration(metric.metric_name, metric.metric_domain_kwargs, values),
+            )
         return dependencies
 
     def _roles(self) -> dict[str, str]:
@@ -301,7 +297,10 @@ def of_check(check_id: str, module: str) -> type[_CheckExpectation]:
         "__doc__": doc,
         "check_id": classmethod(lambda cls: check_id),
     }
-    return type(_CheckExpectation)(name, (_CheckExpectation,), body)  # type: ignore[no-any-return]
+    made: type[_CheckExpectation] = types.new_class(
+        name, (_CheckExpectation,), exec_body=lambda ns: ns.update(body)
+    )
+    return made
 
 
 def _flagged(report: Report, severity: Severity | None) -> dict[int, str]:

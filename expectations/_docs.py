@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from great_expectations.render import RenderedStringTemplateContent, RenderedTableContent
+from great_expectations.render.components import RenderedStringTemplateContent, RenderedTableContent
 
 from foretaste.report.escape import visible
 from foretaste.report.wording import number

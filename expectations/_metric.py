@@ -12,11 +12,9 @@ from typing import Any
 
 from foretaste.expectations import _rows
 from great_expectations.core.metric_domain_types import MetricDomainTypes
-from great_expectations.execution_engine import (
-    PandasExecutionEngine,
-    SparkDFExecutionEngine,
-    SqlAlchemyExecutionEngine,
-)
+from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+from great_expectations.execution_engine.sparkdf_execution_engine import SparkDFExecutionEngine
+from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
@@ -25,7 +23,7 @@ from foretaste import Policy, Roles, scan
 SCAN = "foretaste.scan"
 
 
-class BatchScan(TableMetricProvider):  # type: ignore[misc]
+class BatchScan(TableMetricProvider):
     """``{"report": Report}``, or ``{"error": str}`` where nothing could be checked.
 
     ``policy`` is JSON: the path of a policy file or an inline policy. ``check`` is the id of the only check that runs,
@@ -35,19 +33,19 @@ class BatchScan(TableMetricProvider):  # type: ignore[misc]
     metric_name = SCAN
     value_keys = ("policy", "check", "roles")
 
-    @metric_value(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
+    @metric_value(engine=PandasExecutionEngine)
     def _pandas(
         cls, execution_engine: Any, metric_domain_kwargs: Any, metric_value_kwargs: Any, **_: Any
     ) -> dict[str, Any]:
         return _scan(execution_engine, metric_domain_kwargs, metric_value_kwargs)
 
-    @metric_value(engine=SqlAlchemyExecutionEngine)  # type: ignore[untyped-decorator]
+    @metric_value(engine=SqlAlchemyExecutionEngine)
     def _sqlalchemy(
         cls, execution_engine: Any, metric_domain_kwargs: Any, metric_value_kwargs: Any, **_: Any
     ) -> dict[str, Any]:
         return _scan(execution_engine, metric_domain_kwargs, metric_value_kwargs)
 
-    @metric_value(engine=SparkDFExecutionEngine)  # type: ignore[untyped-decorator]
+    @metric_value(engine=SparkDFExecutionEngine)
     def _spark(
         cls, execution_engine: Any, metric_domain_kwargs: Any, metric_value_kwargs: Any, **_: Any
     ) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def from_sql(engine: Any, selectable: Any, wanted: Roles) -> Iterator[Rows]:
         InputError: if the roles do not fit the columns, values of a column differ in type, or the database returns
             other rows than it counts.
     """
-    from great_expectations.compatibility.sqlalchemy import sqlalchemy as sa
+    import sqlalchemy as sa
 
     # GX filters by a row condition with a Select, which is no table yet.
     table = selectable if isinstance(selectable, sa.sql.FromClause) else selectable.subquery()
@@ -55,7 +55,7 @@ def from_sql(engine: Any, selectable: Any, wanted: Roles) -> Iterator[Rows]:
             head = connection.execute(sa.select(sa.text("*")).select_from(table).limit(0))
             roles, guessed = wanted.resolve(head.keys())
             columns = _columns(roles)
-            query = sa.select(*[sa.column(name) for name in columns]).select_from(table)
+            query: Any = sa.select(*[sa.column(name) for name in columns]).select_from(table)
             with closing(connection.execute(query, execution_options={"yield_per": SQL_ROWS})) as result:
                 parts = (_arrow(part, columns, roles) for part in result.partitions())
                 data, read = held.enter_context(_spooled(parts, columns))
@@ -88,9 +88,11 @@ def from_spark(frame: Any, wanted: Roles) -> Iterator[Rows]:
     def batches() -> Iterator[pa.RecordBatch]:
         for row in streams.toLocalIterator():  # one partition is in memory at a time
             with pa.ipc.open_stream(row["stream"]) as reader:
-                yield from reader
+                for batch in reader:
+                    yield batch.rename_columns(columns)
 
-    selected = frame.select(*quoted)
+    # mapInArrow does not quote the names, and takes a dot in one for a field of a struct.
+    selected = frame.select(*quoted).toDF(*[f"c{at}" for at in range(len(columns))])
     streams = selected.mapInArrow(serialized, "stream binary")
     with _spooled(batches(), columns) as (data, read):
         _refuse_mismatch(read, selected.count())
@@ -127,8 +129,7 @@ def _arrow(part: Sequence[Any], columns: Sequence[str], roles: Roles) -> pa.Reco
     played = {column: role for role, column in roles.as_dict().items()}
     arrays = []
     for column, values in zip(columns, zip(*part)):
-        values = [str(v) if isinstance(v, UUID) else v for v in values]
-        array = pa.array(values)
+        array = pa.array([str(v) if isinstance(v, UUID) else v for v in values])
         kind, role = array.type, played[column]
         loose = role not in TEXT_ROLES and not pa.types.is_nested(kind) and not pa.types.is_binary(kind)
         if role != "messages" and (loose or pa.types.is_string(kind) or pa.types.is_null(kind)):

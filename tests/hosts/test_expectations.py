@@ -180,6 +180,13 @@ def test_every_installed_check_is_an_importable_expectation() -> None:
     assert fe.BY_CHECK["source-allowlist"].__name__ == "ExpectWithinSourceAllowlist"
 
 
+@pytest.mark.parametrize("expectation", [fe.ExpectNoHiddenText, fe.ExpectDataNotPoisoned])
+def test_an_expectation_describes_its_fields_as_a_schema(expectation: Any) -> None:
+    fields = expectation.schema()["properties"]
+    assert {*ROLES, "fail_on", "row_condition"} <= set(fields)
+    assert fields["metadata"]["properties"]["expectation_type"]["const"] == expectation.expectation_type
+
+
 def test_a_misspelt_expectation_names_the_near_one() -> None:
     with pytest.raises(AttributeError, match='did you mean "ExpectNoHiddenText"'):
         fe.ExpectNoHidenText  # noqa: B018
@@ -251,6 +258,13 @@ def test_the_same_rows_have_one_digest_on_every_engine(any_host: Host, clean: pa
         for h in (any_host, _host(any_host.folder, "pandas"))
     ]
     assert details[0]["data_digest"] == details[1]["data_digest"]
+
+
+def test_a_column_may_have_any_name(any_host: Host, poisoned: pa.Table) -> None:
+    names = ["Order", "my text.a`b", "select"]
+    roles = dict(zip(("id_column", "text_column", "source_column"), names))
+    one = only(any_host.run(poisoned.rename_columns(names), fe.ExpectNoHiddenText(**roles)))
+    assert one.result["unexpected_count"] == 30
 
 
 def test_a_row_condition_limits_what_is_scanned(any_host: Host, poisoned: pa.Table) -> None:
