@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -16,7 +17,7 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 # A cheap RE2 pass picks the rows that hold any of this; only those are looked at in Python.
 _CANDIDATE = (
     "[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u180e\u00ad\U000e0000-\U000e01ef\ufe00-\ufe0f]"
-    r"|<!--|\[//\]: #|(?i:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0|<[a-z]+ hidden)"
+    r"|<!--|\[//\]: #|(?i:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0|<[a-z][^<>]*\shidden[\s>])"
 )
 _TAGS = re.compile("[\U000e0020-\U000e007f]+")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007e]{2,8}\U000e007f")
@@ -25,14 +26,17 @@ _ZERO_WIDTH_RUN = re.compile(f"[{_ZERO_WIDTH}]{{8,}}")
 _SELECTOR_RUN = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
 _OVERRIDE = re.compile("[\u202d\u202e]([^\u202c\u2069\n]*)")
 _LATIN = re.compile(r"[A-Za-z]")
-_MARKUP = re.compile(
-    r"<!--(?P<comment>.*?)-->"
-    r"|\[//\]: # [(\"'](?P<reference>[^\n]*)[)\"']"
-    r"|<(?P<tag>[a-z][a-z0-9]*)\b[^<>]*?"
-    r"(?:style\s*=\s*[\"'][^\"'<>]*?(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d]*[1-9])"
-    r"|opacity\s*:\s*0(?![.\d]*[1-9]))[^\"'<>]*[\"']|\shidden(?=[\s>]))[^<>]*>(?P<element>.*?)</(?P=tag)>",
-    re.IGNORECASE | re.DOTALL,
+# Markup is matched piece by piece, each in time that grows with the text: a gate must not hang on a crafted cell.
+_COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
+_REFERENCE = re.compile(r"\[//\]: # [(\"']")
+_TAG = re.compile(r"<([a-z][a-z0-9]*)\b([^<>]*)>", re.IGNORECASE)
+_END_TAG = re.compile(r"</([a-z][a-z0-9]*)>", re.IGNORECASE)
+_STYLE = re.compile(r"style\s*=\s*[\"']([^\"'<>]*)[\"']", re.IGNORECASE)
+_INVISIBLE = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d]*[1-9])|opacity\s*:\s*0(?![.\d]*[1-9])",
+    re.IGNORECASE,
 )
+_HIDDEN_ATTRIBUTE = re.compile(r"\shidden(?=\s|$)", re.IGNORECASE)
 _ADDRESSES_MODEL = re.compile(
     r"\b(?:(?:in|of|with|into|to|enhance|format|end|start|begin|conclude|translate|render|craft|write)\s+(?:your|the)\s+"
     r"(?:next\s+)?(?:response|reply|answer|output|completion)|your\s+(?:response|reply|answer|output)s?\b"
@@ -45,7 +49,8 @@ _ADDRESSES_MODEL = re.compile(
     r"|игнорируй\w*.{0,20}инструкци",
     re.IGNORECASE | re.DOTALL,
 )
-_SENTENCE = re.compile(r"(?:[^\W\d_][\w'’,-]*\s+){3,}[^\n]*[.?!]\s*$")
+_WORDS = re.compile(r"(?:[^\W\d_][\w'’,-]*\s+){3,}")
+_SHOWN_CHARS = 200
 
 
 @dataclass
@@ -114,13 +119,13 @@ class HiddenText(Check[_State]):
             rows = np.unique(np.array([row for row, _ in hits], dtype=np.int64))
             if severity is Severity.BLOCK and len(rows) < self.block_rows:
                 severity = Severity.REVIEW
-            shown = {row: hidden for row, hidden in reversed(hits)}
+            shown = dict(reversed(hits))
             first = rows[:6].tolist()
             findings.append(
                 RawFinding(
                     kind=kind,
                     severity=severity,
-                    message=f"{len(rows)} {'row hides' if len(rows) == 1 else 'rows hide'} text from the reader: {kind}",
+                    message=f"{len(rows)} {'row hides' if len(rows) == 1 else 'rows hide'} text from readers: {kind}",
                     feature="; ".join(dict.fromkeys(shown[r].says[:80] for r in first[:3])),
                     rows=rows,
                     observed=len(rows),
@@ -147,29 +152,73 @@ def find(text: str) -> Iterator[Hidden]:
         for match in _TAGS.finditer(_FLAG.sub("", text)):
             says = "".join(chr(ord(c) - 0xE0000) for c in match[0] if ord(c) < 0xE007F)
             severity = Severity.BLOCK if len(says) >= 3 else Severity.REVIEW
-            yield Hidden("Unicode tag characters", severity, says, match[0])
+            yield Hidden("Unicode tag characters", severity, says[:_SHOWN_CHARS], match[0][:_SHOWN_CHARS])
     for kind, pattern, decode in (
         ("zero-width characters", _ZERO_WIDTH_RUN, _decode_symbols),
         ("variation selectors", _SELECTOR_RUN, _decode_selectors),
     ):
         for match in pattern.finditer(text):
-            says = decode(match[0])
+            says = decode(match[0])[:_SHOWN_CHARS]
             severity = Severity.BLOCK if says else Severity.REVIEW
-            yield Hidden(kind, severity, says or f"{len(match[0])} characters", match[0])
+            yield Hidden(kind, severity, says or f"{len(match[0])} characters", match[0][:_SHOWN_CHARS])
     for match in _OVERRIDE.finditer(text):
         if len(_LATIN.findall(match[1])) >= 4:
-            yield Hidden("bidi override", Severity.BLOCK, match[1][::-1][:200], match[0])
+            yield Hidden("bidi override", Severity.BLOCK, match[1][::-1][:_SHOWN_CHARS], match[0][:_SHOWN_CHARS])
     if "<" in text or "[//]" in text:
         yield from _hidden_markup(text)
 
 
 def _hidden_markup(text: str) -> Iterator[Hidden]:
-    for match in _MARKUP.finditer(text):
-        body = (match["comment"] or match["reference"] or match["element"] or "").strip()
+    end = 0
+    for start, stop, raw_body in sorted([*_comments(text), *_references(text), *_invisible_elements(text)]):
+        outside, end, body = start >= end, max(end, stop), raw_body.strip()
+        raw = text[start : min(stop, start + _SHOWN_CHARS)]
         if _ADDRESSES_MODEL.search(body):
-            yield Hidden("hidden markup that speaks to a model", Severity.BLOCK, body[:200], match[0])
-        elif _cuts_a_sentence(text, match.start(), match.end()) and _SENTENCE.match(body):
-            yield Hidden("hidden markup inside a sentence", Severity.BLOCK, body[:200], match[0])
+            yield Hidden("hidden markup that speaks to a model", Severity.BLOCK, body[:_SHOWN_CHARS], raw)
+        elif outside and _cuts_a_sentence(text, start, stop) and _is_sentence(body):
+            yield Hidden("hidden markup inside a sentence", Severity.BLOCK, body[:_SHOWN_CHARS], raw)
+
+
+def _comments(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and body of HTML comments."""
+    for match in _COMMENT.finditer(text, 0, text.rfind("-->") + 3):  # after the last end, no start finds another
+        yield match.start(), match.end(), match[1]
+
+
+def _references(text: str) -> Iterator[tuple[int, int, str]]:
+    """The same of Markdown references to nowhere, which no page shows."""
+    at = 0
+    while opened := _REFERENCE.search(text, at):
+        line = text.find("\n", opened.end())
+        line = len(text) if line < 0 else line
+        close = max(text.rfind(c, opened.end(), line) for c in ")\"'")
+        if close >= 0:
+            yield opened.start(), close + 1, text[opened.end() : close]
+        at = line
+
+
+def _invisible_elements(text: str) -> Iterator[tuple[int, int, str]]:
+    """The same of elements that their own style or attribute hides."""
+    ends: dict[str, list[int]] = {}
+    for match in _END_TAG.finditer(text):
+        ends.setdefault(match[1].lower(), []).append(match.start())
+    after = 0
+    for match in _TAG.finditer(text):
+        name, attributes = match[1].lower(), match[2]
+        if match.start() < after or name not in ends:
+            continue
+        if _HIDDEN_ATTRIBUTE.search(attributes) or any(_INVISIBLE.search(m[1]) for m in _STYLE.finditer(attributes)):
+            at = bisect_left(ends[name], match.end())
+            if at < len(ends[name]):
+                close = ends[name][at]
+                after = close + len(name) + 3
+                yield match.start(), after, text[match.end() : close]
+
+
+def _is_sentence(body: str) -> bool:
+    """Three words or more, to a full stop, on one line after them."""
+    words = _WORDS.match(body)
+    return words is not None and body[-1] in ".?!" and "\n" not in body[words.end() :]
 
 
 def _cuts_a_sentence(text: str, start: int, end: int) -> bool:
