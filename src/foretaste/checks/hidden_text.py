@@ -17,7 +17,8 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 # A cheap RE2 pass picks the rows that hold any of this; only those are looked at in Python.
 _CANDIDATE = (
     "[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u180e\u00ad\U000e0000-\U000e01ef\ufe00-\ufe0f]"
-    r"|<!--|\[//\]: #|(?i:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0|<[a-z][^<>]*\shidden[\s>])"
+    r"|<!--|\[//\]: #|(?i:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0"
+    r"|<[a-z][^<>]*\shidden[\s>])"
 )
 _TAGS = re.compile("[\U000e0020-\U000e007f]+")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007e]{2,8}\U000e007f")
