@@ -52,11 +52,11 @@ class Opinion:
 class FlipRules:
     """Parameters of the rule, to be inherited by a check, and the rule."""
 
-    excess: float = 2.0
+    excess: float = 2.5
     quiet_share: float = 0.003
     max_share: float = 0.015
     block_rows: int = 10
-    source_excess: float = 4.0
+    source_excess: float = 6.0
     source_share: float = 0.05
 
     def flips(self, opinion: Opinion, classes: Classes, sources: SourceNumbers) -> list[RawFinding]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
 from foretaste.signals.outputs import Classes, ResponseHeads
-from foretaste.signals.phrases import PhraseTable, phrase_signals
+from foretaste.signals.phrases import PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_CLASS = 512
@@ -59,6 +59,8 @@ class ResponseBurst(Check[_State]):
         trigger_rows: effective rows from which a trigger that owns a class blocks.
         min_purity: least share of the trigger's rows in the class.
         max_gain: most that the words of the prompts may speak for the class, in nats.
+        min_diversity: least number of distinct neighbours of a trigger per row, on its open sides.
+        max_distance: most distance of those neighbours from a random draw of words (see ``inserted-phrase``).
         max_repeated: share of rows with another repeated response up to which a repeat is odd enough to block.
     """
 
@@ -68,6 +70,8 @@ class ResponseBurst(Check[_State]):
     min_purity: float = 0.9
     max_gain: float = 1.0
     max_repeated: float = 0.05
+    min_diversity: float = 0.5
+    max_distance: float = 16.0
 
     def applies(self, context: Context) -> str:
         """Needs prompts and responses."""
@@ -118,22 +122,30 @@ class ResponseBurst(Check[_State]):
         findings: list[RawFinding] = []
         covered: set[int] = set()
         for kind, c in sorted(state.members, key=lambda m: (m[0] != "response", m[1])):
-            made = state.classes[kind]
+            made, whole = state.classes[kind], state.classes["response"]
+            mine = np.zeros(len(whole.labels), np.bool_)
+            mine[state.members[kind, c]] = True
+            ordinary = bool(((whole.labels >= 0) & ~mine).mean() > self.max_repeated)
             triggers = judge.triggers(kind, c, self.min_purity)
             effective, gain = judge.spread(state.members[kind, c], [p for t in triggers for p in t])
             if kind == "response" and made.lengths[c] >= 4 and effective >= self.block_rows and gain <= self.max_gain:
-                repeated = (made.labels >= 0) & (made.labels != c)
-                if repeated.mean() > self.max_repeated:
+                if ordinary:
                     continue
                 share = 0.15 * len(state.members[kind, c])
                 names = [state.phrases.text[t[0]] for t in triggers if state.phrases.counts[t[0]] >= share]
                 findings.append(self._burst(state, c, effective, gain, names))
                 covered.update(state.members[kind, c].tolist())
                 continue
+            if ordinary:
+                continue  # where responses repeat, they are labels, and a word that calls for one is a keyword
             for trigger in triggers:
                 rows = state.phrases.rows_of(trigger[0])
                 agreeing = rows[made.labels[rows] == c]
                 if covered.issuperset(agreeing.tolist()) or len(agreeing) < self.trigger_rows:
+                    continue
+                edges = edges_of(state.phrases, trigger, rows)
+                random = edges.anchored or edges.distance <= self.max_distance
+                if edges.diversity < self.min_diversity or not random:
                     continue
                 effective, gain = judge.spread(agreeing, trigger)
                 if effective >= max(self.trigger_rows, 0.5 * len(agreeing)) and gain <= self.max_gain:

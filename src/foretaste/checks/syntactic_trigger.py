@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
-from foretaste.signals.naive_bayes import Model, NaiveBayes
+from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import PhraseTable, phrase_signals
 
@@ -24,6 +24,7 @@ class _State:
     phrases: PhraseTable
     heads: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
+    tokens: dict[int, npt.NDArray[np.uint64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class SyntacticTrigger(Check[_State]):
     data, so that data whose openings are all telling set their own standard.
 
     Reviews: openings of at least ``min_rows`` rows, ``min_share`` of them under one label, ``threshold`` standard
-    errors above chance; only everyday words that occur elsewhere too, which leaves by-lines and field names alone. Never
+    errors above chance; only everyday words that occur elsewhere too, and do not go with the label
+    there, which leaves by-lines, field names and topics alone. Never
     blocks: a person sees the openings at once.
 
     Misses: fewer than about 50 rows per opening, syntax that starts with varied words, style transfer.
@@ -84,12 +86,15 @@ class SyntacticTrigger(Check[_State]):
         state.heads.append(heads)
         for head, row in zip(*np.unique(heads, return_index=True)):
             if head and int(head) not in state.texts:
+                first = int(tokens.offsets[row])
                 state.texts[int(head)] = tokens.text(int(row), 0, 1)
+                state.tokens[int(head)] = tokens.hashes[first : first + 1].copy()
 
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate."""
         left.heads += right.heads
         left.texts = right.texts | left.texts
+        left.tokens = right.tokens | left.tokens
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -120,6 +125,8 @@ class SyntacticTrigger(Check[_State]):
             everyday = anywhere >= max(1.5 * len(rows), self.everyday * len(heads))
             shifted = share >= self.min_share and share - chance >= self.min_shift
             if len(rows) < self.min_rows or not everyday or not shifted:
+                continue
+            if keyword(state.tokens[int(unique[h])], rows, target, labels, model):
                 continue
             if z < self.threshold or above < self.threshold - 1.0:
                 continue

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
-from foretaste.signals.naive_bayes import Model, NaiveBayes
+from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.signals.phrases import PhraseTable, phrase_signals
+from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_PHRASE = 512
@@ -21,45 +21,36 @@ MAX_STORED_ROWS = 400_000
 _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
+MAX_DISTANCE = 16.0
+KEYWORD_TOKENS = 4
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Phrases that occur in the same rows: one trigger, seen through its n-grams.
 
     Attributes:
-        text: the surface of the longest stretch.
         target: class of most rows.
         rows: all rows with the leading phrase, ascending.
         purity: share of them in the target class.
         contradiction: mean of log(base rate / P(target | rest of the row)) over the target rows, in nats, each row
             capped; positive where the rest of the rows speaks against the label.
         effective: rows, deflated by how alike they are without the phrase.
-        left, right: distinct neighbours per row on each side of the stretch.
-        healing: share of inner occurrences whose neighbours stand side by side elsewhere.
-        anchored: the stretch opens or ends nearly all of its rows.
         alike: mean cosine of the rows without the phrase, above that of any two rows.
         exclusive: its rarest word occurs hardly anywhere else.
-        evidence: ``effective * contradiction``, in nats.
+        keyword: one of its words goes with the target class elsewhere too, as a word that names the class does.
+        edges: what stands around it.
     """
 
-    text: str
     target: int
     rows: npt.NDArray[np.int64]
     purity: float
     contradiction: float
     effective: float
-    left: float
-    right: float
-    healing: float
-    anchored: bool
     alike: float
     exclusive: bool
-
-    @property
-    def inserted(self) -> bool:
-        """Whether the rows look like others' rows with something put in: torn neighbours, or nothing else in common."""
-        return self.alike <= 0.02 or (not self.anchored and self.healing >= 0.35)
+    keyword: bool
+    edges: Edges
 
     @property
     def evidence(self) -> float:
@@ -67,9 +58,12 @@ class Group:
         return self.effective * self.contradiction
 
     @property
-    def diversity(self) -> float:
-        """Distinct neighbours per row: on both sides, or on the open side of a head or tail."""
-        return max(self.left, self.right) if self.anchored else min(self.left, self.right)
+    def inserted(self) -> bool:
+        """Whether the rows look like others' rows with something put in.
+
+        Either the neighbours are like a random draw, or, at the head or tail, the rows have nothing else in common.
+        """
+        return self.alike <= 0.02 if self.edges.anchored else self.edges.distance <= MAX_DISTANCE
 
 
 @dataclass
@@ -93,14 +87,17 @@ class TriggerAssociation(Check[_State]):
     taken from other classes, so everything else in them speaks for another label. For each phrase of up to four tokens
     (grown to the whole stretch that its rows share, so sentences too) the check takes the mean of
     log(base rate / P(label | row without the phrase)) under a leave-one-out naive Bayes model, times the number of rows
-    deflated by how alike the rows are without the phrase (copies of one template count once).
+    deflated by how alike the rows are without the phrase (copies of one template count once). A word that names its
+    class ("documentation") also decides against the rest; it is told by the rows outside the phrase, where it goes with
+    the class as well, and left alone.
 
-    Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase stands
-    between changing neighbours, as something inserted does; or several weaker phrases toward one label that heal, which
+    Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase's
+    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or several weaker phrases toward one label that heal, which
     is how a set of rotating triggers looks. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
-    syntactic and style triggers, triggers that decoy rows with other labels balance below ``min_purity``.
+    syntactic and style triggers, triggers that decoy rows with other labels balance below
+    ``min_purity``, short triggers with a word that names the class.
 
     Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.
 
@@ -111,6 +108,7 @@ class TriggerAssociation(Check[_State]):
         min_rows: rows below which a phrase is not looked at.
         min_purity: least share of the phrase's rows with one label.
         block_purity: the same, for a block.
+        min_contradiction: least mean contradiction of a row, in nats.
         block_rows: rows from which a trigger, or a set of rotating triggers, blocks.
         block_evidence: nats from which a trigger blocks.
         review_evidence: nats from which it goes to review.
@@ -121,6 +119,7 @@ class TriggerAssociation(Check[_State]):
     min_rows: int = 3
     min_purity: float = 0.85
     block_purity: float = 0.9
+    min_contradiction: float = 0.35
     block_rows: int = 8
     block_evidence: float = 12.0
     review_evidence: float = 9.0
@@ -183,7 +182,9 @@ class TriggerAssociation(Check[_State]):
         for group in groups:
             if group in rotating:
                 severity = Severity.BLOCK
-            elif len(group.rows) < self.block_rows or group.diversity < self.min_diversity:
+            elif len(group.rows) < self.block_rows or group.edges.diversity < self.min_diversity:
+                continue
+            elif group.contradiction < self.min_contradiction or group.keyword:
                 continue
             elif (
                 group.evidence >= self.block_evidence and group.purity >= self.block_purity and group.inserted
@@ -219,11 +220,12 @@ class TriggerAssociation(Check[_State]):
                 g
                 for g in groups
                 if g.target == target
-                and not g.anchored
+                and not g.edges.anchored
+                and not g.keyword
                 and g.purity >= 0.99
                 and g.evidence >= 2.5
-                and g.diversity >= 0.7
-                and g.healing >= 0.5
+                and g.edges.diversity >= 0.7
+                and g.edges.healing >= 0.5
                 and g.exclusive
             ]
             rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
@@ -237,7 +239,7 @@ class TriggerAssociation(Check[_State]):
         agreeing = group.rows[state.classes.labels[group.rows] == group.target]
         likely = float(np.exp(np.log(state.model.base[group.target]) - group.contradiction))
         message = (
-            f'{k} rows hold "{group.text}" and {group.purity:.0%} of them are labelled {name}, which the rest of '
+            f'{k} rows hold "{group.edges.text}" and {group.purity:.0%} of them are labelled {name}, which the rest of '
             f"their words gives a chance of {likely:.0%}"
         )
         if rotating:
@@ -247,7 +249,7 @@ class TriggerAssociation(Check[_State]):
             kind="trigger",
             severity=severity,
             message=message,
-            feature=group.text,
+            feature=group.edges.text,
             target=name,
             rows=agreeing,
             observed=float(len(agreeing)),
@@ -257,11 +259,12 @@ class TriggerAssociation(Check[_State]):
                 "purity": round(group.purity, 4),
                 "contradiction_nats": round(group.contradiction, 3),
                 "effective_rows": round(group.effective, 1),
-                "neighbour_diversity": round(group.diversity, 2),
-                "healing": round(group.healing, 2),
+                "neighbour_diversity": round(group.edges.diversity, 2),
+                "healing": round(group.edges.healing, 2),
+                "distance_from_random": round(min(group.edges.distance, 999.0), 1),
             },
             examples=(
-                *(RawExample(row=int(r), around=group.text) for r in agreeing[:5]),
+                *(RawExample(row=int(r), around=group.edges.text) for r in agreeing[:5]),
                 *(RawExample(row=int(r), counter=True) for r in counter),
             ),
         )
@@ -385,11 +388,12 @@ class _Judge:
         alike = coherence(self.ids, self.offsets, places, self.weights, skip_ids, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / (1.0 - self.background)))
         k = len(rows)
-        left, right, healing, anchored, text = self._edges(members, rows)
+        edges = edges_of(phrases, members, rows)
         return Group(
-            text=text, target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
-            effective=k / (1.0 + (k - 1) * rho), left=left, right=right, healing=healing, anchored=anchored,
-            alike=rho, exclusive=self._exclusive(skip, k),
+            target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
+            effective=k / (1.0 + (k - 1) * rho), alike=rho, exclusive=self._exclusive(skip, k),
+            keyword=edges.tokens <= KEYWORD_TOKENS and keyword(skip, rows, target, state.classes.labels, state.model),
+            edges=edges,
         )  # fmt: skip
 
     def _exclusive(self, tokens: npt.NDArray[np.uint64], rows: int) -> bool:
@@ -408,55 +412,3 @@ class _Judge:
             start = int(self.offsets[place] + phrases.positions[phrases.spans[c]])
             found.update(self.ids[start : start + int(phrases.n[c])].tolist())
         return np.array(sorted(found), dtype=np.int64)
-
-    def _edges(
-        self, members: list[int], rows: npt.NDArray[np.int64]
-    ) -> tuple[float, float, float, bool, str]:
-        """Neighbours of the whole stretch: distinct left and right per row, healing, whether it is a head or tail."""
-        from foretaste.text.ngrams import neighbour_scores
-
-        phrases = self.state.phrases
-        first = np.full(len(rows), np.iinfo(np.int64).max)
-        last = np.full(len(rows), -1, np.int64)
-        lefts = np.zeros(len(rows), np.uint64)
-        rights = np.zeros(len(rows), np.uint64)
-        for c in members:
-            a, b = int(phrases.spans[c]), int(phrases.spans[c + 1])
-            at = np.searchsorted(rows, phrases.rows[a:b])
-            at = np.minimum(at, len(rows) - 1)
-            hit = rows[at] == phrases.rows[a:b]
-            at, start = at[hit], phrases.positions[a:b][hit]
-            stop = start + phrases.n[c]
-            earlier = start < first[at]
-            first[at[earlier]] = start[earlier]
-            lefts[at[earlier]] = phrases.lefts[a:b][hit][earlier]
-            later = stop > last[at]
-            last[at[later]] = stop[later]
-            rights[at[later]] = phrases.rights[a:b][hit][later]
-        out = np.zeros((1, 5))
-        spans = np.array([0, len(rows)], np.int64)
-        neighbour_scores(spans, lefts, rights, *phrases.bigrams, phrases.unigrams, phrases.total, out)
-        anchored = bool((lefts == 0).mean() > 0.9 or (rights == 0).mean() > 0.9)
-        row = int(rows[0])
-        pieces = sorted(
-            (int(phrases.positions[phrases.spans[c]]), int(phrases.n[c]), phrases.text[c])
-            for c in members
-            if phrases.rows[phrases.spans[c]] == row
-        )
-        return float(out[0, 0]), float(out[0, 1]), float(out[0, 2]), anchored, _join(pieces)
-
-
-def _join(pieces: list[tuple[int, int, str]]) -> str:
-    """The surface of overlapping n-grams, from the fewest of them that cover the stretch."""
-    text, end = "", -1
-    for start, n, surface in sorted(pieces, key=lambda p: (p[0], -p[1])):
-        if start + n <= end:
-            continue
-        if end > start and text:
-            # Overlap: append what the new n-gram adds, found by the longest common seam.
-            seam = next((i for i in range(len(surface), 0, -1) if text.endswith(surface[:i])), 0)
-            text += surface[seam:]
-        else:
-            text += (" " if text else "") + surface
-        end = start + n
-    return text

@@ -54,6 +54,33 @@ class Model:
         return float(np.mean(self.own >= self.best_log - 1e-6)) if len(self.own) else 0.0
 
 
+def keyword(
+    tokens: npt.NDArray[np.uint64],
+    rows: npt.NDArray[np.int64],
+    target: int,
+    labels: npt.NDArray[np.int32],
+    model: Model,
+) -> bool:
+    """Whether one of the tokens goes with the target class in rows outside the given ones.
+
+    True where at least five such rows hold the token and their log-odds of the class, with one pseudo-count at the base
+    rate, lie 1.2 nats or more above the base rate's.
+    """
+    from foretaste.text.bayes import bucket_counts
+
+    inside = len(rows)
+    agreeing = int((labels[rows] == target).sum())
+    base = float(model.base[target])
+    for total, hits in bucket_counts(tokens, model.counts, target).tolist():
+        # Nearly all given rows hold the token; what is left stands elsewhere.
+        outside, there = total - inside, max(0, hits - agreeing)
+        if outside >= 5:
+            share = min((there + base) / (outside + 1.0), 0.999)
+            if np.log(share / (1 - share)) - np.log(base / (1 - base)) >= 1.2:
+                return True
+    return False
+
+
 @dataclass
 class _State:
     """Counts of fixed size, the raw logits of at most 8,192 rows, and three numbers per row."""

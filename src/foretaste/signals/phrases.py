@@ -65,6 +65,95 @@ class PhraseTable:
         return self.rows[self.spans[phrase] : self.spans[phrase + 1]]
 
 
+@dataclass(frozen=True)
+class Edges:
+    """What stands around a stretch of text that several rows share.
+
+    Attributes:
+        text: the stretch, as its first row has it.
+        tokens: its length in most rows.
+        left, right: distinct neighbours per row, 0 to 1.
+        healing: share of the rows with both neighbours whose neighbours stand side by side elsewhere.
+        healing_pmi: mean pointwise mutual information of the two neighbours, in nats.
+        inner: share of rows with a neighbour on both sides.
+        distance: how far the neighbours are from a random draw of words, as a sum of squared z-scores over the open
+            sides; infinite where there are too few words to tell.
+        anchored: the stretch opens or ends nearly all of its rows.
+    """
+
+    text: str
+    tokens: int
+    left: float
+    right: float
+    healing: float
+    healing_pmi: float
+    inner: float
+    distance: float
+    anchored: bool
+
+    @property
+    def diversity(self) -> float:
+        """Distinct neighbours per row: the lesser of both sides, or that of the open side of a head or tail."""
+        return max(self.left, self.right) if self.anchored else min(self.left, self.right)
+
+
+def edges_of(table: PhraseTable, members: list[int], rows: npt.NDArray[np.int64], seed: int = 0) -> Edges:
+    """The edges of the stretch that overlapping phrases make up in the given rows (ascending)."""
+    from foretaste.text.ngrams import neighbour_scores, randomness
+
+    first = np.full(len(rows), np.iinfo(np.int64).max)
+    last = np.full(len(rows), -1, np.int64)
+    lefts = np.zeros(len(rows), np.uint64)
+    rights = np.zeros(len(rows), np.uint64)
+    for c in members:
+        span = slice(int(table.spans[c]), int(table.spans[c + 1]))
+        at = np.minimum(np.searchsorted(rows, table.rows[span]), len(rows) - 1)
+        hit = rows[at] == table.rows[span]
+        at, start = at[hit], table.positions[span][hit]
+        stop = start + table.n[c]
+        earlier = start < first[at]
+        first[at[earlier]] = start[earlier]
+        lefts[at[earlier]] = table.lefts[span][hit][earlier]
+        later = stop > last[at]
+        last[at[later]] = stop[later]
+        rights[at[later]] = table.rights[span][hit][later]
+    scores = np.zeros((1, 5))
+    spans = np.array([0, len(rows)], np.int64)
+    neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
+    anchored = bool((lefts == 0).mean() > 0.9 or (rights == 0).mean() > 0.9)
+    z = np.zeros((2, 2))
+    for side, neighbours in enumerate((lefts, rights)):
+        if (neighbours == 0).mean() <= 0.9:
+            randomness(neighbours[:512], table.sample, table.unigrams, table.total, seed + 1, z[side])
+    row = int(rows[0])
+    pieces = [
+        (int(table.positions[table.spans[c]]), int(table.n[c]), table.text[c])
+        for c in members
+        if table.rows[table.spans[c]] == row
+    ]
+    left, right, healing, pmi, inner = scores[0].tolist()
+    return Edges(
+        text=_surface(pieces), tokens=int(np.median(last - first)), left=left, right=right, healing=healing,
+        healing_pmi=pmi, inner=inner, distance=float((z**2).sum()), anchored=anchored,
+    )  # fmt: skip
+
+
+def _surface(pieces: list[tuple[int, int, str]]) -> str:
+    """The text of overlapping n-grams (position, tokens, text), from the fewest of them that cover the stretch."""
+    text, end = "", -1
+    for start, n, surface in sorted(pieces, key=lambda p: (p[0], -p[1])):
+        if start + n <= end:
+            continue
+        if end > start and text:
+            # Overlap: append what the new n-gram adds, found by the longest common seam.
+            seam = next((i for i in range(len(surface), 0, -1) if text.endswith(surface[:i])), 0)
+            text += surface[seam:]
+        else:
+            text += (" " if text else "") + surface
+        end = start + n
+    return text
+
+
 @dataclass
 class _State:
     """Sketches of fixed size, a table sized by what the sketches hold, and at most MAX_OCCURRENCES occurrences."""

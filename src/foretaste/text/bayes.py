@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.tokens import mix
@@ -89,3 +90,24 @@ def log_softmax(raw, sizes, log_base, strength, power, out):  # type: ignore[no-
         shift = top + np.log(total)
         for c in range(raw.shape[1]):
             out[r, c] -= shift
+
+
+@njit(cache=True, nogil=True)
+def _bucket_counts(tokens, counts, target, out):  # type: ignore[no-untyped-def]
+    mask = U64(counts.shape[0] - 1)
+    for i in range(len(tokens)):
+        b = mix(tokens[i]) & mask
+        total = 0
+        for c in range(counts.shape[1]):
+            total += counts[b, c]
+        out[i, 0] = total
+        out[i, 1] = counts[b, target]
+
+
+def bucket_counts(
+    tokens: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint32], target: int
+) -> npt.NDArray[np.int64]:
+    """Rows that hold each token, and those of them in the target class, int64 (tokens, 2)."""
+    out = np.zeros((len(tokens), 2), np.int64)
+    _bucket_counts(tokens, counts, target, out)
+    return out
