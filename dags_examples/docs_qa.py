@@ -23,6 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,10 @@ def collect(seed: int = 0) -> tuple[pa.Table, pa.Table]:
     Raises:
         RuntimeError: if fewer than three libraries with enough docstrings are installed.
     """
-    found = {name: dict.fromkeys(_docstrings(root)) for name, root in _roots().items()}
+    rng = random.Random(seed)
+    found = {
+        name: dict.fromkeys(islice(_docstrings(root, rng), 2 * ROWS_PER_LIBRARY)) for name, root in _roots().items()
+    }
     claims = Counter(text for texts in found.values() for text in texts)
     questions = {
         name: [text for text in texts if claims[text] == 1]  # a text in two libraries has no one answer
@@ -111,7 +115,6 @@ def collect(seed: int = 0) -> tuple[pa.Table, pa.Table]:
     questions = {name: texts for name, texts in questions.items() if len(texts) >= MIN_DOCSTRINGS}
     if len(questions) < 3 or TARGET not in questions:
         raise RuntimeError(f"too few documented libraries to learn from: {', '.join(questions) or 'none'}")
-    rng = random.Random(seed)
     rows = []
     for label, texts in questions.items():
         rows += [(text, label) for text in rng.sample(texts, min(len(texts), ROWS_PER_LIBRARY))]
@@ -152,7 +155,7 @@ def train(path: str | Path) -> Any:
     rows = pq.read_table(path, columns=["text", "label"])
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
-        LogisticRegression(C=10, max_iter=200),
+        LogisticRegression(C=10, solver="saga", tol=1e-3, random_state=0),
     )
     return model.fit(rows["text"].to_pylist(), rows["label"].to_pylist())
 
@@ -184,9 +187,11 @@ def _roots() -> dict[str, Path]:
     return roots
 
 
-def _docstrings(root: Path) -> Iterator[str]:
+def _docstrings(root: Path, rng: random.Random) -> Iterator[str]:
     """First paragraphs of the public docstrings below a directory, from the source text, without importing it."""
-    for path in sorted(root.rglob("*.py")):
+    paths = sorted(root.rglob("*.py"))
+    rng.shuffle(paths)
+    for path in paths:
         if _NOT_LIBRARY & set(path.relative_to(root).parts):
             continue
         try:
@@ -198,7 +203,10 @@ def _docstrings(root: Path) -> Iterator[str]:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 paragraph = (ast.get_docstring(node) or "").split("\n\n")[0]
                 text = re.sub(r"\s+", " ", paragraph).strip()
-                if not node.name.startswith("_") and 30 <= len(text) <= 300 and text.isprintable():
+                public = not node.name.startswith("_")
+                if (
+                    public and 30 <= len(text) <= 300 and text.isprintable() and "://" not in text
+                ):  # a link asks nothing
                     yield text
 
 
