@@ -282,7 +282,7 @@ class _Judge:
             own = own[:0]
         skip = np.unique(np.concatenate([own, self._tokens_of(phrases)]))
         alike = coherence(self.ids, self.offsets, places, self.weights, skip, self.scratch)
-        rho = min(1.0, max(0.0, (alike - self.background) / (1.0 - self.background)))
+        rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         gain = np.empty(len(places))
         class_gain(
             self.ids, self.offsets, places, self.frequency, len(rows) / self.everyone, skip, self.scratch, gain

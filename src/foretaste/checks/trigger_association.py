@@ -18,6 +18,7 @@ from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_PHRASE = 512
 MAX_STORED_ROWS = 400_000
+MAX_STORED_CELLS = 60_000_000  # rows times classes
 _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
@@ -146,7 +147,7 @@ class TriggerAssociation(Check[_State]):
         everyone = len(classes.labels)
         needed = np.zeros(everyone, np.bool_)
         needed[np.linspace(0, max(0, everyone - 1), _BACKGROUND_ROWS).astype(np.int64)] = True
-        room = MAX_STORED_ROWS
+        room = min(MAX_STORED_ROWS, MAX_STORED_CELLS // max(1, len(classes.counts)))
         kept = []
         # Frequent phrases first: where room is short, the weakest evidence gives way.
         for c in wanted[np.argsort(-counts[wanted], kind="stable")].tolist():
@@ -316,6 +317,7 @@ class _Judge:
 
     def _keep_contradicting(self) -> None:
         """Drop the candidates whose rows agree with their label: nearly all of them in clean data."""
+        from foretaste.text.bayes import batch_logits
         from foretaste.text.evidence import contradictions
 
         state, phrases = self.state, self.state.phrases
@@ -325,11 +327,18 @@ class _Judge:
         np.cumsum([len(r) for r in rows], out=spans[1:])
         places = state.store.index(np.concatenate(rows))
         starts = phrases.spans[candidates]
+        labels = state.classes.labels[state.store.rows]
+        model = state.model
+        raw = np.empty((len(state.store.rows), len(model.base)), np.float32)
+        sizes = np.empty(len(raw), np.int64)
+        batch_logits(
+            self.hashes, self.offsets, labels, model.counts, model.base, np.ones(len(raw), np.bool_), raw, sizes
+        )
         out = np.empty(len(rows))
         contradictions(
-            self.hashes, self.offsets, places, spans, places[spans[:-1]], phrases.positions[starts],
-            phrases.n[candidates], state.classes.labels[state.store.rows], state.targets[candidates],
-            state.model.counts, state.model.base, state.model.strength, state.model.power, ROW_CAP, out,
+            self.hashes, self.offsets, raw, sizes, places, spans, places[spans[:-1]], phrases.positions[starts],
+            phrases.n[candidates], labels, state.targets[candidates], model.counts, model.base, model.strength,
+            model.power, ROW_CAP, out,
         )  # fmt: skip
         counts = phrases.counts[candidates]
         state.candidates = candidates[(out > 0.05) & (out * counts >= 1.0)]
@@ -386,7 +395,7 @@ class _Judge:
         if contradiction <= 0.05:
             return None
         alike = coherence(self.ids, self.offsets, places, self.weights, skip_ids, self.scratch)
-        rho = min(1.0, max(0.0, (alike - self.background) / (1.0 - self.background)))
+        rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         k = len(rows)
         edges = edges_of(phrases, members, rows)
         return Group(
