@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 
 import pyarrow as pa
 import pytest
+
+# Great Expectations imports pyspark, which takes a __main__ without a file, as a worker of pytest-xdist has, for a
+# doctest, and ends the process.
+if not hasattr(sys.modules["__main__"], "__file__"):
+    sys.modules["__main__"].__file__ = __file__
 
 _MODULES = (
     "argparse", "ast", "asyncio", "calendar", "codecs", "collections", "configparser", "csv", "datetime", "decimal",
