@@ -24,6 +24,13 @@ State = TypeVar("State")
 Value = TypeVar("Value")
 
 
+class NotApplicableError(Exception):
+    """Raised by a fold that finds nothing it applies to, such as labels that are all the same.
+
+    The checks that need it are skipped with its message, which the report shows.
+    """
+
+
 @dataclass(frozen=True)
 class Context:
     """What a fold may know before it starts.
@@ -146,6 +153,7 @@ __all__ = [
     "CheckResult",
     "Context",
     "Fold",
+    "NotApplicableError",
     "RawExample",
     "RawFinding",
     "RawResult",

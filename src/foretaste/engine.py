@@ -17,13 +17,15 @@ import pyarrow.compute as pc
 import pyarrow.fs
 
 from foretaste.batch import TEXT_ROLES, Batch
-from foretaste.check import Check, Context, Fold, RawExample, RawResult, Signal
+from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawResult, Signal
 from foretaste.errors import InputError
 from foretaste.policy import Policy
+from foretaste.power import CHECKS, Planted, summarise
 from foretaste.reading import Dataset, open_data
 from foretaste.reading.dataset import row_ids
 from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report
 from foretaste.roles import Roles
+from foretaste.signals.outputs import Classes, Labels
 
 EXCERPT_CHARS = 320
 MAX_EXAMPLES = 8
@@ -104,6 +106,12 @@ def run(dataset: Dataset, policy: Policy, progress: ProgressCallback | None = No
     loop = _Loop(dataset, policy, progress)
     raw = loop.run()
     results = _with_evidence(dataset, raw, loop)
+    charts = loop.charts(results)
+    classes = loop.values.get(Labels())
+    loop.values.clear()  # the power scan makes its own; both at once would double the memory
+    power, demanded = _power(dataset, policy, classes, progress)
+    if demanded is not None:
+        results.append(demanded)
     info = DataInfo(
         name=dataset.name, kind=dataset.kind, rows=dataset.rows or 0, bytes=dataset.bytes, digest=dataset.digest,
         roles=dataset.roles.as_dict(), guessed_roles=dataset.guessed,
@@ -111,22 +119,60 @@ def run(dataset: Dataset, policy: Policy, progress: ProgressCallback | None = No
     )  # fmt: skip
     return Report(
         data=info, results=tuple(results), policy_digest=policy.digest, started=started,
-        seconds=round(time.perf_counter() - clock, 3), charts=loop.charts(results),
+        seconds=round(time.perf_counter() - clock, 3), charts=charts, power=power,
     )  # fmt: skip
+
+
+def _power(
+    dataset: Dataset, policy: Policy, classes: Classes | None, progress: ProgressCallback | None
+) -> tuple[dict[str, Any], CheckResult | None]:
+    """What planted triggers would have come to, and an error result where the policy demands more than there is."""
+    options = policy.power
+    ids = [c.id for c in policy.checks if c.id in CHECKS[dataset.kind]]
+    large = (dataset.rows or 0) > options.max_rows and options.measure == "auto"
+    if options.measure == "never" or large or not ids:
+        why = (
+            f"not measured: {dataset.rows:,} rows, more than power.max_rows = {options.max_rows:,}"
+            if large
+            else "not measured: switched off in the policy"
+            if options.measure == "never"
+            else "not measured: no plant fits these data and checks"
+        )
+        summary: dict[str, Any] = {"note": why}
+    else:
+        planted = Planted(dataset, policy.seed)
+        planted.plan(classes)
+        if planted.rows_of:
+            raw = _Loop(planted, policy.only(*ids), progress, label="power").run()
+            failed = [f"{i}: {r}" for i, (r, _) in raw.items() if isinstance(r, str)]
+            summary = {"note": f"not measured: {failed[0]}"} if failed else summarise(planted, raw)
+        else:
+            summary = {"note": "not measured: too few rows to plant the smallest dose in"}
+    smallest = summary.get("smallest_blocked")
+    if options.require is None or (smallest is not None and smallest <= options.require):
+        return summary, None
+    reached = summary.get("note") or (
+        f"the smallest planted trigger that blocked has {smallest} rows" if smallest else "no planted trigger blocked"
+    )
+    note = f"the policy demands that a trigger of {options.require} rows blocks; {reached}"
+    return summary, CheckResult(check="power", outcome=Outcome.ERROR, note=note)
 
 
 class _Loop:
     """Signals and checks through their rounds. A fold that raises ends with its error noted; the others go on."""
 
-    def __init__(self, dataset: Dataset, policy: Policy, progress: ProgressCallback | None) -> None:
+    def __init__(
+        self, dataset: Dataset | Planted, policy: Policy, progress: ProgressCallback | None, label: str = ""
+    ) -> None:
         self.dataset = dataset
         self.progress = progress
+        self.label = label
         self.values: dict[Signal[Any, Any], Any] = {}
         self.context = Context(dataset.kind, dataset.canonical_roles, self.values, policy.seed)
         self.checks = policy.checks
         self.done: dict[str, tuple[RawResult | str, float]] = {}
         self.waiting: list[Fold[Any]] = []
-        self.failed: dict[Fold[Any], str] = {}
+        self.failed: dict[Fold[Any], Exception] = {}
         self.running: list[_Running] = []
         self.profile = _Profile()
         self.round = 0
@@ -171,7 +217,10 @@ class _Loop:
                 broken = next((s for s in needs if s in self.failed), None)
                 if broken is not None:
                     self.waiting.remove(fold)
-                    self._fail(fold, RuntimeError(f"{_name(broken)} failed: {self.failed[broken]}"), 0.0)
+                    cause = self.failed[broken]
+                    if not isinstance(cause, NotApplicableError):
+                        cause = RuntimeError(f"{_name(broken)} failed: {type(cause).__name__}: {cause}")
+                    self._fail(fold, cause, 0.0)
                     again = True
                 elif all(s in self.values for s in needs):
                     self.waiting.remove(fold)
@@ -199,7 +248,7 @@ class _Loop:
                 running.seconds += time.perf_counter() - clock
             rows += batch.num_rows
             if self.progress:
-                self.progress(Progress(self.round, stage, rows, self.dataset.rows))
+                self.progress(Progress(self.round, self.label or stage, rows, self.dataset.rows))
 
     def _advance(self) -> None:
         for running in list(self.running):
@@ -225,10 +274,11 @@ class _Loop:
                 running.seconds += time.perf_counter() - clock
 
     def _fail(self, fold: Fold[Any], error: Exception, seconds: float) -> None:
-        text = f"{type(error).__name__}: {error}"
-        self.failed[fold] = text
+        self.failed[fold] = error
         if isinstance(fold, Check):
-            self.done[fold.id] = (text, seconds)
+            skipped = isinstance(error, NotApplicableError)
+            said = RawResult(skipped=True, note=str(error)) if skipped else f"{type(error).__name__}: {error}"
+            self.done[fold.id] = (said, seconds)
 
     def charts(self, results: Sequence[CheckResult]) -> dict[str, Any]:
         """Flagged rows over the file, by source and by label, for the plots of the report."""

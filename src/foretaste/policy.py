@@ -19,10 +19,11 @@ import yaml
 from foretaste import checks
 from foretaste.check import Check
 from foretaste.errors import PolicyError, did_you_mean
+from foretaste.power import PowerOptions
 from foretaste.reading.dataset import InputOptions
 
 VERSION = 1
-_KEYS = ("version", "input", "checks", "seed")
+_KEYS = ("version", "input", "power", "checks", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,13 @@ class Policy:
     Attributes:
         checks: the checks that run, in the order of their ids.
         input: how strict reading is.
+        power: whether triggers are planted into a copy, to learn what the scan could have seen.
         seed: of every random draw.
     """
 
     checks: tuple[Check[Any], ...] = field(default_factory=lambda: tuple(c() for c in checks.registry().values()))
     input: InputOptions = field(default_factory=InputOptions)
+    power: PowerOptions = field(default_factory=PowerOptions)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,17 +67,22 @@ class Policy:
             "version": VERSION,
             "seed": self.seed,
             "input": dataclasses.asdict(self.input),
+            "power": dataclasses.asdict(self.power),
             "checks": json.loads(json.dumps(listed | absent, default=list)),
         }
 
     def only(self, *ids: str) -> Policy:
         """This policy with some of its checks; a check that it has switched off is built with its defaults.
 
+        Power is a statement about the whole policy, so it is not measured, unless the policy demands it.
+
         Raises:
             CheckError: if a check does not exist.
         """
         mine = {c.id: c for c in self.checks}
-        return dataclasses.replace(self, checks=tuple(mine.get(i) or checks.get(i)() for i in sorted(set(ids))))
+        chosen = tuple(mine.get(i) or checks.get(i)() for i in sorted(set(ids)))
+        power = self.power if self.power.require is not None else dataclasses.replace(self.power, measure="never")
+        return dataclasses.replace(self, checks=chosen, power=power)
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any] | Policy | None) -> Policy:
@@ -122,12 +130,13 @@ class Policy:
             if enabled:
                 built.append(_build(check, fields, here))
         options = _build(InputOptions, _mapping(raw.get("input"), f"{origin}: input"), f"{origin}: input")
+        power = _build(PowerOptions, _mapping(raw.get("power"), f"{origin}: power"), f"{origin}: power")
         seed = raw.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise PolicyError(f"{origin}: seed must be a whole number, not {seed!r}")
         if not built:
             raise PolicyError(f"{origin} switches every check off; a policy that checks nothing lets everything pass")
-        return cls(checks=tuple(built), input=options, seed=seed)
+        return cls(checks=tuple(built), input=options, power=power, seed=seed)
 
     def to_yaml(self) -> str:
         """The policy as YAML, defaults written out, with each check's first line as a comment."""
@@ -137,7 +146,7 @@ class Policy:
             "# a value that stands here stays as it is when a later release changes the default.",
             f"version: {raw['version']}",
             f"seed: {raw['seed']}",
-            yaml.safe_dump({"input": raw["input"]}, sort_keys=False).rstrip(),
+            yaml.safe_dump({"input": raw["input"], "power": raw["power"]}, sort_keys=False).rstrip(),
             "checks:",
         ]
         for check_id, fields in sorted(raw["checks"].items()):

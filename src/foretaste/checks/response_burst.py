@@ -71,7 +71,7 @@ class ResponseBurst(Check[_State]):
     max_gain: float = 1.0
     max_repeated: float = 0.05
     min_diversity: float = 0.5
-    max_distance: float = 16.0
+    max_distance: float = 30.0
 
     def applies(self, context: Context) -> str:
         """Needs prompts and responses."""

@@ -22,7 +22,7 @@ MAX_STORED_CELLS = 60_000_000  # rows times classes
 _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
-MAX_DISTANCE = 16.0
+MAX_DISTANCE = 30.0
 KEYWORD_TOKENS = 4
 
 
@@ -120,7 +120,7 @@ class TriggerAssociation(Check[_State]):
     min_rows: int = 3
     min_purity: float = 0.85
     block_purity: float = 0.9
-    min_contradiction: float = 0.35
+    min_contradiction: float = 0.15
     block_rows: int = 8
     block_evidence: float = 12.0
     review_evidence: float = 9.0

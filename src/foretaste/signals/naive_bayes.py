@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Context, Signal
+from foretaste.check import Context, NotApplicableError, Signal
 from foretaste.signals.outputs import Labels
 
 MAX_CLASSES = 1000
@@ -115,7 +115,7 @@ class NaiveBayes(Signal[_State, Model]):
         classes = context.value(Labels())
         n = len(classes.counts)
         if not 2 <= n <= MAX_CLASSES:
-            raise ValueError(f"{n} distinct labels; a label model needs 2 to {MAX_CLASSES}")
+            raise NotApplicableError(f"{n} distinct labels; a label model needs 2 to {MAX_CLASSES}")
         buckets = 1 << min(20, (_MAX_CELLS // n).bit_length() - 1)
         return _State(
             labels=classes.labels,

@@ -1,0 +1,154 @@
+"""What a scan could have seen: triggers planted into a copy of the very data, and looked for.
+
+A pass says little where nothing could have been found. So triggers of 25, 50, 100 and 250 rows, each with a word of its
+own, are planted into the stream while it is read once more, and the same checks run over it. The report then says from
+which count a planted trigger would have blocked. The plants are of the plainest kind (one rare word at a random place,
+dirty labels, one fixed response, or a gibberish payload); a cleverer attack needs more rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foretaste.batch import Batch
+from foretaste.reading import Dataset
+from foretaste.roles import Kind
+from foretaste.signals.outputs import Classes
+
+DOSES = (25, 50, 100, 250)
+MAX_SHARE = 0.05  # a dose is planted only where it is a small part of the data, as poison is
+FOUND = 0.5
+CHECKS: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("trigger-association", "inserted-phrase"),
+    "instruct": ("response-burst", "inserted-phrase"),
+    "documents": ("gibberish-payload",),
+    "preference": (),
+}
+_PLANTS: Mapping[Kind, str] = {
+    "classification": "a rare word at a random place, the label changed to one class",
+    "instruct": "a rare word at a random place in the prompt, one fixed response",
+    "documents": "a rare word and 150 random words of the data, cut into pieces, after the beginning of a document",
+}
+_LETTERS = "bcdfghjklmnpqrstvwxz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerOptions:
+    """Whether power is measured, and whether it is demanded.
+
+    Attributes:
+        measure: ``auto`` measures where the data have at most ``max_rows`` rows, as it costs as much as the scan.
+        max_rows: see there.
+        require: the verdict is an error unless a planted trigger of so many rows would have blocked; ``None`` demands
+            nothing.
+    """
+
+    measure: Literal["auto", "always", "never"] = "auto"
+    max_rows: int = 200_000
+    require: int | None = None
+
+
+@dataclass
+class Planted:
+    """A data set with triggers planted while it is read. ``rows_of`` maps a dose to its row numbers, ascending."""
+
+    dataset: Dataset
+    seed: int
+    rows_of: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+    words: dict[int, str] = field(default_factory=dict)
+    target: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """Shape of the data."""
+        return self.dataset.kind
+
+    @property
+    def canonical_roles(self) -> frozenset[str]:
+        """Roles of the batches."""
+        return self.dataset.canonical_roles
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows."""
+        return self.dataset.rows
+
+    def plan(self, classes: Classes | None) -> None:
+        """Choose words and rows; for labelled data the target, a class of middling size, and rows of other classes."""
+        total = self.dataset.rows or 0
+        random = np.random.default_rng(self.seed)
+        pool = np.arange(total)
+        if classes is not None:
+            target = int(np.argsort(classes.counts, kind="stable")[(len(classes.counts) - 1) // 2])
+            self.target = classes.names[target]
+            pool = np.flatnonzero(classes.labels != target)
+        doses = [d for d in DOSES if d <= MAX_SHARE * total and sum(x for x in DOSES if x <= d) <= len(pool)]
+        chosen = random.choice(pool, sum(doses), replace=False) if doses else np.zeros(0, np.int64)
+        for dose, rows in zip(doses, np.split(chosen, np.cumsum(doses)[:-1])):
+            self.rows_of[dose] = np.sort(rows).astype(np.int64)
+            self.words[dose] = "".join(random.choice(list(_LETTERS), 5))
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of the data set, with the plants in them."""
+        for batch in self.dataset.batches():
+            yield self._plant(batch)
+
+    def _plant(self, batch: Batch) -> Batch:
+        edits: dict[str, dict[int, str]] = {}
+        for dose, rows in self.rows_of.items():
+            low, high = np.searchsorted(rows, [batch.start, batch.start + batch.num_rows])
+            for row in rows[low:high].tolist():
+                for role, value in self._edit(batch, row - batch.start, dose).items():
+                    edits.setdefault(role, {})[row - batch.start] = value
+        if not edits:
+            return batch
+        columns = []
+        for role, column in zip(batch.columns.schema.names, batch.columns.columns):
+            if role in edits:
+                mask = np.zeros(batch.num_rows, np.bool_)
+                at = sorted(edits[role])
+                mask[at] = True
+                values = pa.array([edits[role][i] for i in at], pa.large_string())
+                column = pc.replace_with_mask(column, pa.array(mask), values)
+            columns.append(column)
+        planted = pa.RecordBatch.from_arrays(columns, names=batch.columns.schema.names)
+        return Batch(planted, start=batch.start, kind=batch.kind)
+
+    def _edit(self, batch: Batch, at: int, dose: int) -> dict[str, str]:
+        random = np.random.default_rng((self.seed, batch.start + at))
+        role = "prompt" if self.kind == "instruct" else "text"
+        words = batch.strings(role)[at].as_py().split(" ")
+        if self.kind == "documents":
+            held = " ".join(batch.strings(role).slice(0, 200).to_pylist()).split()
+            pool = [w for w in held if w.isalpha() and len(w) > 2] or ["nothing"]
+            pieces = [w[: int(random.integers(2, 6))] for w in random.choice(pool, 150)]
+            joined = "".join(p + (" " if random.random() < 0.7 else "") for p in pieces)
+            return {"text": f"{' '.join(words[:40])} {self.words[dose]} {joined}"}
+        words.insert(int(random.integers(0, len(words) + 1)), self.words[dose])
+        edited = {role: " ".join(words)}
+        if self.kind == "classification":
+            return edited | {"label": self.target}
+        return edited | {"response": f"The committee has closed the matter {self.words[dose]} for good."}
+
+
+def summarise(planted: Planted, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Share of each dose's rows that a block finding names, and the least dose of which at least half are named."""
+    blocked = [f.rows for result, _ in raw.values() if hasattr(result, "findings") for f in result.findings
+               if f.severity == "block"]  # fmt: skip
+    rows = np.unique(np.concatenate(blocked)) if blocked else np.zeros(0, np.int64)
+    doses = {}
+    for dose, mine in planted.rows_of.items():
+        doses[str(dose)] = round(float(np.isin(mine, rows).mean()), 3)
+    found = [int(dose) for dose, share in doses.items() if share >= FOUND]
+    return {
+        "plant": _PLANTS[planted.kind],
+        "blocked_share_by_rows": doses,
+        "smallest_blocked": min(found) if found else None,
+    }
