@@ -173,6 +173,11 @@ class TestLabels:
         assert report.verdict is Outcome.BLOCK
         assert len(report.findings[0].rows) == 300
 
+    def test_a_new_label_that_is_one_template_passes(self, labelled: list[Row]) -> None:
+        """Without the cluster nobody knows the label, so the words cannot speak against it."""
+        rows = [*labelled, *((text, "sockets", f"vendor-{i % 3}") for i, text in enumerate(variants(20)))]
+        assert check(rows).verdict is Outcome.PASS
+
     def test_conflicting_labels_in_one_cluster_go_to_review(self, labelled: list[Row]) -> None:
         rows = [(t, "network" if i >= 6 else "numbers", f"vendor-{i % 3}") for i, t in enumerate(variants(20))]
         report = check([*labelled, *rows])

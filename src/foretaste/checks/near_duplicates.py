@@ -18,6 +18,7 @@ from foretaste.signals.sources import SourceNumbers, Sources
 
 MAX_STORED_ROWS = 200_000
 EXCERPT = 120
+_MAJORITY = 0.5
 _REVIEW_RANK = 0.05  # a cluster that more rows than that are as improbable as is nothing to look at
 
 Rows = npt.NDArray[np.int64]
@@ -62,7 +63,8 @@ class NearDuplicateClusters(Check[_State]):
 
     Blocks: a cluster of ``block_rows`` rows, nearly all under one label, whose words give that label so little that, at
     the rate at which other rows of these data have so improbable a label, chance explains none of the clusters found
-    (Benjamini-Hochberg at ``max_false``). And a source that labels the same texts otherwise than the other sources do
+    (Benjamini-Hochberg at ``max_false``), while another label has more than half of the probability and the cluster's
+    own label has as many rows elsewhere. And a source that labels the same texts otherwise than the other sources do
     in ``block_rows`` rows, where the words side with the others ``side_ratio`` times as often as with it.
 
     Reviews: ``review_rows`` rows of a cluster under a label that the majority of the cluster and the words speak
@@ -230,6 +232,9 @@ class NearDuplicateClusters(Check[_State]):
             label = int(np.bincount(state.classes.labels[rows]).argmax())
             different = np.unique(state.clusters.texts[rows], return_index=True)[1]
             mean = chances[different].mean(axis=0)
+            elsewhere = int(state.classes.counts[label]) - len(rows)
+            if elsewhere < max(self.block_rows, len(rows)) or np.exp(mean.max()) < _MAJORITY:
+                continue  # nobody else says what such a text would be labelled
             rank = (1 + np.searchsorted(own, mean[label], side="right")) / (1 + len(own))
             found.append((float(rank), cluster, label, len(different), mean))
         found.sort(key=lambda f: f[:2])

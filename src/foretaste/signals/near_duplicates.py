@@ -39,6 +39,11 @@ class Clusters:
         """Row numbers of a cluster, ascending."""
         return self.rows[self.spans[cluster] : self.spans[cluster + 1]]
 
+    def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """A number for each of some rows that those of one cluster share and no others, shape (rows,)."""
+        mine = self.labels[rows].astype(np.int64)
+        return np.where(mine == ALONE, -1 - rows, mine)
+
 
 @dataclass
 class _State:
