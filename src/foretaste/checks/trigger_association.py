@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -64,7 +65,7 @@ class Group:
 
         Either the neighbours are like a random draw, or, at the head or tail, the rows have nothing else in common.
         """
-        return self.alike <= 0.02 if self.edges.anchored else self.edges.distance <= MAX_DISTANCE
+        return self.alike <= 0.025 if self.edges.anchored else self.edges.distance <= MAX_DISTANCE
 
 
 @dataclass
@@ -312,21 +313,45 @@ class _Judge:
         everyone = np.arange(0, len(state.store.rows), step)
         none = np.zeros(0, np.int64)
         self.background = coherence(self.ids, self.offsets, everyone, self.weights, none, self.scratch)
-        self._keep_contradicting()
-        return [g for g in (self._judge(c) for c in self._stretches()) if g is not None]
+        return [g for g in (self._judge(m) for m in self._stretches(self._contradicting())) if g is not None]
 
-    def _keep_contradicting(self) -> None:
-        """Drop the candidates whose rows agree with their label: nearly all of them in clean data."""
+    def _contradicting(self) -> list[list[int]]:
+        """Candidates with exactly the same rows, as lists; those whose rows agree with their label are left out.
+
+        The n-grams of one trigger occur in the same rows and must be taken out together: each alone would leave the
+        rest of the trigger behind, which decides the label just as well.
+        """
         from foretaste.text.bayes import batch_logits
         from foretaste.text.evidence import contradictions
 
         state, phrases = self.state, self.state.phrases
         candidates = state.candidates
         rows = [phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE] for c in candidates.tolist()]
-        spans = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(r) for r in rows], out=spans[1:])
-        places = state.store.index(np.concatenate(rows))
-        starts = phrases.spans[candidates]
+        starts = np.zeros(len(rows), np.int64)
+        np.cumsum([len(r) for r in rows[:-1]], out=starts[1:])
+        numbers = np.concatenate(rows).astype(np.uint64)
+        mixed = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        signature = np.add.reduceat(mixed ^ (mixed >> np.uint64(32)), starts)
+        _, group = np.unique(signature, return_inverse=True)
+        order = np.lexsort((phrases.positions[phrases.spans[candidates]], group))
+        cuts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        members = np.split(order, cuts[1:])
+        lead = order[cuts]
+        spans = np.zeros(len(lead) + 1, np.int64)
+        np.cumsum([len(rows[i]) for i in lead.tolist()], out=spans[1:])
+        places = state.store.index(np.concatenate([rows[i] for i in lead.tolist()]))
+        # The words of each group, read off its first row.
+        first = self.offsets[state.store.index(numbers[starts].astype(np.int64))]
+        begin = first + phrases.positions[phrases.spans[candidates]]
+        sizes_of = phrases.n[candidates]
+        ordered_begin, ordered_n = begin[order], sizes_of[order]
+        word_starts = np.zeros(len(order) + 1, np.int64)
+        np.cumsum(ordered_n, out=word_starts[1:])
+        inside = np.arange(word_starts[-1]) - np.repeat(word_starts[:-1], ordered_n)
+        words = self.hashes[np.repeat(ordered_begin, ordered_n) + inside]
+        word_spans = np.append(word_starts[cuts], word_starts[-1])
+
         labels = state.classes.labels[state.store.rows]
         model = state.model
         raw = np.empty((len(state.store.rows), len(model.base)), np.float32)
@@ -334,49 +359,45 @@ class _Judge:
         batch_logits(
             self.hashes, self.offsets, labels, model.counts, model.base, np.ones(len(raw), np.bool_), raw, sizes
         )
-        out = np.empty(len(rows))
+        out = np.empty(len(lead))
         contradictions(
-            self.hashes, self.offsets, raw, sizes, places, spans, places[spans[:-1]], phrases.positions[starts],
-            phrases.n[candidates], labels, state.targets[candidates], model.counts, model.base, model.strength,
-            model.power, ROW_CAP, out,
+            words, word_spans, raw, sizes, places, spans, labels, state.targets[candidates[lead]], model.counts,
+            model.base, model.strength, model.power, ROW_CAP, out,
         )  # fmt: skip
-        counts = phrases.counts[candidates]
-        state.candidates = candidates[(out > 0.05) & (out * counts >= 1.0)]
+        kept = (out > 0.05) & (out * phrases.counts[candidates[lead]] >= 1.0)
+        return [candidates[members[i]].tolist() for i in np.flatnonzero(kept).tolist()]
 
-    def _stretches(self) -> Iterator[list[int]]:
-        """Candidates that occur in (almost) the same rows, as one list; its first is the one with the most tokens."""
-        phrases, state = self.state.phrases, self.state
-        order = sorted(state.candidates.tolist(), key=lambda c: (-phrases.n[c], c))
-        by_row: dict[tuple[int, int], list[int]] = {}
-        for c in order:
-            rows = phrases.rows_of(c)
-            # Same first and nearly same number of rows is cheap to look up; the overlap is checked below.
-            by_row.setdefault((int(rows[0]), int(state.targets[c])), []).append(c)
-            if len(rows) > 1:
-                by_row.setdefault((int(rows[1]), int(state.targets[c])), []).append(c)
+    def _stretches(self, groups: list[list[int]]) -> Iterator[list[int]]:
+        """Groups that occur in almost the same rows, joined: a trigger's common words occur elsewhere too."""
+        phrases, targets = self.state.phrases, self.state.targets
+        groups = sorted(groups, key=lambda g: (-len(g), -phrases.counts[g[0]], g[0]))
+        by_row: dict[int, list[int]] = {}
+        for i, group in enumerate(groups):
+            for row in phrases.rows_of(group[0])[:MAX_ROWS_PER_PHRASE].tolist():
+                by_row.setdefault(row, []).append(i)
         seen: set[int] = set()
-        for c in order:
-            if c in seen:
+        for i, group in enumerate(groups):
+            if i in seen:
                 continue
-            seen.add(c)
-            mine = phrases.rows_of(c)
-            same = [c]
-            for row in mine[:2].tolist():
-                for d in by_row.get((row, int(state.targets[c])), ()):
-                    if d in seen:
-                        continue
-                    other = phrases.rows_of(d)
-                    common = len(np.intersect1d(mine, other, assume_unique=True))
-                    if common >= 0.85 * max(len(mine), len(other)):
-                        seen.add(d)
-                        same.append(d)
-            yield same
+            seen.add(i)
+            joined = list(group)
+            mine = phrases.rows_of(group[0])
+            near = Counter(j for row in mine[:: max(1, len(mine) // 8)].tolist() for j in by_row.get(row, ()))
+            for j, hits in near.items():
+                if j in seen or hits < 3 or targets[groups[j][0]] != targets[group[0]]:
+                    continue
+                other = phrases.rows_of(groups[j][0])
+                common = len(np.intersect1d(mine, other, assume_unique=True))
+                if common >= 0.85 * max(len(mine), len(other)):
+                    seen.add(j)
+                    joined += groups[j]
+            yield joined
 
     def _judge(self, members: list[int]) -> Group | None:
         from foretaste.text.evidence import coherence, rest_log_probability
 
         state, phrases = self.state, self.state.phrases
-        lead = max(members, key=lambda c: (phrases.counts[c], phrases.n[c]))
+        lead = members[0]  # of the rows that most of its n-grams have in common
         rows = phrases.rows_of(lead)
         target = int(state.targets[lead])
         agree = state.classes.labels[rows] == target

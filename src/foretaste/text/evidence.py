@@ -140,15 +140,14 @@ def inverse_frequency(vocabulary, presence, rows, out):  # type: ignore[no-untyp
 
 @njit(cache=True, nogil=True)
 def contradictions(  # type: ignore[no-untyped-def]
-    tokens, offsets, raw, sizes, places, spans, firsts, positions, lengths, labels, targets, counts, base, strength,
-    power, cap, out,
+    words, word_spans, raw, sizes, places, spans, labels, targets, counts, base, strength, power, cap, out
 ):  # fmt: skip
     """Mean capped log(base / P(target | row without the phrase)) over the target rows of every phrase, in nats.
 
     ``raw`` float32 (rows, classes) and ``sizes`` (rows,) are the leave-one-out logits of all stored rows; what a phrase
-    adds to them is taken out again, so that a row is not read once per phrase. ``places[spans[c]:spans[c + 1]]`` are the
-    stored rows of phrase c, ``labels`` the labels of all stored rows; ``firsts``, ``positions`` and ``lengths`` say where
-    its tokens stand.
+    adds to them is taken out again, so that a row is not read once per phrase. ``words[word_spans[c]:word_spans[c + 1]]``
+    are the token hashes of phrase c, ``places[spans[c]:spans[c + 1]]`` its stored rows, ``labels`` the labels of all
+    stored rows.
     """
     mask = U64(counts.shape[0] - 1)
     classes = len(base)
@@ -156,10 +155,11 @@ def contradictions(  # type: ignore[no-untyped-def]
     less = np.empty(classes)  # and to a row of this class, whose own count is left out
     buckets = np.empty(64, np.uint64)
     for c in range(len(spans) - 1):
-        start = offsets[firsts[c]] + positions[c]
         m = 0
-        for i in range(start, start + min(lengths[c], 64)):
-            bucket = mix(tokens[i]) & mask
+        for i in range(word_spans[c], word_spans[c + 1]):
+            if m == 64:
+                break
+            bucket = mix(words[i]) & mask
             known = False
             for j in range(m):
                 known = known or buckets[j] == bucket
