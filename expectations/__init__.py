@@ -18,9 +18,7 @@ BY_CHECK: dict[str, type[PoisonExpectation]] = {i: of_check(i, __name__) for i i
 
 for _check_id, _expectation in BY_CHECK.items():
     if _expectation.__name__ in globals():
-        raise CheckError(
-            f'the check "{_check_id}" and another both make {_expectation.__name__}; rename one of them'
-        )
+        raise CheckError(f'the check "{_check_id}" and another both make {_expectation.__name__}; rename one of them')
     globals()[_expectation.__name__] = _expectation
 
 __all__ = ["BY_CHECK", "ExpectDataNotPoisoned", "PoisonExpectation"]

@@ -86,9 +86,7 @@ class PoisonExpectation(BatchExpectation):
     def _plan(self) -> tuple[Any, str]:
         """The policy, as the path of a file or as a mapping, and the id of the only check that runs, or none."""
 
-    def get_validation_dependencies(
-        self, execution_engine: Any = None, runtime_configuration: Any = None
-    ) -> Any:
+    def get_validation_dependencies(self, execution_engine: Any = None, runtime_configuration: Any = None) -> Any:
         """The one metric, with the policy and the roles as its arguments."""
         dependencies = super().get_validation_dependencies(execution_engine, runtime_configuration)
         policy, check = self._plan()
@@ -157,12 +155,8 @@ class PoisonExpectation(BatchExpectation):
             return []
         info = result.exception_info or {}
         # Great Expectations gives one record, or one per metric.
-        records = (
-            [info] if "raised_exception" in info else [i for i in info.values() if isinstance(i, Mapping)]
-        )
-        raised = [
-            _docs.shown(i.get("exception_message"), 2_000) for i in records if i.get("raised_exception")
-        ]
+        records = [info] if "raised_exception" in info else [i for i in info.values() if isinstance(i, Mapping)]
+        raised = [_docs.shown(i.get("exception_message"), 2_000) for i in records if i.get("raised_exception")]
         if raised:
             return [_docs.paragraph(f"\n\n{raised[0]}", classes=["text-danger"], tag="strong")]
         count = (result.result or {}).get("unexpected_count")
@@ -217,9 +211,7 @@ class _CheckExpectation(PoisonExpectation):
             return value
         fields = dict(value or {})
         if fields.pop("enabled", True) is not True:
-            raise PolicyError(
-                f"{cls.check_id()} cannot be switched off here; take the expectation out of the suite"
-            )
+            raise PolicyError(f"{cls.check_id()} cannot be switched off here; take the expectation out of the suite")
         return written_out({"checks": {cls.check_id(): fields}})["checks"][cls.check_id()]
 
     @pydantic.validator("input")
@@ -297,9 +289,7 @@ def of_check(check_id: str, module: str) -> type[_CheckExpectation]:
         "__doc__": doc,
         "check_id": classmethod(lambda cls: check_id),
     }
-    made: type[_CheckExpectation] = types.new_class(
-        name, (_CheckExpectation,), exec_body=lambda ns: ns.update(body)
-    )
+    made: type[_CheckExpectation] = types.new_class(name, (_CheckExpectation,), exec_body=lambda ns: ns.update(body))
     return made
 
 
@@ -348,9 +338,7 @@ def _described(report: Report, hide: bool) -> dict[str, Any]:
         "verdict": report.verdict.value,
         "findings": [_finding(f, hide) for f in report.findings[:MAX_FINDINGS]],
         "findings_total": len(report.findings),
-        "checks": {
-            r.check: {"outcome": r.outcome.value, "note": _docs.escaped(r.note)} for r in report.results
-        },
+        "checks": {r.check: {"outcome": r.outcome.value, "note": _docs.escaped(r.note)} for r in report.results},
         "roles": roles,
         "guessed_roles": {role: roles[role] for role in report.data.guessed_roles},
         "data_digest": report.data.digest,
@@ -416,7 +404,5 @@ def _sentence(cls: type[PoisonExpectation], kwargs: Mapping[str, Any]) -> str:
         )
     if kwargs.get("row_condition"):
         condition = deserialize_row_condition(kwargs["row_condition"])
-        said += (
-            f"; only rows where {_docs.shown(condition if isinstance(condition, str) else repr(condition))}"
-        )
+        said += f"; only rows where {_docs.shown(condition if isinstance(condition, str) else repr(condition))}"
     return said + "."

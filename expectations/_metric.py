@@ -63,9 +63,7 @@ def _scan(engine: Any, domain: Any, values: Any) -> dict[str, Any]:
     # A metric that raises is computed three times, and its message reaches Data Docs unescaped.
     except Exception as e:  # noqa: BLE001
         return {"error": f"{type(e).__name__}: {e}"}
-    return {
-        "report": dataclasses.replace(report, data=dataclasses.replace(report.data, guessed_roles=guessed))
-    }
+    return {"report": dataclasses.replace(report, data=dataclasses.replace(report.data, guessed_roles=guessed))}
 
 
 def _rows_of(engine: Any, domain: Any, wanted: Roles) -> AbstractContextManager[_rows.Rows]:

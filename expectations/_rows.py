@@ -118,9 +118,7 @@ def _spooled(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Itera
         try:
             path = held.enter_context(spool(counted()))
         except pa.ArrowException as e:
-            raise InputError(
-                f"cannot read the columns {', '.join(columns)}: {e}; store one type per column"
-            ) from e
+            raise InputError(f"cannot read the columns {', '.join(columns)}: {e}; store one type per column") from e
         yield ds.dataset(path, format="ipc"), read
 
 
@@ -142,6 +140,4 @@ def _refuse_mismatch(read: int, counted: Any) -> None:
     if counted == 0 and read == 0:
         raise InputError("the batch has no rows; nothing was checked, and nothing is not a pass")
     if counted != read:
-        raise InputError(
-            f"the batch has {counted} rows and {read} were read; validate a table that nothing writes to"
-        )
+        raise InputError(f"the batch has {counted} rows and {read} were read; validate a table that nothing writes to")

@@ -51,9 +51,7 @@ def gaps(stored: Mapping[str, Any] | Sequence[Any], result: Any) -> list[str]:
             found += _differences(where, types, [_type(r) for r in _get(run, "results") or ()])
     for run_name, _ in runs:
         if len(named) > 1 and run_name not in named:
-            found.append(
-                f"{run_name} was evaluated and is not among the stored suites; read it from the store too"
-            )
+            found.append(f"{run_name} was evaluated and is not among the stored suites; read it from the store too")
     return found
 
 

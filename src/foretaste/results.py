@@ -125,9 +125,7 @@ class CheckResult:
     def from_findings(cls, check: str, findings: list[Finding], **rest: Any) -> CheckResult:
         """Outcome from the worst finding; pass where there is none."""
         severities = {f.severity for f in findings}
-        outcome = (
-            Outcome.BLOCK if Severity.BLOCK in severities else Outcome.REVIEW if severities else Outcome.PASS
-        )
+        outcome = Outcome.BLOCK if Severity.BLOCK in severities else Outcome.REVIEW if severities else Outcome.PASS
         return cls(check=check, outcome=outcome, findings=tuple(findings), **rest)
 
 

@@ -75,9 +75,7 @@ class Host:
     def suite(self, *expectations: Any) -> Any:
         """A suite that is stored."""
         self.made += 1
-        return self.context.suites.add(
-            gx.ExpectationSuite(name=f"suite{self.made}", expectations=expectations)
-        )
+        return self.context.suites.add(gx.ExpectationSuite(name=f"suite{self.made}", expectations=expectations))
 
     def run(self, table: pa.Table, *expectations: Any, **options: Any) -> Any:
         """Result of a validation definition."""
@@ -192,9 +190,7 @@ def test_a_misspelt_expectation_names_the_near_one() -> None:
         fe.ExpectNoHidenText  # noqa: B018
 
 
-@pytest.mark.parametrize(
-    "expectation", [*fe.BY_CHECK.values(), fe.ExpectDataNotPoisoned], ids=lambda e: e.__name__
-)
+@pytest.mark.parametrize("expectation", [*fe.BY_CHECK.values(), fe.ExpectDataNotPoisoned], ids=lambda e: e.__name__)
 def test_a_suite_survives_json_with_all_its_thresholds(host: Host, expectation: Any) -> None:
     condition = gx.expectations.row_conditions.Column("source") == "ast"
     made = expectation(**ROLES, fail_on="review", severity="warning", row_condition=condition)
@@ -271,9 +267,7 @@ def test_a_row_condition_limits_what_is_scanned(any_host: Host, poisoned: pa.Tab
     column = gx.expectations.row_conditions.Column("id")
     outside, inside = column < "r00100", column >= "r00100"
     assert any_host.run(poisoned, fe.ExpectNoHiddenText(**ROLES, row_condition=outside)).success
-    one = only(
-        any_host.run(poisoned, fe.ExpectNoHiddenText(**ROLES, row_condition=inside), result_format="COMPLETE")
-    )
+    one = only(any_host.run(poisoned, fe.ExpectNoHiddenText(**ROLES, row_condition=inside), result_format="COMPLETE"))
     assert one.result["element_count"] == 100
     assert one.result["unexpected_list"] == [f"r{row:05d}" for row in HIDDEN]
 
@@ -322,17 +316,15 @@ def test_rows_that_a_database_counts_and_does_not_return_fail(
     assert "200 rows and 199 were read" in _raised(result.results[0])
 
 
-def test_a_database_column_of_mixed_types_fails_and_leaves_out_no_row(
-    tmp_path: Path, clean: pa.Table
-) -> None:
+def test_a_database_column_of_mixed_types_fails_and_leaves_out_no_row(tmp_path: Path, clean: pa.Table) -> None:
     host = _host(tmp_path, "sqlite")
     path = tmp_path / "mixed.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE rows (text)")
         connection.executemany("INSERT INTO rows VALUES (?)", [("some text",), (5,)])
-    asset = host.context.data_sources.add_sqlite(
-        "mixed", connection_string=f"sqlite:///{path}"
-    ).add_table_asset("asset", table_name="rows")
+    asset = host.context.data_sources.add_sqlite("mixed", connection_string=f"sqlite:///{path}").add_table_asset(
+        "asset", table_name="rows"
+    )
     data = asset.add_batch_definition_whole_table("whole")
     definition = gx.ValidationDefinition(name="v", data=data, suite=host.suite(fe.ExpectNoHiddenText()))
     result = host.context.validation_definitions.add(definition).run()
@@ -354,9 +346,7 @@ def test_changed_data_are_scanned_again(tmp_path: Path, clean: pa.Table, poisone
     host = _host(tmp_path, "sqlite")
     data, _ = host.batch(clean)
     suite = host.suite(fe.ExpectNoHiddenText(**ROLES))
-    definition = host.context.validation_definitions.add(
-        gx.ValidationDefinition(name="v", data=data, suite=suite)
-    )
+    definition = host.context.validation_definitions.add(gx.ValidationDefinition(name="v", data=data, suite=suite))
     assert definition.run().success
     with sqlite3.connect(next(tmp_path.glob("*.db"))) as connection:
         poisoned.to_pandas().to_sql("rows", connection, index=False, if_exists="replace")
@@ -371,9 +361,7 @@ def test_a_whole_policy_is_one_scan(host: Host, clean: pa.Table, scans: list[Any
     assert [p.digest for p in scans] == [Policy().digest]
 
 
-def test_equal_expectations_share_a_scan_and_others_do_not(
-    host: Host, clean: pa.Table, scans: list[Any]
-) -> None:
+def test_equal_expectations_share_a_scan_and_others_do_not(host: Host, clean: pa.Table, scans: list[Any]) -> None:
     alike = [fe.ExpectNoHiddenText(**ROLES, fail_on=fail_on) for fail_on in ("block", "review")]
     other = fe.ExpectNoHiddenText(**ROLES, parameters={"block_rows": 2})
     assert len(host.run(clean, *alike, other).results) == 3
@@ -436,9 +424,7 @@ def reviewer(monkeypatch: pytest.MonkeyPatch) -> Any:
     return _base.of_check(Reviewer.id, __name__)
 
 
-def test_a_finding_for_review_fails_only_where_that_is_asked_for(
-    host: Host, clean: pa.Table, reviewer: Any
-) -> None:
+def test_a_finding_for_review_fails_only_where_that_is_asked_for(host: Host, clean: pa.Table, reviewer: Any) -> None:
     lenient = only(host.run(clean, reviewer(**ROLES)))
     assert lenient.success
     assert lenient.result["unexpected_count"] == 0
@@ -461,9 +447,7 @@ def test_a_check_that_does_not_apply_fails_with_its_reason(host: Host, clean: pa
     assert "no allowlist is configured" in one.result["observed_value"]
 
 
-def test_a_policy_file_is_read_when_the_batch_is_validated(
-    host: Host, poisoned: pa.Table, tmp_path: Path
-) -> None:
+def test_a_policy_file_is_read_when_the_batch_is_validated(host: Host, poisoned: pa.Table, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     expectation = fe.ExpectDataNotPoisoned(**ROLES, policy=path)
     missing = host.run(poisoned, copy(expectation))
@@ -545,9 +529,7 @@ def test_values_stay_out_of_a_result_where_that_is_asked_for(host: Host, poisone
 
 
 def test_no_text_of_a_row_stands_raw_in_a_result(host: Host, clean: pa.Table, reviewer: Any) -> None:
-    one = only(
-        host.run(_hostile(clean), reviewer(**HOSTILE_ROLES, fail_on="review"), result_format="COMPLETE")
-    )
+    one = only(host.run(_hostile(clean), reviewer(**HOSTILE_ROLES, fail_on="review"), result_format="COMPLETE"))
     text = json.dumps(one.to_json_dict()["result"], ensure_ascii=False)
     assert "<" not in text
     assert html.escape(SCRIPT) in text
@@ -649,9 +631,7 @@ def test_data_docs_say_which_rows_and_why(site: Any, poisoned: pa.Table) -> None
 # What Great Expectations lets slip
 
 
-def test_an_expectation_that_is_not_imported_is_dropped_and_the_guard_names_it(
-    host: Host, clean: pa.Table
-) -> None:
+def test_an_expectation_that_is_not_imported_is_dropped_and_the_guard_names_it(host: Host, clean: pa.Table) -> None:
     raw = stored_suite(host.suite(fe.ExpectNoHiddenText(**ROLES)))
     foreign = {"type": "expect_no_module_that_is_imported", "kwargs": {}}
     raw["expectations"].append(foreign)
@@ -672,9 +652,7 @@ def test_an_empty_suite_succeeds_and_the_guard_names_it(host: Host, clean: pa.Ta
 def test_a_checkpoint_of_real_expectations_has_no_gap(host: Host, poisoned: pa.Table) -> None:
     data, parameters = host.batch(poisoned)
     suite = host.suite(fe.ExpectNoHiddenText(**ROLES), fe.ExpectDataNotPoisoned(**ROLES))
-    definition = host.context.validation_definitions.add(
-        gx.ValidationDefinition(name="v", data=data, suite=suite)
-    )
+    definition = host.context.validation_definitions.add(gx.ValidationDefinition(name="v", data=data, suite=suite))
     checkpoint = host.context.checkpoints.add(gx.Checkpoint(name="c", validation_definitions=[definition]))
     result = checkpoint.run(batch_parameters=parameters)
     assert not result.success

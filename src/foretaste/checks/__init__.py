@@ -26,9 +26,7 @@ def registry() -> dict[str, type[Check[Any]]]:
 
     def add(check: type[Check[Any]], origin: str) -> None:
         if check.id in found and found[check.id] is not check:
-            raise CheckError(
-                f'two checks have the id "{check.id}": {found[check.id].__module__} and {origin}'
-            )
+            raise CheckError(f'two checks have the id "{check.id}": {found[check.id].__module__} and {origin}')
         found[check.id] = check
 
     for info in pkgutil.iter_modules(__path__):
@@ -42,10 +40,8 @@ def registry() -> dict[str, type[Check[Any]]]:
             add(entry.load(), package)
         except CheckError:
             raise
-        except Exception as e:  # noqa: BLE001 - a broken plug-in is named, whatever it raises
-            raise CheckError(
-                f"the check {entry.name} of {package} cannot be loaded: {e!r}; fix or uninstall it"
-            ) from e
+        except Exception as e:
+            raise CheckError(f"the check {entry.name} of {package} cannot be loaded: {e!r}; fix or uninstall it") from e
     return dict(sorted(found.items()))
 
 

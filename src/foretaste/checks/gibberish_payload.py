@@ -148,7 +148,9 @@ class GibberishPayload(Check[_State]):
         return RawFinding(
             kind="gibberish payload",
             severity=Severity.BLOCK if trigger else Severity.REVIEW,
-            message=f'{what}; they share "{trigger}", which other rows lack' if trigger else f"{what}; no common trigger",
+            message=f'{what}; they share "{trigger}", which other rows lack'
+            if trigger
+            else f"{what}; no common trigger",
             feature=trigger,
             target=role if role != "input" else None,
             rows=rows,

@@ -133,9 +133,7 @@ class InsertedPhrase(Check[_State]):
             return None
         scores = np.zeros((1, 5))
         spans = np.array([0, len(stretch.rows)], np.int64)
-        neighbour_scores(
-            spans, stretch.lefts, stretch.rights, *table.bigrams, table.unigrams, table.total, scores
-        )
+        neighbour_scores(spans, stretch.lefts, stretch.rights, *table.bigrams, table.unigrams, table.total, scores)
         left, right, healing, pmi, inner = scores[0].tolist()
         if healing < self.min_healing or pmi < self.min_healing_pmi or min(left, right) < self.min_diversity:
             return None
@@ -228,9 +226,7 @@ def _stretches(table: PhraseTable, least: int, diversity: float) -> list[_Stretc
     from foretaste.text.ngrams import neighbour_scores
 
     scores = np.zeros((len(table.n), 5))
-    neighbour_scores(
-        table.spans, table.lefts, table.rights, *table.bigrams, table.unigrams, table.total, scores
-    )
+    neighbour_scores(table.spans, table.lefts, table.rights, *table.bigrams, table.unigrams, table.total, scores)
     enough = table.counts >= least
     left_open, right_open = scores[:, 0] >= diversity, scores[:, 1] >= diversity
 
@@ -256,9 +252,7 @@ def _stretches(table: PhraseTable, least: int, diversity: float) -> list[_Stretc
                 continue
             joined = _overlap(table.text[head], table.text[tail], int(gap[0]) >= int(table.n[head]))
             tokens = int(gap[0] + table.n[tail])
-            found.append(
-                _Stretch(joined, tokens, common, table.lefts[span(head)][mine], table.rights[span(tail)][its])
-            )
+            found.append(_Stretch(joined, tokens, common, table.lefts[span(head)][mine], table.rights[span(tail)][its]))
     return found
 
 

@@ -236,7 +236,7 @@ class NearDuplicateClusters(Check[_State]):
             if elsewhere < max(self.block_rows, len(rows)) or np.exp(mean.max()) < _MAJORITY:
                 continue  # nobody else says what such a text would be labelled
             rank = (1 + np.searchsorted(own, mean[label], side="right")) / (1 + len(own))
-            found.append((float(rank), cluster, label, len(different), mean))
+            found.append((float(rank), cluster, label, mean))
         found.sort(key=lambda f: f[:2])
         ranks = np.array([f[0] for f in found])
         passed = np.flatnonzero(ranks <= self.max_false * np.arange(1, len(ranks) + 1) / max(1, len(ranks)))
@@ -244,15 +244,14 @@ class NearDuplicateClusters(Check[_State]):
         return [
             self._copy(state, *f[1:], f[0], Severity.BLOCK if at < blocked else Severity.REVIEW)
             for at, f in enumerate(found)
-            if np.exp(f[4][f[2]]) <= self.max_probability and f[0] <= _REVIEW_RANK
+            if np.exp(f[3][f[2]]) <= self.max_probability and f[0] <= _REVIEW_RANK
         ]
 
-    def _copy(
-        self, state: _State, cluster: int, label: int, different: int, mean: Any, rank: float, severity: Severity
-    ) -> RawFinding:
+    def _copy(self, state: _State, cluster: int, label: int, mean: Any, rank: float, severity: Severity) -> RawFinding:
         assert state.classes is not None
         rows = state.clusters.members(cluster)
         mine = rows[state.classes.labels[rows] == label]
+        different = len(np.unique(state.clusters.texts[mine]))
         instead, names = int(mean.argmax()), state.classes.names
         return RawFinding(
             kind="near-duplicate cluster",

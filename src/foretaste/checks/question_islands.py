@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 PREFIX_TOKENS = 5
 QUESTION_TOKENS = 30
 _INTERROGATIVES = tuple(
-    "what who whom whose which when where why how is are was were do does did can could should would will has have "
-    "qué quién cuál cuándo dónde cómo quel quelle qui quand où comment pourquoi was wer wann wo warum wie welche "
-    "che chi quale quando dove come perché que quem qual onde como кто что где когда почему как".split()
+    ["what", "who", "whom", "whose", "which", "when", "where", "why", "how", "is", "are", "was", "were", "do", "does", "did", "can", "could", "should", "would", "will", "has", "have", "qué", "quién", "cuál", "cuándo", "dónde", "cómo", "quel", "quelle", "qui", "quand", "où", "comment", "pourquoi", "was", "wer", "wann", "wo", "warum", "wie", "welche", "che", "chi", "quale", "quando", "dove", "come", "perché", "que", "quem", "qual", "onde", "como", "кто", "что", "где", "когда", "почему", "как"]
 )
 # After "when" or "where", these make a question; "when I saw" opens a story.
 _AUXILIARIES = tuple(
-    "is are was were do does did can could should would will has have had many much long old often far may might".split()
+    ["is", "are", "was", "were", "do", "does", "did", "can", "could", "should", "would", "will", "has", "have", "had", "many", "much", "long", "old", "often", "far", "may", "might"]
 )
 
 

@@ -284,9 +284,7 @@ class _Judge:
         alike = coherence(self.ids, self.offsets, places, self.weights, skip, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         gain = np.empty(len(places))
-        class_gain(
-            self.ids, self.offsets, places, self.frequency, len(rows) / self.everyone, skip, self.scratch, gain
-        )
+        class_gain(self.ids, self.offsets, places, self.frequency, len(rows) / self.everyone, skip, self.scratch, gain)
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
 

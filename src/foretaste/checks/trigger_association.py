@@ -184,13 +184,9 @@ class TriggerAssociation(Check[_State]):
         for group in groups:
             if group in rotating:
                 severity = Severity.BLOCK
-            elif len(group.rows) < self.block_rows or group.edges.diversity < self.min_diversity:
+            elif len(group.rows) < self.block_rows or group.edges.diversity < self.min_diversity or group.contradiction < self.min_contradiction or group.keyword:
                 continue
-            elif group.contradiction < self.min_contradiction or group.keyword:
-                continue
-            elif (
-                group.evidence >= self.block_evidence and group.purity >= self.block_purity and group.inserted
-            ):
+            elif group.evidence >= self.block_evidence and group.purity >= self.block_purity and group.inserted:
                 severity = Severity.BLOCK
             elif group.evidence >= self.review_evidence:
                 severity = Severity.REVIEW
@@ -231,7 +227,11 @@ class TriggerAssociation(Check[_State]):
                 and g.exclusive
             ]
             rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
-            if len(members) >= 2 and rows >= self.block_rows and sum(g.evidence for g in members) >= self.block_evidence:
+            if (
+                len(members) >= 2
+                and rows >= self.block_rows
+                and sum(g.evidence for g in members) >= self.block_evidence
+            ):
                 chosen += members
         return chosen
 
@@ -306,8 +306,7 @@ class _Judge:
         self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
         self.ids = ids.astype(np.int64)
         self.weights = np.empty(len(self.vocabulary))
-        inverse_frequency(self.vocabulary, state.phrases.presence, float(len(state.classes.labels)), self.weights
-        )
+        inverse_frequency(self.vocabulary, state.phrases.presence, float(len(state.classes.labels)), self.weights)
         self.scratch = np.zeros(len(self.vocabulary))
         step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
         everyone = np.arange(0, len(state.store.rows), step)

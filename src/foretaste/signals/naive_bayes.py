@@ -137,9 +137,7 @@ class NaiveBayes(Signal[_State, Model]):
         wanted = (batch.rows % state.every == 0) if state.round == 2 else np.ones(batch.num_rows, np.bool_)
         raw = np.empty((int(wanted.sum()), len(state.base)))
         sizes = np.empty(len(raw), np.int64)
-        bayes.batch_logits(
-            tokens.hashes, tokens.offsets, labels, state.counts, state.base, wanted, raw, sizes
-        )
+        bayes.batch_logits(tokens.hashes, tokens.offsets, labels, state.counts, state.base, wanted, raw, sizes)
         if state.round == 2:
             state.sample.append((raw, sizes, labels[wanted]))
             return

@@ -122,9 +122,7 @@ class ResponseHeads(Signal[_Heads, Classes]):
             return None
         heads = np.concatenate(state.heads) if state.heads else np.zeros(0, np.uint64)
         lengths = np.concatenate(state.lengths) if state.lengths else np.zeros(0, np.int64)
-        _, first, inverse, counts = np.unique(
-            heads, return_index=True, return_inverse=True, return_counts=True
-        )
+        _, first, inverse, counts = np.unique(heads, return_index=True, return_inverse=True, return_counts=True)
         kept = counts >= self.least
         number = np.full(len(counts), NONE, np.int32)
         number[kept] = np.arange(int(kept.sum()), dtype=np.int32)

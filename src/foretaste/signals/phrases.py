@@ -212,8 +212,15 @@ class Phrases(Signal[_State, PhraseTable]):
         tokens = batch.tokens(self.role)
         if state.round == 1:
             ngrams.sketch_ngrams(
-                tokens.hashes, tokens.offsets, batch.start, ngrams.MAX_N, state.cells, *state.bigrams, state.unigrams,
-                state.presence, state.last,
+                tokens.hashes,
+                tokens.offsets,
+                batch.start,
+                ngrams.MAX_N,
+                state.cells,
+                *state.bigrams,
+                state.unigrams,
+                state.presence,
+                state.last,
             )
             state.rows += batch.num_rows
             words = tokens.hashes[tokens.hashes & 1 == 1]
@@ -241,9 +248,7 @@ class Phrases(Signal[_State, PhraseTable]):
     def merge(self, left: _State, right: _State) -> _State:
         """Add the sketches (saturating); only the first round merges."""
         if left.round != 1 or right.round != 1:
-            raise NotImplementedError(
-                "phrases merge in their first round only; later rounds run in one process"
-            )
+            raise NotImplementedError("phrases merge in their first round only; later rounds run in one process")
         for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
             np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
         left.unigrams += right.unigrams

@@ -69,9 +69,7 @@ def batch_logits(tokens, offsets, labels, counts, base, wanted, out, sizes):  # 
     at = 0
     for r in range(len(offsets) - 1):
         if wanted[r]:
-            sizes[at] = row_logits(
-                tokens, offsets[r], offsets[r + 1], labels[r], counts, base, out[at], buckets
-            )
+            sizes[at] = row_logits(tokens, offsets[r], offsets[r + 1], labels[r], counts, base, out[at], buckets)
             at += 1
 
 
@@ -104,9 +102,7 @@ def _bucket_counts(tokens, counts, target, out):  # type: ignore[no-untyped-def]
         out[i, 1] = counts[b, target]
 
 
-def bucket_counts(
-    tokens: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint32], target: int
-) -> npt.NDArray[np.int64]:
+def bucket_counts(tokens: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint32], target: int) -> npt.NDArray[np.int64]:
     """Rows that hold each token, and those of them in the target class, int64 (tokens, 2)."""
     out = np.zeros((len(tokens), 2), np.int64)
     _bucket_counts(tokens, counts, target, out)

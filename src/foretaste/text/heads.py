@@ -20,9 +20,7 @@ def _hash_heads(tokens, offsets, n, out):  # type: ignore[no-untyped-def]
         out[row] = h
 
 
-def hash_heads(
-    tokens: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64], n: int
-) -> npt.NDArray[np.uint64]:
+def hash_heads(tokens: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.uint64]:
     """Hash of the first ``n`` tokens of each row (of all where there are fewer), uint64 (rows,)."""
     out = np.empty(len(offsets) - 1, np.uint64)
     _hash_heads(tokens, offsets, n, out)

@@ -56,7 +56,6 @@ class Tokens:
         return b" ".join(raw).decode("utf-8", "replace")
 
 
-
 @njit(cache=True, inline="always")
 def mix(x):  # type: ignore[no-untyped-def]
     """Finaliser of SplitMix64 (Steele et al. 2014): a bijection of uint64 with good avalanche."""
@@ -132,11 +131,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower):  # type: ignor
                 c = (np.int64(b & 0x1F) << 6) | np.int64(data[i + 1] & 0x3F)
                 width = 2
             elif b < 0xF0:
-                c = (
-                    (np.int64(b & 0x0F) << 12)
-                    | (np.int64(data[i + 1] & 0x3F) << 6)
-                    | np.int64(data[i + 2] & 0x3F)
-                )
+                c = (np.int64(b & 0x0F) << 12) | (np.int64(data[i + 1] & 0x3F) << 6) | np.int64(data[i + 2] & 0x3F)
                 width = 3
             else:
                 c = (
@@ -221,9 +216,7 @@ def join(parts: list[Tokens]) -> Tokens:
         for name, kind, shift in (("hashes", np.uint64, 0), ("starts", np.int64, 1), ("ends", np.int64, 1)):
             out = np.empty(size, kind)
             moved = kind(len(joined.data) * shift)
-            _interleave(
-                getattr(joined, name), joined.offsets, getattr(part, name), part.offsets, moved, out, offsets
-            )
+            _interleave(getattr(joined, name), joined.offsets, getattr(part, name), part.offsets, moved, out, offsets)
             columns.append(out)
         joined = Tokens(*columns, offsets, np.concatenate([joined.data, part.data]))
     return joined

@@ -1,0 +1,236 @@
+"""Is planted poison caught, and does clean data pass? On data that you name, beside what others use.
+
+    python benchmarks/detection.py DATA [--text COL --label COL | --prompt COL --response COL] [--doses 25 50 100]
+                                   [--peers] [--attacks SUBSTRING ...] [--out results.json]
+
+Without DATA the documentation set of the examples is built from the docstrings of the installed packages. Every attack
+of ``recipes.py`` that fits the data is planted into a fresh copy and scanned with the default policy. ``caught`` means:
+the verdict is block and at least half of the poisoned rows carry a block finding. ``--peers`` adds, where they are
+installed, the published methods with their own defaults; they count as blocking where they flag ten rows or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import foretaste
+from foretaste.policy import Policy
+from foretaste.reading import open_data
+
+sys.path.insert(0, str(Path(__file__).parent))
+from recipes import ATTACKS, Columns
+
+POLICY = Policy.load({"power": {"measure": "never"}})
+Peer = Callable[[Columns], np.ndarray]
+
+
+def load(data: Any, roles: dict[str, str | None]) -> tuple[Columns, str]:
+    """Canonical columns and the kind of the data."""
+    dataset = open_data(data, foretaste.Roles.from_mapping(roles))
+    columns: Columns = {}
+    for batch in dataset.batches():
+        for role in batch.roles:
+            columns.setdefault(role, []).extend(batch.strings(role).to_pylist())
+    return columns, dataset.kind
+
+
+def scan(columns: Columns) -> tuple[str, np.ndarray, np.ndarray, float]:
+    """Verdict, rows that block, rows that any finding names, seconds."""
+    clock = time.perf_counter()
+    report = foretaste.scan(pa.table(columns), POLICY, roles={role: role for role in columns})
+    seconds = time.perf_counter() - clock
+    size = len(next(iter(columns.values())))
+    block, either = np.zeros(size, bool), np.zeros(size, bool)
+    block[list(report.flagged_rows(foretaste.Severity.BLOCK))] = True
+    either[list(report.flagged_rows())] = True
+    return report.verdict.value, block, either, seconds
+
+
+def row_of(
+    name: str, dose: int, mask: np.ndarray, verdict: str, block: np.ndarray, either: np.ndarray
+) -> dict[str, Any]:
+    """One line of the table."""
+    poisoned, clean = max(1, int(mask.sum())), max(1, int((~mask).sum()))
+    recall = float((block & mask).sum() / poisoned)
+    return {
+        "attack": name,
+        "poisoned": int(mask.sum()),
+        "dose": dose,
+        "verdict": verdict,
+        "caught": verdict == "block" and recall >= 0.5 if mask.any() else None,
+        "block_recall": round(recall, 3),
+        "block_false_positive_rate": round(float((block & ~mask).sum() / clean), 6),
+        "any_recall": round(float((either & mask).sum() / poisoned), 3),
+        "any_false_positive_rate": round(float((either & ~mask).sum() / clean), 6),
+    }
+
+
+# ---- peers, with their own defaults ------------------------------------------------------------------------------
+
+
+def token_z(columns: Columns) -> np.ndarray:
+    """Token-label z-statistics (Z-defence, He et al. 2023): rows with a token beyond mean + 20 standard deviations."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    x = CountVectorizer(binary=True, token_pattern=r"\S+").fit_transform(columns["text"]).tocsc()
+    labels = np.array(columns["label"])
+    flagged = np.zeros(x.shape[0], bool)
+    n = np.asarray(x.sum(axis=0)).ravel()
+    for label in np.unique(labels):
+        mine = labels == label
+        share = mine.mean()
+        z = (np.asarray(x[mine].sum(axis=0)).ravel() / n - share) / np.sqrt(share * (1 - share) / n)
+        odd = np.flatnonzero(z > z.mean() + 20 * z.std())
+        if len(odd):
+            flagged |= (np.asarray(x[:, odd].sum(axis=1)).ravel() > 0) & mine
+    return flagged
+
+
+def spectral(columns: Columns) -> np.ndarray:
+    """Spectral signatures (Tran et al. 2018): per class the 1.5 % with the largest score on the top singular vector."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    x = TruncatedSVD(50, random_state=0).fit_transform(TfidfVectorizer(min_df=2).fit_transform(columns["text"]))
+    labels = np.array(columns["label"])
+    flagged = np.zeros(len(x), bool)
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label)
+        centred = x[mine] - x[mine].mean(axis=0)
+        _, _, v = np.linalg.svd(centred, full_matrices=False)
+        scores = (centred @ v[0]) ** 2
+        flagged[mine[np.argsort(-scores)[: int(np.ceil(0.015 * len(mine)))]]] = True
+    return flagged
+
+
+def label_issues(columns: Columns) -> np.ndarray:
+    """Confident learning (cleanlab's find_label_issues) on out-of-fold probabilities of a linear model."""
+    from cleanlab.filter import find_label_issues
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+
+    x = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2).fit_transform(columns["text"])
+    _, y = np.unique(columns["label"], return_inverse=True)
+    p = cross_val_predict(LogisticRegression(max_iter=200), x, y, cv=3, method="predict_proba")
+    return np.asarray(find_label_issues(y, p))
+
+
+def minhash(columns: Columns) -> np.ndarray:
+    """MinHash LSH (datasketch) at Jaccard 0.7 over words: rows in clusters of five or more."""
+    from datasketch import MinHash, MinHashLSH
+
+    texts = columns.get("text") or columns["prompt"]
+    lsh, kept = MinHashLSH(threshold=0.7, num_perm=64), []
+    for i, text in enumerate(texts):
+        m = MinHash(num_perm=64)
+        m.update_batch([w.encode() for w in set(text.split())])
+        lsh.insert(i, m)
+        kept.append(m)
+    return np.array([len(lsh.query(m)) >= 5 for m in kept])
+
+
+def injection_patterns(columns: Columns) -> np.ndarray:
+    """What a scanner of injection phrases looks for: "ignore previous instructions" and its kin, invisible characters."""
+    pattern = re.compile(
+        r"ignore (all |the )?(previous|prior|above)|disregard .{0,20}instructions|system prompt|you are now|<!--"
+        r"|[\u200b-\u200f\u202a-\u202e\u2060-\u2064\U000e0000-\U000e007f]",
+        re.IGNORECASE,
+    )
+    rows = zip(*(columns[r] for r in ("text", "prompt", "response") if r in columns))
+    return np.array([any(pattern.search(value) for value in row) for row in rows])
+
+
+PEERS: dict[str, tuple[Peer, str, bool]] = {
+    "token z-statistics": (token_z, "sklearn", True),
+    "spectral signatures": (spectral, "sklearn", True),
+    "cleanlab label issues": (label_issues, "cleanlab", True),
+    "MinHash clusters >= 5": (minhash, "datasketch", False),
+    "injection patterns": (injection_patterns, "re", False),
+}
+
+
+def peers_for(columns: Columns) -> Iterator[tuple[str, Peer]]:
+    """Peers that are installed and fit the columns."""
+    for name, (peer, module, labelled) in PEERS.items():
+        if importlib.util.find_spec(module) and ("label" in columns or not labelled):
+            yield name, peer
+
+
+# ---- the run -----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Plant, scan, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?")
+    for role in ("text", "label", "prompt", "context", "response", "source", "id"):
+        parser.add_argument(f"--{role}")
+    parser.add_argument("--doses", type=int, nargs="+", default=[25, 50, 100])
+    parser.add_argument("--attacks", nargs="*", default=[], help="only attacks whose name holds one of these")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    data: Any = options.data
+    if data is None:
+        sys.path.insert(0, str(Path(__file__).parent.parent / "dags_examples"))
+        import docs_qa
+
+        data = docs_qa.table()
+    roles = {r: getattr(options, r) for r in ("text", "label", "prompt", "context", "response", "source", "id")}
+    columns, kind = load(data, roles)
+    size = len(next(iter(columns.values())))
+    print(f"{options.data or 'documentation set'}: {size:,} rows, {kind}\n")
+    results = []
+
+    def run(name: str, dose: int, planted: Columns, mask: np.ndarray) -> None:
+        verdict, block, either, seconds = scan(planted)
+        line = row_of(name, dose, mask, verdict, block, either) | {"method": "foretaste", "seconds": round(seconds, 2)}
+        results.append(line)
+        show(line)
+        if options.peers:
+            for peer, method in peers_for(planted):
+                clock = time.perf_counter()
+                flagged = method(planted)
+                verdict = "block" if flagged.sum() >= 10 else "pass"
+                line = row_of(name, dose, mask, verdict, flagged, flagged)
+                line |= {"method": peer, "seconds": round(time.perf_counter() - clock, 2)}
+                results.append(line)
+                show(line)
+
+    def show(line: dict[str, Any]) -> None:
+        caught = {True: "caught", False: "missed", None: "clean"}[line["caught"]]
+        print(
+            f"{line['attack']:<26} {line['poisoned']:>4}  {line['method']:<22} {line['verdict']:<6} {caught:<6} "
+            f"block recall {line['block_recall']:.2f} fpr {line['block_false_positive_rate']:.4f} | "
+            f"any {line['any_recall']:.2f} fpr {line['any_false_positive_rate']:.4f} | {line['seconds']:.1f} s",
+            flush=True,
+        )
+
+    run("(clean)", 0, columns, np.zeros(size, bool))
+    for attack in ATTACKS:
+        if kind not in attack.kinds or (options.attacks and not any(a in attack.name for a in options.attacks)):
+            continue
+        for dose in options.doses:
+            if dose <= size // 10:
+                run(attack.name, dose, *attack.plant(columns, dose, np.random.default_rng(options.seed)))
+    ours = [r for r in results if r["method"] == "foretaste" and r["caught"] is not None]
+    print(f"\nforetaste caught {sum(r['caught'] for r in ours)} of {len(ours)}")
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
