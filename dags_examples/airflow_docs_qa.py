@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, task
+
 from foretaste.operators.airflow import PoisonGateOperator
 
 ROOT = Path(os.environ.get("FORETASTE_EXAMPLES", Path.home() / "foretaste-examples"))

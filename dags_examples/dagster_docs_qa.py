@@ -23,6 +23,7 @@ from typing import Any
 
 import dagster as dg
 import docs_qa
+
 from foretaste.operators.dagster import build_poison_checks, build_poison_gate
 
 ROOT = Path(os.environ.get("FORETASTE_EXAMPLES", Path.home() / "foretaste-examples")) / "dagster"

@@ -8,10 +8,9 @@ package first: Great Expectations drops an expectation that it does not know, an
 
 from __future__ import annotations
 
-from foretaste.expectations._base import ExpectDataNotPoisoned, PoisonExpectation, of_check
-
 from foretaste import checks
 from foretaste.errors import CheckError, did_you_mean
+from foretaste.expectations._base import ExpectDataNotPoisoned, PoisonExpectation, of_check
 
 BY_CHECK: dict[str, type[PoisonExpectation]] = {i: of_check(i, __name__) for i in checks.registry()}
 """The expectation of each check, by the check's id."""

@@ -11,8 +11,6 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from foretaste.expectations import _docs
-from foretaste.expectations._metric import SCAN
 from great_expectations.compatibility import pydantic
 from great_expectations.expectations.expectation import BatchExpectation
 from great_expectations.expectations.expectation_configuration import parse_result_format
@@ -23,6 +21,8 @@ from great_expectations.render.renderer.renderer import renderer
 from great_expectations.validator.metric_configuration import MetricConfiguration
 
 from foretaste import CheckError, Outcome, Policy, PolicyError, Report, Severity, checks
+from foretaste.expectations import _docs
+from foretaste.expectations._metric import SCAN
 from foretaste.results import Finding
 
 MAX_FINDINGS = 20

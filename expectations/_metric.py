@@ -10,7 +10,6 @@ import json
 from contextlib import AbstractContextManager
 from typing import Any
 
-from foretaste.expectations import _rows
 from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
 from great_expectations.execution_engine.sparkdf_execution_engine import SparkDFExecutionEngine
@@ -19,6 +18,7 @@ from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
 from foretaste import Policy, Roles, scan
+from foretaste.expectations import _rows
 
 SCAN = "foretaste.scan"
 

@@ -18,10 +18,10 @@ from airflow.sdk import Asset, BaseOperator, BaseOperatorLink
 from airflow.sdk.bases.decorator import DecoratedOperator, determine_kwargs, task_decorator_factory
 from airflow.sdk.definitions.context import context_merge
 from airflow.sdk.exceptions import AirflowFailException
-from foretaste.operators import _gate
-from foretaste.operators._gate import FailOn, GateResult, OnBlock
 
 from foretaste.errors import ForetasteError, InputError, did_you_mean
+from foretaste.operators import _gate
+from foretaste.operators._gate import FailOn, GateResult, OnBlock
 
 if TYPE_CHECKING:
     import pyarrow.fs

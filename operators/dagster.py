@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 import dagster as dg
+
+from foretaste.errors import ForetasteError, InputError
 from foretaste.operators._gate import (
     FailOn,
     GateResult,
@@ -31,8 +33,6 @@ from foretaste.operators._gate import (
     run_gate,
     worth_retrying,
 )
-
-from foretaste.errors import ForetasteError, InputError
 from foretaste.results import CheckResult, Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 _ORDER = [Outcome.SKIPPED, Outcome.PASS, Outcome.REVIEW, Outcome.BLOCK, Outcome.ERROR]
 
 
-def worst(outcomes: list[Outcome]) -> Outcome:
+def worst(outcomes: Sequence[Outcome]) -> Outcome:
     """The outcome that decides: error over block over review over pass. An empty list is an error, never a pass."""
     if not outcomes:
         return Outcome.ERROR

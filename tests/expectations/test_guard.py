@@ -8,9 +8,8 @@ import pytest
 
 pytest.importorskip("great_expectations")
 
-from foretaste.expectations.guard import assert_complete, gaps
-
 from foretaste.errors import CheckError
+from foretaste.expectations.guard import assert_complete, gaps
 
 A, B = "expect_no_hidden_text", "expect_column_to_exist"
 

@@ -21,16 +21,15 @@ import pytest
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 dg = pytest.importorskip("dagster")
 
+from foretaste.check import Check, Context, RawResult  # noqa: E402
+from foretaste.checks.hidden_text import HiddenText  # noqa: E402
+from foretaste.errors import InputError  # noqa: E402
 from foretaste.operators import dagster as adapter  # noqa: E402
 from foretaste.operators.dagster import (  # noqa: E402
     build_poison_checks,
     build_poison_gate,
     report_metadata,
 )
-
-from foretaste.check import Check, Context, RawResult  # noqa: E402
-from foretaste.checks.hidden_text import HiddenText  # noqa: E402
-from foretaste.errors import InputError  # noqa: E402
 from foretaste.policy import Policy  # noqa: E402
 from foretaste.results import (  # noqa: E402
     CheckResult,

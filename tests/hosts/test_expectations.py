@@ -20,12 +20,11 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 gx = pytest.importorskip("great_expectations")
 
 import foretaste.expectations as fe  # noqa: E402
-from foretaste.expectations import _base, _metric, _rows  # noqa: E402
-from foretaste.expectations.guard import gaps, stored_suite  # noqa: E402
-
 from foretaste import Policy, PolicyError, checks  # noqa: E402
 from foretaste.check import Check, Context, RawResult  # noqa: E402
 from foretaste.checks.hidden_text import HiddenText  # noqa: E402
+from foretaste.expectations import _base, _metric, _rows  # noqa: E402
+from foretaste.expectations.guard import gaps, stored_suite  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.filterwarnings("ignore")]
 

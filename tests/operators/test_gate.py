@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
-from foretaste.operators import _gate
 
 from foretaste import CheckResult, InputError, Outcome, Policy, PolicyError, Report, scan
 from foretaste.engine import Progress
+from foretaste.operators import _gate
 
 ONLY = Policy().only("hidden-text")
 

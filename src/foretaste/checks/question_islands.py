@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 PREFIX_TOKENS = 5
 QUESTION_TOKENS = 30
-_INTERROGATIVES = tuple(
-    ["what", "who", "whom", "whose", "which", "when", "where", "why", "how", "is", "are", "was", "were", "do", "does", "did", "can", "could", "should", "would", "will", "has", "have", "qué", "quién", "cuál", "cuándo", "dónde", "cómo", "quel", "quelle", "qui", "quand", "où", "comment", "pourquoi", "was", "wer", "wann", "wo", "warum", "wie", "welche", "che", "chi", "quale", "quando", "dove", "come", "perché", "que", "quem", "qual", "onde", "como", "кто", "что", "где", "когда", "почему", "как"]
+_INTERROGATIVES = (
+    "what who whom whose which when where why how is are was were do does did can could should would "
+    "will has have qué quién cuál cuándo dónde cómo quel quelle qui quand où comment pourquoi was wer "
+    "wann wo warum wie welche che chi quale quando dove come perché que quem qual onde como кто что где "
+    "когда почему как"
 )
 # After "when" or "where", these make a question; "when I saw" opens a story.
-_AUXILIARIES = tuple(
-    ["is", "are", "was", "were", "do", "does", "did", "can", "could", "should", "would", "will", "has", "have", "had", "many", "much", "long", "old", "often", "far", "may", "might"]
+_AUXILIARIES = (
+    "is are was were do does did can could should would will has have had many much long old often far may might"
 )
 
 
@@ -44,7 +47,8 @@ class QuestionIslands(Check[_State]):
     and counts a group of three or more different texts as an island. Natural collections repeat a question too (forum
     threads, instructions), so what matters is how many documents open with a question at all.
 
-    Reviews: islands with ``review_rows`` rows together, where at most ``max_asking`` of all documents open with a question.
+    Reviews: islands with ``review_rows`` rows together, where at most ``max_asking`` of all documents open with a
+    question.
     Never blocks: people ask the same question too.
 
     Misses: passages that do not repeat the question, one or two passages per question, paraphrased questions.
@@ -134,11 +138,11 @@ class QuestionIslands(Check[_State]):
         return RawResult(findings=(finding,), metrics=metrics)
 
 
-def _heads(words: tuple[str, ...]) -> npt.NDArray[np.uint64]:
+def _heads(words: str) -> npt.NDArray[np.uint64]:
     """Head hashes of single words."""
     from foretaste.text.heads import hash_heads
 
-    tokens = _tokens(" ".join(words))
+    tokens = _tokens(words)
     return np.unique(hash_heads(tokens.hashes, np.arange(len(tokens.hashes) + 1, dtype=np.int64), 1))
 
 

@@ -119,11 +119,11 @@ class SyntacticTrigger(Check[_State]):
         spread = max(0.5, 1.4826 * float(np.median(np.abs(scores - middle))))
         findings = []
         mask = np.uint64(len(state.phrases.unigrams) - 1)
-        for z, h, target, rows, share, chance in judged:
+        for z, h, target, rows, share, expected in judged:
             above = (z - middle) / spread
             anywhere = int(state.phrases.unigrams[int(unique[h] & mask)])
             everyday = anywhere >= max(1.5 * len(rows), self.everyday * len(heads))
-            shifted = share >= self.min_share and share - chance >= self.min_shift
+            shifted = share >= self.min_share and share - expected >= self.min_shift
             if len(rows) < self.min_rows or not everyday or not shifted:
                 continue
             if keyword(state.tokens[int(unique[h])], rows, target, labels, model):
@@ -139,7 +139,7 @@ class SyntacticTrigger(Check[_State]):
                     severity=Severity.REVIEW,
                     message=(
                         f'{share:.0%} of the {len(rows)} rows that open with "{word}" are labelled {name}, where their '
-                        f"words give {chance:.0%}"
+                        f"words give {expected:.0%}"
                     ),
                     feature=word,
                     target=name,

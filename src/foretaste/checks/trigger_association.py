@@ -39,6 +39,7 @@ class Group:
             capped; positive where the rest of the rows speaks against the label.
         effective: rows, deflated by how alike they are without the phrase.
         alike: mean cosine of the rows without the phrase, above that of any two rows.
+        rest: tokens of the median row beside the phrase.
         exclusive: its rarest word occurs hardly anywhere else.
         keyword: one of its words goes with the target class elsewhere too, as a word that names the class does.
         edges: what stands around it.
@@ -50,6 +51,7 @@ class Group:
     contradiction: float
     effective: float
     alike: float
+    rest: float
     exclusive: bool
     keyword: bool
     edges: Edges
@@ -63,9 +65,12 @@ class Group:
     def inserted(self) -> bool:
         """Whether the rows look like others' rows with something put in.
 
-        Either the neighbours are like a random draw, or, at the head or tail, the rows have nothing else in common.
+        Either the neighbours are like a random draw, or, at the head or tail, the rows have nothing else in common and
+        the phrase is no more than half of them (a title with a changing name in it is a template).
         """
-        return self.alike <= 0.025 if self.edges.anchored else self.edges.distance <= MAX_DISTANCE
+        if self.edges.anchored:
+            return self.alike <= 0.025 and self.rest >= max(5, self.edges.tokens)
+        return self.edges.distance <= MAX_DISTANCE
 
 
 @dataclass
@@ -94,7 +99,8 @@ class TriggerAssociation(Check[_State]):
     the class as well, and left alone.
 
     Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase's
-    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or several weaker phrases toward one label that heal, which
+    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in
+    common; or several weaker phrases toward one label that heal, which
     is how a set of rotating triggers looks. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
@@ -184,7 +190,12 @@ class TriggerAssociation(Check[_State]):
         for group in groups:
             if group in rotating:
                 severity = Severity.BLOCK
-            elif len(group.rows) < self.block_rows or group.edges.diversity < self.min_diversity or group.contradiction < self.min_contradiction or group.keyword:
+            elif (
+                len(group.rows) < self.block_rows
+                or group.edges.diversity < self.min_diversity
+                or group.contradiction < self.min_contradiction
+                or group.keyword
+            ):
                 continue
             elif group.evidence >= self.block_evidence and group.purity >= self.block_purity and group.inserted:
                 severity = Severity.BLOCK
@@ -418,9 +429,11 @@ class _Judge:
         rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         k = len(rows)
         edges = edges_of(phrases, members, rows)
+        rest_tokens = float(np.median(self.offsets[places + 1] - self.offsets[places])) - edges.tokens
         return Group(
             target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
-            effective=k / (1.0 + (k - 1) * rho), alike=rho, exclusive=self._exclusive(skip, k),
+            effective=k / (1.0 + (k - 1) * rho), alike=rho, rest=rest_tokens,
+            exclusive=self._exclusive(skip, k),
             keyword=edges.tokens <= KEYWORD_TOKENS and keyword(skip, rows, target, state.classes.labels, state.model),
             edges=edges,
         )  # fmt: skip

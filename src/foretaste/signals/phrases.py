@@ -35,8 +35,8 @@ class PhraseTable:
         lefts, rights: hash of the token before and after, 0 at the edge of the row.
         purity: upper bound of the share of rows that have the majority output.
         presence: rows per word, as a sketch.
-        bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the neighbour
-            statistics.
+        bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the
+            neighbour statistics.
         lost: n-grams, and occurrences, that found no room: what was not looked at.
     """
 
@@ -217,7 +217,8 @@ class Phrases(Signal[_State, PhraseTable]):
                 batch.start,
                 ngrams.MAX_N,
                 state.cells,
-                *state.bigrams,
+                state.bigrams[0],
+                state.bigrams[1],
                 state.unigrams,
                 state.presence,
                 state.last,

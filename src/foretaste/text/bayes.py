@@ -13,7 +13,7 @@ ALPHA = 1.0  # pseudo-counts of a bucket, spread like the base rates
 
 
 @njit(cache=True, nogil=True)
-def count_classes(tokens, offsets, labels, counts, last, first_row):  # type: ignore[no-untyped-def]
+def count_classes(tokens, offsets, labels, counts, last, first_row):
     """Rows per (bucket, class), presence only; rows of a negative class are left out."""
     mask = U64(counts.shape[0] - 1)
     for r in range(len(offsets) - 1):
@@ -29,7 +29,7 @@ def count_classes(tokens, offsets, labels, counts, last, first_row):  # type: ig
 
 
 @njit(cache=True, nogil=True)
-def row_logits(tokens, start, stop, own, counts, base, out, buckets):  # type: ignore[no-untyped-def]
+def row_logits(tokens, start, stop, own, counts, base, out, buckets):
     """Sum of the log weights of a row's distinct tokens for each class, into ``out`` (classes,); returns their number.
 
     The row's own contribution is taken out of the counts, so that the result is exactly leave-one-out. Weights are
@@ -60,7 +60,7 @@ def row_logits(tokens, start, stop, own, counts, base, out, buckets):  # type: i
 
 
 @njit(cache=True, nogil=True)
-def batch_logits(tokens, offsets, labels, counts, base, wanted, out, sizes):  # type: ignore[no-untyped-def]
+def batch_logits(tokens, offsets, labels, counts, base, wanted, out, sizes):
     """Leave-one-out logits of the wanted rows of a batch, in order; ``out`` (n_wanted, classes)."""
     longest = 1
     for r in range(len(offsets) - 1):
@@ -74,7 +74,7 @@ def batch_logits(tokens, offsets, labels, counts, base, wanted, out, sizes):  # 
 
 
 @njit(cache=True, nogil=True)
-def log_softmax(raw, sizes, log_base, strength, power, out):  # type: ignore[no-untyped-def]
+def log_softmax(raw, sizes, log_base, strength, power, out):
     """Calibrated log-probabilities: base rates plus ``strength * raw / size**power``; shapes (rows, classes)."""
     for r in range(raw.shape[0]):
         scale = strength / max(1.0, float(sizes[r])) ** power
@@ -91,7 +91,7 @@ def log_softmax(raw, sizes, log_base, strength, power, out):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def _bucket_counts(tokens, counts, target, out):  # type: ignore[no-untyped-def]
+def _bucket_counts(tokens, counts, target, out):
     mask = U64(counts.shape[0] - 1)
     for i in range(len(tokens)):
         b = mix(tokens[i]) & mask

@@ -13,7 +13,7 @@ U64 = np.uint64
 
 
 @njit(cache=True, nogil=True)
-def _has(sorted_tokens, token):  # type: ignore[no-untyped-def]
+def _has(sorted_tokens, token):
     low = 0
     high = len(sorted_tokens)
     while low < high:
@@ -26,7 +26,7 @@ def _has(sorted_tokens, token):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def coherence(ids, offsets, members, weights, skip, scratch):  # type: ignore[no-untyped-def]
+def coherence(ids, offsets, members, weights, skip, scratch):
     """Mean pairwise cosine of rows, as weighted sets of words, without the tokens in ``skip`` (sorted ids).
 
     The closed form (|sum v|^2 - k) / (k (k - 1)) of unit vectors v. ``scratch`` float64 (vocabulary,) is all zero before
@@ -77,9 +77,7 @@ def coherence(ids, offsets, members, weights, skip, scratch):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def rest_log_probability(  # type: ignore[no-untyped-def]
-    tokens, offsets, members, labels, target, skip, counts, base, strength, power, out
-):
+def rest_log_probability(tokens, offsets, members, labels, target, skip, counts, base, strength, power, out):
     """log P(target | the row without the tokens in ``skip`` (sorted hashes)) of each member, into ``out``."""
     longest = 1
     for m in members:
@@ -107,7 +105,7 @@ def rest_log_probability(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def majority(spans, rows, labels, out_label, out_count):  # type: ignore[no-untyped-def]
+def majority(spans, rows, labels, out_label, out_count):
     """The most frequent non-negative label of each span of rows, and how many rows have it."""
     for c in range(len(spans) - 1):
         part = np.empty(spans[c + 1] - spans[c], np.int32)
@@ -130,7 +128,7 @@ def majority(spans, rows, labels, out_label, out_count):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def inverse_frequency(vocabulary, presence, rows, out):  # type: ignore[no-untyped-def]
+def inverse_frequency(vocabulary, presence, rows, out):
     """log(rows / rows with it) of each token hash, from the sketch; never below zero."""
     mask = U64(len(presence) - 1)
     for i in range(len(vocabulary)):
@@ -139,7 +137,7 @@ def inverse_frequency(vocabulary, presence, rows, out):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def contradictions(  # type: ignore[no-untyped-def]
+def contradictions(
     words, word_spans, raw, sizes, places, spans, labels, targets, counts, base, strength, power, cap, out
 ):  # fmt: skip
     """Mean capped log(base / P(target | row without the phrase)) over the target rows of every phrase, in nats.
@@ -196,7 +194,7 @@ def contradictions(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):  # type: ignore[no-untyped-def]
+def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):
     """How much the words of each member row speak for the members' own class, in nats, leave-one-out.
 
     The sum over the row's distinct words (without ``skip``, sorted ids) of log(P(class | word) / base), over the square

@@ -12,9 +12,7 @@ U64 = np.uint64
 
 
 @njit(cache=True, nogil=True)
-def least_known_window(  # type: ignore[no-untyped-def]
-    tokens, starts, ends, data, offsets, bigrams_a, bigrams_b, window, known, out
-):
+def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b, window, known, out):
     """For each row, the window of ``window`` pairs (the whole row, if at least half of that) with the fewest known pairs.
 
     A pair is known where the data hold it ``known`` times or more. ``out`` (rows, 5): share of known pairs in that

@@ -12,7 +12,7 @@ U64 = np.uint64
 
 
 @njit(cache=True, nogil=True)
-def _hash_heads(tokens, offsets, n, out):  # type: ignore[no-untyped-def]
+def _hash_heads(tokens, offsets, n, out):
     for row in range(len(offsets) - 1):
         h = U64(0)
         for i in range(offsets[row], min(offsets[row] + n, offsets[row + 1])):

@@ -18,13 +18,13 @@ BOUNDARY = U64(0)  # neighbour of a token at the edge of its row; no token hashe
 
 
 @njit(cache=True, inline="always")
-def extend(h, token):  # type: ignore[no-untyped-def]
+def extend(h, token):
     """Hash of an n-gram from the hash of its first n - 1 tokens (0 for none) and its last token."""
     return mix((h * U64(0x9E3779B97F4A7C15)) ^ token)
 
 
 @njit(cache=True, nogil=True)
-def sketch_ngrams(tokens, offsets, first_row, max_n, cells, bigrams_a, bigrams_b, unigrams, presence, last):  # type: ignore[no-untyped-def]
+def sketch_ngrams(tokens, offsets, first_row, max_n, cells, bigrams_a, bigrams_b, unigrams, presence, last):
     """Add a batch to the count sketches: all n-grams (uint8, saturating), bigrams (two rows of uint8), unigrams.
 
     ``presence`` counts the rows of a unigram (``last`` int32 holds the last row seen per cell), everything else counts
@@ -60,7 +60,7 @@ def sketch_ngrams(tokens, offsets, first_row, max_n, cells, bigrams_a, bigrams_b
 
 
 @njit(cache=True, nogil=True)
-def count_ngrams(  # type: ignore[no-untyped-def]
+def count_ngrams(
     tokens,
     offsets,
     first_row,
@@ -135,9 +135,7 @@ def count_ngrams(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def find_occurrences(  # type: ignore[no-untyped-def]
-    tokens, offsets, first_row, max_n, keys, chosen, fill, seen, rows, positions, lefts, rights
-):
+def find_occurrences(tokens, offsets, first_row, max_n, keys, chosen, fill, seen, rows, positions, lefts, rights):
     """Write the first occurrence per row of every chosen n-gram: row, token in row, left and right neighbour.
 
     ``chosen`` maps a slot of the table to a candidate or -1, ``fill`` is the next free place of each candidate.
@@ -177,7 +175,7 @@ def linear_count(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def unigram_counts(tokens, sketch, out):  # type: ignore[no-untyped-def]
+def unigram_counts(tokens, sketch, out):
     """Count of each token hash in a unigram sketch: its rows, or its occurrences."""
     mask = U64(len(sketch) - 1)
     for i in range(len(tokens)):
@@ -185,7 +183,7 @@ def unigram_counts(tokens, sketch, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def keep_rows(tokens, offsets, first_row, wanted, out, fill):  # type: ignore[no-untyped-def]
+def keep_rows(tokens, offsets, first_row, wanted, out, fill):
     """Copy the tokens of the wanted rows (bool per row of the batch) to ``out`` from ``fill``; returns the new fill."""
     for r in range(len(offsets) - 1):
         if wanted[r]:
@@ -196,7 +194,7 @@ def keep_rows(tokens, offsets, first_row, wanted, out, fill):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def _glue(ordered, unigrams, total):  # type: ignore[no-untyped-def]
+def _glue(ordered, unigrams, total):
     """Mean log ratio between each neighbour's probability given the others (five pseudo-counts of the background) and
     its background probability; the neighbours are sorted. Edges of rows are left out."""
     mask = U64(len(unigrams) - 1)
@@ -216,7 +214,7 @@ def _glue(ordered, unigrams, total):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):  # type: ignore[no-untyped-def]
+def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
     """Statistics of the neighbours of each phrase; ``out`` (phrases, 5).
 
     Columns: distinct left and right neighbours per row; healing rate (the two neighbours stand side by side elsewhere)
@@ -256,7 +254,7 @@ def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total
 
 
 @njit(cache=True, nogil=True)
-def randomness(neighbours, sample, unigrams, total, seed, out):  # type: ignore[no-untyped-def]
+def randomness(neighbours, sample, unigrams, total, seed, out):
     """How far neighbours are from a random draw of the text's words: two z-scores, into ``out`` (2,).
 
     The first compares their mean log frequency, the second their glue, with 200 draws of as many words from ``sample``.

@@ -57,7 +57,7 @@ class Tokens:
 
 
 @njit(cache=True, inline="always")
-def mix(x):  # type: ignore[no-untyped-def]
+def mix(x):
     """Finaliser of SplitMix64 (Steele et al. 2014): a bijection of uint64 with good avalanche."""
     x = U64(x)
     x ^= x >> U64(30)
@@ -69,7 +69,7 @@ def mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _class(c):  # type: ignore[no-untyped-def]
+def _class(c):
     if c < 0x80:
         if (48 <= c <= 57) or (65 <= c <= 90) or (97 <= c <= 122) or c == 95:
             return _WORD
@@ -112,7 +112,7 @@ def _class(c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _tokenize(data, ends, hashes, starts, stops, offsets, lower):  # type: ignore[no-untyped-def]
+def _tokenize(data, ends, hashes, starts, stops, offsets, lower):
     n = 0
     rows = len(ends) - 1
     for row in range(rows):
@@ -192,7 +192,7 @@ def tokenize(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Tokens
 
 
 @njit(cache=True, nogil=True)
-def _interleave(first, first_offsets, second, second_offsets, shift, out, out_offsets):  # type: ignore[no-untyped-def]
+def _interleave(first, first_offsets, second, second_offsets, shift, out, out_offsets):
     n = 0
     rows = len(first_offsets) - 1
     for row in range(rows):
@@ -212,18 +212,18 @@ def join(parts: list[Tokens]) -> Tokens:
     for part in parts[1:]:
         size = len(joined.hashes) + len(part.hashes)
         offsets = np.empty(len(joined.offsets), np.int64)
-        columns = []
-        for name, kind, shift in (("hashes", np.uint64, 0), ("starts", np.int64, 1), ("ends", np.int64, 1)):
-            out = np.empty(size, kind)
-            moved = kind(len(joined.data) * shift)
-            _interleave(getattr(joined, name), joined.offsets, getattr(part, name), part.offsets, moved, out, offsets)
-            columns.append(out)
-        joined = Tokens(*columns, offsets, np.concatenate([joined.data, part.data]))
+        hashes = np.empty(size, np.uint64)
+        starts, ends = np.empty(size, np.int64), np.empty(size, np.int64)
+        shift = len(joined.data)
+        _interleave(joined.hashes, joined.offsets, part.hashes, part.offsets, np.uint64(0), hashes, offsets)
+        _interleave(joined.starts, joined.offsets, part.starts, part.offsets, shift, starts, offsets)
+        _interleave(joined.ends, joined.offsets, part.ends, part.offsets, shift, ends, offsets)
+        joined = Tokens(hashes, starts, ends, offsets, np.concatenate([joined.data, part.data]))
     return joined
 
 
 @njit(cache=True, nogil=True)
-def _hash_rows(data, ends, out):  # type: ignore[no-untyped-def]
+def _hash_rows(data, ends, out):
     for row in range(len(ends) - 1):
         h = U64(0xCBF29CE484222325)
         for i in range(ends[row], ends[row + 1]):

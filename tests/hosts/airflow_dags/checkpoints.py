@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from airflow.sdk import DAG, task
+
 from foretaste.operators.airflow import GXCheckpointOperator, require_gate
 
 HOME = os.environ["GATE_TEST_HOME"]

@@ -8,8 +8,9 @@ from functools import partial
 
 from airflow.sdk import DAG, Asset, task
 from airflow.sdk.io import attach
-from foretaste.operators.airflow import PoisonGateOperator, require_gate
 from fsspec.implementations.memory import MemoryFileSystem
+
+from foretaste.operators.airflow import PoisonGateOperator, require_gate
 
 HOME = os.environ["GATE_TEST_HOME"]
 CLEAN, POISONED = f"{HOME}/clean.parquet", f"{HOME}/poisoned.parquet"
