@@ -1,6 +1,7 @@
 # make demo   the poisoned delivery in a real Airflow and a real Dagster, from an environment of its own
 # make test   the tests, against the installed package, from an environment of its own
 # make lint   ruff, and mypy over the installed package
+# make bench-detection   published attacks planted into clean data, beside other methods
 # PYTHON names another interpreter (3.11 to 3.13), PYTEST_ARGS goes to pytest.
 
 SHELL := bash
@@ -14,7 +15,7 @@ SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name
 # Compiled files halve the start of every host.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint env clean
+.PHONY: demo test lint bench-detection env clean
 
 demo: $(DEMO)/.installed
 	@$(DEMO)/bin/python scripts/demo.py
@@ -27,6 +28,11 @@ lint: $(VENV)/.installed
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy -p foretaste
 	@$(VENV)/bin/mypy scripts dags_examples/docs_qa.py
+
+# DATA and ARGS name other data and options: make bench-detection DATA=train.parquet ARGS='--text body --label topic'
+bench-detection: $(VENV)/.installed
+	@$(PYTHON) scripts/make_env.py $(VENV) cleanlab datasketch
+	@$(VENV)/bin/python benchmarks/detection.py $(DATA) $(ARGS) $(if $(DATA),,--peers --out benchmarks/detection.json)
 
 env: $(VENV)/.installed
 

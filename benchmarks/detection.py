@@ -188,7 +188,7 @@ def main() -> None:
         sys.path.insert(0, str(Path(__file__).parent.parent / "dags_examples"))
         import docs_qa
 
-        data = docs_qa.table()
+        data = max(docs_qa.collect(), key=lambda table: table.num_rows)
     roles = {r: getattr(options, r) for r in ("text", "label", "prompt", "context", "response", "source", "id")}
     columns, kind = load(data, roles)
     size = len(next(iter(columns.values())))
