@@ -57,6 +57,12 @@ class Group:
     edges: Edges
 
     @property
+    def torn(self) -> bool:
+        """Whether the phrase plainly was put into finished text: random neighbours, and most gaps close without it."""
+        edges = self.edges
+        return not edges.anchored and edges.distance <= 16.0 and edges.healing >= 0.5 and edges.diversity >= 0.6
+
+    @property
     def evidence(self) -> float:
         """Nats of evidence against the label's being natural."""
         return self.effective * self.contradiction
@@ -120,6 +126,8 @@ class TriggerAssociation(Check[_State]):
         block_rows: rows from which a trigger, or a set of rotating triggers, blocks.
         block_evidence: nats from which a trigger blocks.
         review_evidence: nats from which it goes to review.
+        torn_evidence: nats of bare association, log(1 / P(label | rest)) per effective row, from which a phrase that
+            plainly was put into finished text blocks although the rest of its rows says little about the label.
         min_diversity: least number of distinct neighbours per row.
     """
 
@@ -131,6 +139,7 @@ class TriggerAssociation(Check[_State]):
     block_rows: int = 8
     block_evidence: float = 12.0
     review_evidence: float = 9.0
+    torn_evidence: float = 36.0
     min_diversity: float = 0.4
 
     def applies(self, context: Context) -> str:
@@ -197,7 +206,10 @@ class TriggerAssociation(Check[_State]):
                 or group.keyword
             ):
                 continue
-            elif group.evidence >= self.block_evidence and group.purity >= self.block_purity and group.inserted:
+            elif group.purity >= self.block_purity and (
+                (group.evidence >= self.block_evidence and group.inserted)
+                or (group.torn and self._association(group, state) >= self.torn_evidence)
+            ):
                 severity = Severity.BLOCK
             elif group.evidence >= self.review_evidence:
                 severity = Severity.REVIEW
@@ -220,6 +232,11 @@ class TriggerAssociation(Check[_State]):
             },
             note=note,
         )
+
+    @staticmethod
+    def _association(group: Group, state: _State) -> float:
+        """Nats by which the label exceeds what the rest of the rows gives it."""
+        return group.effective * (group.contradiction - float(np.log(state.model.base[group.target])))
 
     def _rotating(self, groups: list[Group], state: _State) -> list[Group]:
         """Several inserted phrases toward one label, each too rare to stand alone."""
