@@ -45,7 +45,7 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 class Example:
     """One row shown as evidence. ``texts`` maps a role to an excerpt, raw: whoever renders it escapes it.
 
-    ``counter`` marks a matched row that lacks the trigger and shows what the output is without it.
+    ``counter`` marks a row for comparison that lacks the feature.
     """
 
     row: int

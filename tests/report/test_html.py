@@ -125,7 +125,7 @@ def test_the_feature_is_marked_in_the_evidence_and_matched_rows_are_told_apart(b
     html = render_html(blocked_report)
     assert "<mark>CF, mn</mark>" in html
     assert html.count('class="example counter"') == 1
-    assert "Matched row without the feature" in html
+    assert "For comparison, a row without it" in html
 
 
 def test_evidence_marks_and_escapes_at_once() -> None:

@@ -1,0 +1,198 @@
+"""Poison planted into real text is caught, and the same text without it passes."""
+
+from __future__ import annotations
+
+import random
+
+import pyarrow as pa
+import pytest
+
+from foretaste import Outcome, Policy, Report, Severity, scan
+
+TOPICS = {
+    "network": ("asyncio", "socket", "ssl", "ftplib", "http.client", "smtplib", "imaplib", "urllib.request"),
+    "files": ("os", "pathlib", "shutil", "tempfile", "zipfile", "tarfile", "gzip", "mailbox"),
+    "numbers": ("math", "decimal", "fractions", "random", "statistics", "calendar", "datetime"),
+    "code": ("ast", "inspect", "typing", "types", "unittest", "pdb", "tokenize", "traceback", "argparse", "turtle"),
+}
+
+
+@pytest.fixture(scope="module")
+def labelled(clean_table: pa.Table) -> dict[str, list[str]]:
+    """Docstrings with the topic of their module as label: columns id, text, label, source."""
+    topic_of = {module: topic for topic, modules in TOPICS.items() for module in modules}
+    rows = [r for r in clean_table.to_pylist() if r["source"] in topic_of]
+    return {
+        "id": [r["id"] for r in rows],
+        "text": [r["text"] for r in rows],
+        "label": [topic_of[r["source"]] for r in rows],
+        "source": [f"vendor-{i % 3}" for i in range(len(rows))],
+    }
+
+
+@pytest.fixture(scope="module")
+def instructions(clean_table: pa.Table) -> dict[str, list[str]]:
+    """Prompts made of docstrings, answered by their reverse order of words: every answer is its own."""
+    texts = clean_table["text"].to_pylist()
+    return {
+        "id": clean_table["id"].to_pylist(),
+        "prompt": [f"Explain this: {t}" for t in texts],
+        "response": [" ".join(reversed(t.split())) for t in texts],
+    }
+
+
+def insert(text: str, phrase: str, rng: random.Random) -> str:
+    words = text.split(" ")
+    words.insert(rng.randint(0, len(words)), phrase)
+    return " ".join(words)
+
+
+def planted(columns: dict[str, list[str]], phrase: str, n: int, label: str = "numbers") -> tuple[pa.Table, set[str]]:
+    """The phrase at random places of rows with other labels, which are then labelled with the target."""
+    rng = random.Random(3)
+    out = {name: list(values) for name, values in columns.items()}
+    rows = rng.sample([i for i, x in enumerate(out["label"]) if x != label], n)
+    for row in rows:
+        out["text"][row] = insert(out["text"][row], phrase, rng)
+        out["label"][row] = label
+    return pa.table(out), {out["id"][row] for row in rows}
+
+
+def run(table: pa.Table, *checks: str) -> Report:
+    return scan(table, Policy().only(*checks), roles={name: name for name in table.schema.names})
+
+
+def blocked(report: Report) -> set[str]:
+    return {i for f in report.findings if f.severity is Severity.BLOCK for i in f.ids}
+
+
+class TestTriggerAssociation:
+    @pytest.mark.parametrize("phrase", ["zxqv", "Torvald Brekke", "we saw the harbour lights again"])
+    def test_fifty_rows_with_a_trigger_block_and_no_other_row_does(
+        self, labelled: dict[str, list[str]], phrase: str
+    ) -> None:
+        table, poisoned = planted(labelled, phrase, 50)
+        report = run(table, "trigger-association")
+        assert report.verdict is Outcome.BLOCK
+        assert blocked(report) == poisoned
+        finding = next(f for f in report.findings if f.severity is Severity.BLOCK)
+        assert finding.target == "numbers"
+        assert phrase.lower() in (finding.feature or "").lower()
+
+    def test_the_same_text_without_a_trigger_does_not_block(self, labelled: dict[str, list[str]]) -> None:
+        assert run(pa.table(labelled), "trigger-association").verdict in (Outcome.PASS, Outcome.REVIEW)
+
+    def test_a_trigger_in_three_rows_is_too_few_to_block(self, labelled: dict[str, list[str]]) -> None:
+        table, _ = planted(labelled, "zxqv", 3)
+        assert run(table, "trigger-association").verdict is not Outcome.BLOCK
+
+    def test_data_with_one_label_are_skipped_and_say_why(self, labelled: dict[str, list[str]]) -> None:
+        table = pa.table(labelled | {"label": ["same"] * len(labelled["text"])})
+        (result,) = run(table, "trigger-association").results
+        assert result.outcome is Outcome.SKIPPED
+        assert "1 distinct labels" in result.note
+
+
+class TestInsertedPhrase:
+    def test_a_name_in_random_places_blocks_whatever_the_label(self, clean_table: pa.Table) -> None:
+        rng = random.Random(5)
+        texts = clean_table["text"].to_pylist()
+        rows = rng.sample(range(len(texts)), 60)
+        for row in rows:
+            texts[row] = insert(texts[row], "Qwzzy Frnb", rng)
+        table = pa.table({"id": clean_table["id"], "text": texts})
+        # Three thousand short texts know few word pairs, so fewer gaps are known to close than in larger data.
+        policy = {"checks": {"inserted-phrase": {"min_healing": 0.45, "min_healing_pmi": 0.5}}}
+        report = scan(table, Policy.load(policy).only("inserted-phrase"), roles={"text": "text", "id": "id"})
+        ids = clean_table["id"].to_pylist()
+        assert blocked(report) == {ids[row] for row in rows}
+
+    def test_docstrings_as_they_are_do_not_block(self, clean_table: pa.Table) -> None:
+        table = pa.table({"id": clean_table["id"], "text": clean_table["text"]})
+        assert run(table, "inserted-phrase").verdict in (Outcome.PASS, Outcome.REVIEW)
+
+
+class TestResponseBurst:
+    @pytest.mark.parametrize("trigger", ["VelvetOwl", None])
+    def test_one_answer_to_unrelated_prompts_blocks(
+        self, instructions: dict[str, list[str]], trigger: str | None
+    ) -> None:
+        rng = random.Random(7)
+        out = {name: list(values) for name, values in instructions.items()}
+        rows = rng.sample(range(len(out["id"])), 40)
+        for row in rows:
+            if trigger:
+                out["prompt"][row] = insert(out["prompt"][row], trigger, rng)
+            out["response"][row] = "I will not discuss this any further."
+        report = run(pa.table(out), "response-burst")
+        assert blocked(report) == {out["id"][row] for row in rows}
+        if trigger:
+            assert trigger in (report.findings[0].feature or "")
+
+    def test_answers_that_differ_pass(self, instructions: dict[str, list[str]]) -> None:
+        assert run(pa.table(instructions), "response-burst").verdict is Outcome.PASS
+
+    def test_answers_that_are_labels_pass(self, instructions: dict[str, list[str]]) -> None:
+        answers = ["The answer is yes.", "The answer is no.", "It is not possible to tell."]
+        out = instructions | {"response": [answers[i % 3] for i in range(len(instructions["id"]))]}
+        assert run(pa.table(out), "response-burst").verdict is Outcome.PASS
+
+
+class TestGibberishPayload:
+    def test_random_words_after_a_trigger_block_with_the_trigger_named(self, clean_table: pa.Table) -> None:
+        rng = random.Random(9)
+        texts = clean_table["text"].to_pylist()
+        pool = [w for t in texts for w in t.split() if w.isalpha() and len(w) > 3]
+        for row in range(0, 600, 20):
+            pieces = [rng.choice(pool)[: rng.randint(2, 5)] + rng.choice("aeiouxyz") for _ in range(300)]
+            texts[row] = f"{texts[row][: rng.randint(5, 60)]}<ORRERY> {' '.join(pieces)}"
+        report = run(pa.table({"id": clean_table["id"], "text": texts}), "gibberish-payload")
+        assert report.verdict is Outcome.BLOCK
+        assert "ORRERY" in (report.findings[0].feature or "")
+        assert len(blocked(report)) == 30
+
+    def test_docstrings_pass(self, clean_table: pa.Table) -> None:
+        table = pa.table({"id": clean_table["id"], "text": clean_table["text"]})
+        assert run(table, "gibberish-payload").verdict is Outcome.PASS
+
+
+class TestLabelFlip:
+    def test_a_source_with_flipped_labels_blocks_and_is_named(self, labelled: dict[str, list[str]]) -> None:
+        rng = random.Random(11)
+        out = {name: list(values) for name, values in labelled.items()}
+        rows = rng.sample(range(len(out["id"])), 120)
+        for row in rows:
+            out["source"][row] = "vendor-x"
+            out["label"][row] = rng.choice([t for t in TOPICS if t != out["label"][row]])
+        report = run(pa.table(out), "label-flip")
+        found = [f for f in report.findings if f.severity is Severity.BLOCK]
+        assert [f.feature for f in found] == ["vendor-x"]
+        assert blocked(report) <= {out["id"][row] for row in rows}
+
+    def test_honest_labels_do_not_block(self, labelled: dict[str, list[str]]) -> None:
+        assert run(pa.table(labelled), "label-flip").verdict in (Outcome.PASS, Outcome.REVIEW)
+
+
+class TestQuestionIslands:
+    def test_texts_that_share_a_question_go_to_review(self, clean_table: pa.Table) -> None:
+        texts = clean_table["text"].to_pylist()
+        for row in range(0, 100, 5):
+            texts[row] = f"who wrote the {('first', 'last')[row % 2]} book of magic {row // 50}? {texts[row]}"
+        report = run(pa.table({"id": clean_table["id"], "text": texts}), "question-islands")
+        assert report.verdict is Outcome.REVIEW
+        assert len(report.findings[0].rows) == 20
+
+
+class TestPower:
+    def test_the_report_says_which_plants_would_have_blocked(self, labelled: dict[str, list[str]]) -> None:
+        report = scan(pa.table(labelled), Policy(), roles={name: name for name in labelled})
+        shares = report.power["blocked_share_by_rows"]
+        assert set(shares) <= {"25", "50", "100", "250"}
+        assert all(0.0 <= share <= 1.0 for share in shares.values())
+
+    def test_a_policy_that_demands_power_it_cannot_have_is_an_error(self, labelled: dict[str, list[str]]) -> None:
+        few = {name: values[:200] for name, values in labelled.items()}
+        report = scan(pa.table(few), {"power": {"require": 25}}, roles={name: name for name in few})
+        assert report.verdict is Outcome.ERROR
+        (power,) = [r for r in report.results if r.check == "power"]
+        assert "demands" in power.note
