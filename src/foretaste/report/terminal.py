@@ -82,6 +82,14 @@ def _facts(report: Report) -> RenderableType:
     if data.guessed_roles:
         names = " ".join(f"--{role} {visible(data.roles[role], 60)}" for role in data.guessed_roles)
         rows.append(("guessed", f"from common names; to be sure, say {names}", "yellow"))
+    if "smallest_blocked" in report.power:
+        least = report.power["smallest_blocked"]
+        said = (
+            f"a planted trigger of {least} rows would have blocked"
+            if least
+            else "no planted trigger would have blocked"
+        )
+        rows.append(("power", said, "" if least else "yellow"))
     return _pairs(rows)
 
 
