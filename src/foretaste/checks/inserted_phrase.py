@@ -122,7 +122,9 @@ class InsertedPhrase(Check[_State]):
                 if not any(np.isin(finding.rows, k.rows).mean() > 0.8 for k in kept):
                     kept.append(finding)
             findings += kept
-        return RawResult(findings=tuple(findings), metrics={"phrases": float(judged)})
+        lost = sum(table.lost for table in state.tables.values())
+        note = f"{lost} phrases found no room and were not looked at" if lost else ""
+        return RawResult(findings=tuple(findings), metrics={"phrases": float(judged)}, note=note)
 
     def _judge(
         self, role: str, stretch: _Stretch, table: PhraseTable, spelling: _Spelling, state: _State
