@@ -44,7 +44,8 @@ def gaps(stored: Mapping[str, Any] | Sequence[Any], result: Any) -> list[str]:
         mine = [run for run_name, run in runs if run_name == name or len(named) == 1]
         where = name or "the suite"
         if not types:
-            found.append(f"{where} is empty, so nothing was checked; add an expectation to it")
+            prefix = f"{name}: " if name else ""
+            found.append(f"{prefix}the suite is empty, so nothing was checked; add an expectation to it")
         if runs and not mine:
             found.append(f"{where} is stored and was not evaluated; run it with the others")
         for run in mine:

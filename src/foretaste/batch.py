@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foretaste.roles import Kind
 
@@ -90,7 +89,3 @@ class Batch:
                 made = tokens.tokenize(*self.buffers(role))
             self._tokens[role] = made
         return self._tokens[role]
-
-    def byte_lengths(self, role: str) -> npt.NDArray[np.int64]:
-        """Bytes per row, shape (num_rows,)."""
-        return np.asarray(pc.binary_length(self.strings(role)), dtype=np.int64)

@@ -448,7 +448,6 @@ class _Judge:
         self.state, self.model, self.classes = state, state.model, state.classes
         self.hashes, self.offsets = state.store.tokens()
         self.class_rows = state.classes.counts.astype(np.float64)
-        self._kept: dict[int, tuple[Rows, Any]] = {}
 
     def judged(self, cluster: int) -> tuple[Rows, npt.NDArray[np.float64]]:
         """Rows of the cluster, and their log-probabilities (rows, classes)."""
