@@ -14,13 +14,14 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Context, Signal
 from foretaste.signals.outputs import NONE, Classes, Labels, ResponseHeads
+from foretaste.text.sample import Sample
 
 SKETCH_CELLS = 1 << 25
 BIGRAM_CELLS = 1 << 23
 UNIGRAM_CELLS = 1 << 22
 MAX_SLOTS = 1 << 23
 MAX_OCCURRENCES = 1 << 23
-SAMPLE_PER_BATCH = 4096
+SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class PhraseTable:
         spans: occurrences of phrase i are ``spans[i]`` to ``spans[i + 1]`` of the arrays below, int64 (phrases + 1,).
         rows, positions: row and first token in the row, one occurrence per row, ascending.
         lefts, rights: hash of the token before and after, 0 at the edge of the row.
-        purity: upper bound of the share of rows that have the majority output.
+        purity: share of rows that have the majority output, 0 without outputs.
         presence: rows per word, as a sketch.
         bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the
             neighbour statistics.
@@ -166,11 +167,36 @@ class _State:
     presence: Any = None
     last: Any = None
     rows: int = 0
-    sample: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    sample: Sample = field(default_factory=lambda: Sample(SAMPLE))
     table: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
     lost: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels is packed: a table and a list have room for all data, of which a part fills little."""
+        from foretaste.text import merging
+
+        held = dict(self.__dict__)
+        if self.round == 2:
+            held["table"] = merging.packed_table(self.table)
+        elif self.found:
+            constant = {k: self.found[k] for k in ("first", "chosen", "spans")}
+            held["found"] = constant | {"packed": merging.packed_occurrences(self.found)}
+        return held
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        """Make the room again."""
+        from foretaste.text import merging
+
+        self.__dict__.update(held)
+        if self.round == 2:
+            self.table = merging.unpacked_table(held["table"])
+        elif self.found:
+            found = dict(held["found"])
+            packed = found.pop("packed")
+            self.found = found | merging.empty_occurrences(found["spans"])
+            merging.add_occurrences(self.found, packed)
 
 
 @dataclass(frozen=True)
@@ -224,8 +250,7 @@ class Phrases(Signal[_State, PhraseTable]):
                 state.last,
             )
             state.rows += batch.num_rows
-            words = tokens.hashes[tokens.hashes & 1 == 1]
-            state.sample.append(words[:: max(1, len(words) // SAMPLE_PER_BATCH)])
+            state.sample.scan(tokens, batch.start)
             return
         t = state.table
         if state.round == 2:
@@ -247,15 +272,22 @@ class Phrases(Signal[_State, PhraseTable]):
         )  # fmt: skip
 
     def merge(self, left: _State, right: _State) -> _State:
-        """Add the sketches (saturating); only the first round merges."""
-        if left.round != 1 or right.round != 1:
-            raise NotImplementedError("phrases merge in their first round only; later rounds run in one process")
-        for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
-            np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
-        left.unigrams += right.unigrams
-        left.presence += right.presence
-        left.rows += right.rows
-        left.sample += right.sample
+        """Add the sketches (saturating), join the tables by key, or append the occurrences, by round."""
+        from foretaste.text import merging
+
+        if left.round == 1:
+            for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
+                np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
+            left.unigrams += right.unigrams
+            left.presence += right.presence
+            left.rows += right.rows
+            left.sample.add(right.sample)
+        elif left.round == 2:
+            merging.add_table(left.table, merging.packed_table(right.table))
+            left.table["size"][1] += right.table["size"][1]
+        else:
+            merging.add_occurrences(left.found, merging.packed_occurrences(right.found))
+            left.texts |= right.texts
         return left
 
     def next_round(self, state: _State) -> _State | None:
@@ -270,23 +302,16 @@ class Phrases(Signal[_State, PhraseTable]):
         return state
 
     def _make_table(self, state: _State) -> None:
+        from foretaste.text.merging import empty_table
+
         if state.labels is None:
             state.labels = np.full(state.rows, NONE, np.int32)
         frequent = int((state.cells >= self.least).sum())
         slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
-        state.table = {
-            "keys": np.zeros(slots, np.uint64),
-            "count": np.zeros(slots, np.int32),
-            "last": np.full(slots, -1, np.int64),
-            "label": np.full(slots, NONE, np.int32),
-            "vote": np.zeros(slots, np.int32),
-            "left": np.zeros(slots, np.uint64),
-            "right": np.zeros(slots, np.uint64),
-            "where": np.zeros((slots, 3), np.int64),
-            "size": np.zeros(2, np.int64),
-        }
+        state.table = empty_table(slots)
 
     def _choose(self, state: _State) -> None:
+        from foretaste.text.merging import empty_occurrences
         from foretaste.text.ngrams import MAX_N, linear_count
 
         t = state.table
@@ -296,10 +321,8 @@ class Phrases(Signal[_State, PhraseTable]):
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
         purity = np.where(count > 0, (count + t["vote"]) / np.maximum(2 * count, 1), 0.0)
         wanted = inside & (purity >= self.purity) & (t["label"] != NONE)
-        scale = np.maximum(1, np.minimum(count, 100))
-        left, right = linear_count(t["left"]) / scale, linear_count(t["right"]) / scale
-        # The longest n-grams need one open side: two of them are the ends of a longer stretch.
-        open_sides = np.where(t["where"][:, 2] == MAX_N, np.maximum(left, right), np.minimum(left, right))
+        longest = t["where"][:, 2] == MAX_N
+        open_sides = _open_sides(linear_count(t["left"]), linear_count(t["right"]), count, longest)
         wanted |= inside & (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
         slots = np.flatnonzero(wanted)
         where = t["where"][slots]
@@ -312,31 +335,63 @@ class Phrases(Signal[_State, PhraseTable]):
         np.cumsum(count[slots], out=spans[1:])
         chosen = np.full(len(t["keys"]), -1, np.int32)
         chosen[slots] = np.arange(len(slots), dtype=np.int32)
-        size = int(spans[-1])
-        state.found = {
-            "first": t["where"][slots],
-            "purity": purity[slots],
-            "chosen": chosen,
-            "spans": spans,
-            "fill": spans[:-1].copy(),
-            "seen": np.full(len(slots), -1, np.int64),
-            "rows": np.zeros(size, np.int64),
-            "positions": np.zeros(size, np.int64),
-            "lefts": np.zeros(size, np.uint64),
-            "rights": np.zeros(size, np.uint64),
-        }
+        state.found = {"first": t["where"][slots], "chosen": chosen} | empty_occurrences(spans)
         state.table = {"keys": t["keys"]}
 
     def value(self, state: _State) -> PhraseTable:
-        """The candidates."""
-        f = state.found
+        """The candidates, without those that only the bound of their purity let in."""
+        f, labels = state.found, state.labels
+        assert labels is not None
+        kept, purity = self._settle(f, labels)
+        counts = np.diff(f["spans"])
+        places = np.repeat(kept, counts)
+        spans = np.zeros(int(kept.sum()) + 1, np.int64)
+        np.cumsum(counts[kept], out=spans[1:])
         return PhraseTable(
-            n=f["first"][:, 2], text=tuple(state.texts.get(i, "") for i in range(len(f["first"]))), spans=f["spans"],
-            rows=f["rows"], positions=f["positions"], lefts=f["lefts"], rights=f["rights"], purity=f["purity"],
-            bigrams=state.bigrams, unigrams=state.unigrams, presence=state.presence,
-            total=float(max(1, state.unigrams.sum())),
-            sample=np.concatenate(state.sample), lost=state.lost,
+            n=f["first"][kept, 2], text=tuple(state.texts.get(i, "") for i in np.flatnonzero(kept).tolist()),
+            spans=spans, rows=f["rows"][places], positions=f["positions"][places], lefts=f["lefts"][places],
+            rights=f["rights"][places], purity=purity[kept], bigrams=state.bigrams, unigrams=state.unigrams,
+            presence=state.presence, total=float(max(1, state.unigrams.sum())), sample=state.sample.words(),
+            lost=state.lost,
         )  # fmt: skip
+
+    def _settle(
+        self, found: dict[str, Any], labels: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+        """Which candidates keep their promise, and the share of their majority output.
+
+        The bound that a vote gives depends on the order of the rows and on how they fell into parts; this does not.
+        """
+        from foretaste.text.evidence import majority
+        from foretaste.text.ngrams import MAX_N, linear_count, neighbour_bits
+
+        counts = np.diff(found["spans"])
+        target = np.full(len(counts), NONE, np.int32)
+        agree = np.zeros(len(counts), np.int64)
+        majority(found["spans"], found["rows"], labels, target, agree)
+        purity = agree / np.maximum(counts, 1)
+        bits = np.zeros((len(counts), 2), np.uint64)
+        neighbour_bits(found["spans"], found["lefts"], found["rights"], bits)
+        open_sides = _open_sides(
+            linear_count(bits[:, 0]), linear_count(bits[:, 1]), counts, found["first"][:, 2] == MAX_N
+        )
+        kept = (target != NONE) & (purity >= self.purity)
+        kept |= (counts >= self.insertion_least) & (open_sides >= self.insertion_diversity)
+        return kept, purity
+
+
+def _open_sides(
+    left: npt.NDArray[np.float64],
+    right: npt.NDArray[np.float64],
+    counts: npt.NDArray[np.int64],
+    longest: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.float64]:
+    """Distinct neighbours per row on the lesser side; on the greater one for the longest n-grams.
+
+    Two of the longest are the ends of a longer stretch, so one open side is enough for them.
+    """
+    scale = np.maximum(1, np.minimum(counts, 100))
+    return np.asarray(np.where(longest, np.maximum(left, right), np.minimum(left, right)) / scale)
 
 
 def phrase_signals(context: Context) -> dict[str, Phrases]:

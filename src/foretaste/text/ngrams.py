@@ -168,6 +168,15 @@ def find_occurrences(tokens, offsets, first_row, max_n, keys, chosen, fill, seen
                 rights[place] = tokens[i + n] if i + n < stop else BOUNDARY
 
 
+@njit(cache=True, nogil=True)
+def neighbour_bits(spans, lefts, rights, out):
+    """64-bit linear counters of the left and right neighbours of each phrase; ``out`` uint64 (phrases, 2)."""
+    for c in range(len(spans) - 1):
+        for i in range(spans[c], spans[c + 1]):
+            out[c, 0] |= U64(1) << (mix(lefts[i]) & U64(63))
+            out[c, 1] |= U64(1) << (mix(rights[i]) & U64(63))
+
+
 def linear_count(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Distinct items behind 64-bit linear counters (Whang et al. 1990); saturates at about 266."""
     zero = 64 - np.bitwise_count(bits).astype(np.float64)
