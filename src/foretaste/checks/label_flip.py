@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawResult, Signal
@@ -88,9 +89,16 @@ class LabelFlip(FlipRules, Check[_State]):
         odds = opinion.odds
         return RawResult(
             findings=tuple(self.flips(opinion, odds, state.classes, state.sources)),
+            watch=_likely(odds),
             metrics={
                 "label_model_accuracy": model.accuracy,
                 "replaced_share": float(odds.mean()) if len(odds) else 0.0,
                 "labels_more_likely_replaced": float((odds >= 0.5).sum()),
             },
         )
+
+
+def _likely(odds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Rows whose label was more likely replaced than not, the likeliest first."""
+    likely = np.flatnonzero(odds >= 0.5)
+    return np.asarray(likely[np.argsort(-odds[likely], kind="stable")], dtype=np.int64)
