@@ -151,6 +151,7 @@ def _role_options(command: _Command) -> _Command:
     help="File with what earlier batches left: judge DATA with them, and add DATA if accepted. Made if needed.",
 )
 @click.option("--no-advance", is_flag=True, help="Leave the state as it is, whatever the verdict.")
+@click.option("--spark", is_flag=True, help="Scan on Spark: on the cluster that its configuration names, else here.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
 @_debug_option
 def scan(
@@ -162,6 +163,7 @@ def scan(
     fail_on: str,
     state: str | None,
     no_advance: bool,
+    spark: bool,
     quiet: bool,
     **roles: str | None,
 ) -> None:
@@ -192,7 +194,8 @@ def scan(
         "advance": not no_advance,
         "accept": "pass" if fail_on == "review" else None,
     }
-    report = _scan(data, policy, check_ids, named, quiet, kept if state is not None else {})
+    options = (kept if state is not None else {}) | ({"spark": True} if spark else {})
+    report = _scan(data, policy, check_ids, named, quiet, options)
     paths = {} if folder is None else write(report, folder)
     try:
         _show(report, paths, as_json, quiet)
@@ -244,7 +247,7 @@ def _scan(
     check_ids: str | None,
     roles: dict[str, str | None],
     quiet: bool,
-    kept: dict[str, Any],
+    options: dict[str, Any],
 ) -> Report:
     from foretaste.engine import scan
     from foretaste.policy import Policy
@@ -257,7 +260,7 @@ def _scan(
             raise InputError('--checks names no check; see "foretaste checks"')
         chosen = chosen.only(*ids)
     with nullcontext() if quiet else shown(sys.stderr) as progress:
-        return scan(data, chosen, roles=roles, progress=progress, **kept)
+        return scan(data, chosen, roles=roles, progress=progress, **options)
 
 
 def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) -> None:

@@ -184,7 +184,9 @@ class _State:
         from foretaste.text import merging
 
         held = dict(self.__dict__)
-        if self.round == 2:
+        if self.round == 1:
+            held["last"] = None  # of the rows of one part
+        elif self.round == 2:
             held["table"] = merging.packed_table(self.table)
         elif self.found:
             constant = {k: self.found[k] for k in ("first", "chosen", "spans")}
@@ -196,7 +198,9 @@ class _State:
         from foretaste.text import merging
 
         self.__dict__.update(held)
-        if self.round == 2:
+        if self.round == 1:
+            self.last = np.full(UNIGRAM_CELLS, -1, np.int32)
+        elif self.round == 2:
             self.table = merging.unpacked_table(held["table"])
         elif self.found:
             found = dict(held["found"])
