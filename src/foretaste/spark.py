@@ -40,6 +40,7 @@ from foretaste.reading.formats import Files
 from foretaste.reading.frames import Frame
 from foretaste.roles import Kind, Roles
 from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
+from foretaste.text.merging import Sparse
 
 CHUNK = 4 << 20  # a row between Python and the JVM holds no more bytes of a state than that
 LEAST_PIECE = 1 << 20
@@ -594,7 +595,8 @@ class _Sender(pickle.Pickler):
 def _read_only(obj: Any) -> bool:
     """Whether this is the value of a signal: a frozen dataclass that is no fold."""
     parameters = getattr(type(obj), "__dataclass_params__", None)
-    return parameters is not None and parameters.frozen and hasattr(obj, "__dict__") and not isinstance(obj, Fold)
+    packed = isinstance(obj, Fold | Sparse)  # a packed sketch is made anew for every journey
+    return parameters is not None and parameters.frozen and hasattr(obj, "__dict__") and not packed
 
 
 class _Receiver(pickle.Unpickler):
