@@ -19,7 +19,7 @@ class Sketches:
     """What :class:`~foretaste.signals.phrases.Phrases` counts in its first round, of one role.
 
     Attributes:
-        cells: occurrences of all n-grams, uint8, saturating.
+        cells: occurrences of n-grams of three and four tokens, uint8, saturating.
         bigrams: occurrences of bigrams, two rows of uint8, saturating.
         unigrams, presence: occurrences and rows of words, uint32.
         sample: words drawn evenly from the text.

@@ -498,3 +498,17 @@ def _flagged_by(held: Mapping[int, str], results: Iterable[CheckResult]) -> dict
             group = counted.setdefault(held[row], {"block": 0, "review": 0})
             group[severity] += 1
     return counted
+
+
+def signal_value(dataset: Dataset, signal: Signal[Any, Any], seed: int = 0) -> Any:
+    """The value of one signal, with those that it needs, over an open data set.
+
+    Raises:
+        Exception: what the signal, or one that it needs, raises.
+    """
+    loop = _Loop(dataset, Policy(checks=(), seed=seed), None)
+    loop.enlist(signal)
+    loop.rounds()
+    if signal in loop.failed:
+        raise loop.failed[signal]
+    return loop.values[signal]

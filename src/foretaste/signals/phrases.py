@@ -259,7 +259,6 @@ class Phrases(Signal[_State, PhraseTable]):
                 tokens.hashes,
                 tokens.offsets,
                 batch.start,
-                ngrams.MAX_N,
                 state.cells,
                 state.bigrams[0],
                 state.bigrams[1],
@@ -272,10 +271,9 @@ class Phrases(Signal[_State, PhraseTable]):
             return
         t = state.table
         if state.round == 2:
-            labels = state.labels
             ngrams.count_ngrams(
-                tokens.hashes, tokens.offsets, batch.start, labels, ngrams.MAX_N, state.cells, self.least, t["keys"],
-                t["count"], t["last"], t["label"], t["vote"], t["left"], t["right"], t["where"], t["size"],
+                tokens.hashes, tokens.offsets, batch.start, state.labels, state.cells, *state.bigrams, state.unigrams,
+                self.least, t["keys"], t["tallies"], t["where"], t["size"],
             )  # fmt: skip
             return
         f = state.found
@@ -292,7 +290,7 @@ class Phrases(Signal[_State, PhraseTable]):
                 )  # fmt: skip
                 state.known[c] = int(known)
         ngrams.find_occurrences(
-            tokens.hashes, tokens.offsets, batch.start, ngrams.MAX_N, t["keys"], f["chosen"], f["fill"], f["seen"],
+            tokens.hashes, tokens.offsets, batch.start, t["keys"], f["chosen"], f["fill"], f["seen"],
             f["rows"], f["positions"], f["lefts"], f["rights"],
         )  # fmt: skip
 
@@ -341,40 +339,43 @@ class Phrases(Signal[_State, PhraseTable]):
 
     def _make_table(self, state: _State) -> None:
         from foretaste.text.merging import empty_table
+        from foretaste.text.ngrams import frequent
 
         if state.labels is None:
             state.labels = np.full(state.rows - state.older_rows, NONE, np.int32)
-        frequent = int((state.cells >= self.least).sum())
-        slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
+        holding = np.zeros(256, np.int64)
+        frequent(state.cells, state.bigrams[0], state.bigrams[1], state.unigrams, holding)
+        slots = min(MAX_SLOTS, max(1 << 12, 1 << int(holding[self.least :].sum() * 2.5).bit_length()))
         state.table = empty_table(slots)
 
     def _choose(self, state: _State) -> None:
         from foretaste.text.merging import empty_occurrences
-        from foretaste.text.ngrams import MAX_N, linear_count
+        from foretaste.text.ngrams import MAX_N, index_keys, linear_count
 
         t = state.table
         state.cells = None
-        count = t["count"].astype(np.int64)
-        inside = (count >= self.least) & (count <= self.most)
+        count = t["tallies"]["count"]
+        slots = np.flatnonzero((count >= self.least) & (count <= self.most))
+        tallies, where = t["tallies"][slots], t["where"][slots]
+        count = tallies["count"].astype(np.int64)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
-        purity = np.where(count > 0, (count + t["vote"]) / np.maximum(2 * count, 1), 0.0)
-        wanted = inside & (purity >= self.purity) & (t["label"] != NONE)
-        longest = t["where"][:, 2] == MAX_N
-        open_sides = _open_sides(linear_count(t["left"]), linear_count(t["right"]), count, longest)
-        wanted |= inside & (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
-        slots = np.flatnonzero(wanted)
-        where = t["where"][slots]
-        slots = slots[np.lexsort((where[:, 2], where[:, 1], where[:, 0]))]
-        total = np.cumsum(count[slots])
-        fitting = int(np.searchsorted(total, MAX_OCCURRENCES, side="right"))
-        state.lost = int(t["size"][1]) + len(slots) - fitting
-        slots = slots[:fitting]
-        spans = np.zeros(len(slots) + 1, np.int64)
-        np.cumsum(count[slots], out=spans[1:])
-        chosen = np.full(len(t["keys"]), -1, np.int32)
-        chosen[slots] = np.arange(len(slots), dtype=np.int32)
-        state.found = {"first": t["where"][slots], "chosen": chosen} | empty_occurrences(spans)
-        state.table = {"keys": t["keys"]}
+        purity = (count + tallies["vote"]) / (2 * count)
+        wanted = (purity >= self.purity) & (tallies["label"] != NONE)
+        longest = where[:, 2] == MAX_N
+        open_sides = _open_sides(linear_count(tallies["left"]), linear_count(tallies["right"]), count, longest)
+        wanted |= (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
+        kept = np.flatnonzero(wanted)
+        kept = kept[np.lexsort((where[kept, 2], where[kept, 1], where[kept, 0]))]
+        fitting = int(np.searchsorted(np.cumsum(count[kept]), MAX_OCCURRENCES, side="right"))
+        state.lost = int(t["size"][1]) + len(kept) - fitting
+        kept = kept[:fitting]
+        spans = np.zeros(len(kept) + 1, np.int64)
+        np.cumsum(count[kept], out=spans[1:])
+        room = max(16, 1 << (4 * len(kept)).bit_length())
+        keys, chosen = np.zeros(room, np.uint64), np.full(room, -1, np.int32)
+        index_keys(t["keys"][slots[kept]], keys, chosen)
+        state.found = {"first": where[kept].astype(np.int64), "chosen": chosen} | empty_occurrences(spans)
+        state.table = {"keys": keys}
 
     def value(self, state: _State) -> PhraseTable:
         """The candidates, without those that only the bound of their purity let in."""
