@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from foretaste.reading.dataset import row_ids
 from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report
 from foretaste.roles import Roles
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.sweep import Data, Input, Itself, Part
+from foretaste.sweep import Data, Input, Itself, Part, cores
 
 if TYPE_CHECKING:
     from foretaste.background import Background
@@ -161,10 +162,19 @@ def run(
     raw: dict[str, tuple[RawResult | str, float]] = {}
     loop: _Loop | None = None
     classes: Classes | None = None
+    pool = ThreadPoolExecutor(1)
+    early: Future[tuple[dict[str, Any], CheckResult | None]] | None = None
+
+    def start_power(loop: _Loop) -> None:
+        # What is kept in memory is shared, so the copy with the plants is scanned beside the data.
+        nonlocal early
+        if dataset.kept:
+            early = pool.submit(_power, dataset, policy, loop.values.get(Labels()), None)
+
     for view in history.views(policy) if history is not None else (None,):
         if view is None:
             mine = _Loop(dataset, policy, progress)
-            raw |= mine.run()
+            raw |= mine.run(start_power)
         else:
             mine = _Loop(view.over(dataset), policy.only(*view.checks), progress, view.background, view.rows)
             raw |= {i: (view.apart(r) if isinstance(r, RawResult) else r, s) for i, (r, s) in mine.run().items()}
@@ -176,7 +186,9 @@ def run(
     assert loop is not None
     results = _with_evidence(dataset, raw, {c.id: c.parameters for c in policy.checks}, loop.profile, history)
     charts = _charts(dataset, results, loop.profile)
-    power, demanded = _power(dataset, policy, classes, progress)
+    power, demanded = early.result() if early else _power(dataset, policy, classes, progress)
+    pool.shutdown()
+    dataset.refuse_changed()
     if demanded is not None:
         results.append(demanded)
     info = DataInfo(
@@ -252,17 +264,25 @@ class _Loop:
         self.profile = _Profile(before)
         self.round = 0
 
-    def run(self) -> dict[str, tuple[RawResult | str, float]]:
-        """Result, or error text, and seconds, by check id."""
+    def run(self, first: Callable[[_Loop], None] | None = None) -> dict[str, tuple[RawResult | str, float]]:
+        """Result, or error text, and processor seconds, by check id; ``first`` is called after the first round."""
         for check in self.checks:
             try:
                 reason = check.applies(self.context)
                 if reason:
                     self.done[check.id] = (RawResult(skipped=True, note=reason), 0.0)
                 else:
-                    self._enlist(check)
+                    self.enlist(check)
             except Exception as e:  # noqa: BLE001 - a broken check is an ERROR in the report, never a crash or a pass
                 self._fail(check, e, 0.0)
+        self.rounds(first)
+        for check in self.checks:
+            if check.id not in self.done:
+                self._fail(check, RuntimeError("it never ran: the signals that it needs wait for each other"), 0.0)
+        return self.done
+
+    def rounds(self, first: Callable[[_Loop], None] | None = None) -> None:
+        """Round after round, until no fold asks for another."""
         while True:
             self._start_ready()
             if not self.running:
@@ -271,16 +291,15 @@ class _Loop:
                 break
             self._pass(", ".join(sorted({_name(r.fold) for r in self.running})))
             self._advance()
-        for check in self.checks:
-            if check.id not in self.done:
-                self._fail(check, RuntimeError("it never ran: the signals that it needs wait for each other"), 0.0)
-        return self.done
+            if first and self.round == 1:
+                first(self)
 
-    def _enlist(self, fold: Fold[Any]) -> None:
+    def enlist(self, fold: Fold[Any]) -> None:
+        """Have a fold run, and the signals that it needs before it."""
         if fold in self.waiting:
             return
         for signal in fold.needs(self.context):
-            self._enlist(signal)
+            self.enlist(signal)
         self.waiting.append(fold)
 
     def _start_ready(self) -> None:
@@ -326,27 +345,38 @@ class _Loop:
                 self._fail(running.fold, running.error, running.seconds)
 
     def _advance(self) -> None:
-        for running in list(self.running):
-            clock = time.perf_counter()
-            try:
-                following = running.fold.next_round(running.state)
-                if following is not None:
-                    running.state = following
-                    continue
-                self.running.remove(running)
-                if isinstance(running.fold, Signal):
-                    self.values[running.fold] = running.fold.value(running.state)
-                elif isinstance(running.fold, Check):
-                    result = running.fold.finish(running.state)
-                    _refuse_unsound(result, self.dataset.rows or 0)
-                    seconds = running.seconds + time.perf_counter() - clock
-                    self.done[running.fold.id] = (result, seconds)
-            except Exception as e:  # noqa: BLE001
-                if running in self.running:
-                    self.running.remove(running)
-                self._fail(running.fold, e, running.seconds)
-            finally:
-                running.seconds += time.perf_counter() - clock
+        with ThreadPoolExecutor(min(cores(), max(1, len(self.running)))) as pool:
+            made = list(pool.map(self._conclude, self.running))
+        for running, (outcome, error) in zip(list(self.running), made):
+            fold = running.fold
+            if error is None and outcome is None:
+                continue
+            self.running.remove(running)
+            if error is not None:
+                self._fail(fold, error, running.seconds)
+            elif isinstance(fold, Signal):
+                self.values[fold] = outcome[0]
+            elif isinstance(fold, Check):
+                self.done[fold.id] = (outcome[0], running.seconds)
+
+    def _conclude(self, running: _Running) -> tuple[tuple[Any] | None, Exception | None]:
+        """The value or result of a fold that has seen enough, ``None`` before that, or what it raised."""
+        clock = time.thread_time()
+        fold = running.fold
+        try:
+            following = fold.next_round(running.state)
+            if following is not None:
+                running.state = following
+                return None, None
+            if isinstance(fold, Check):
+                result = fold.finish(running.state)
+                _refuse_unsound(result, self.dataset.rows or 0)
+                return (result,), None
+            return (fold.value(running.state) if isinstance(fold, Signal) else None,), None
+        except Exception as e:  # noqa: BLE001 - a broken check is an error in the report, never a crash or a pass
+            return None, e
+        finally:
+            running.seconds += time.thread_time() - clock
 
     def _fail(self, fold: Fold[Any], error: Exception, seconds: float) -> None:
         self.failed[fold] = error

@@ -339,13 +339,11 @@ class Phrases(Signal[_State, PhraseTable]):
 
     def _make_table(self, state: _State) -> None:
         from foretaste.text.merging import empty_table
-        from foretaste.text.ngrams import frequent
 
         if state.labels is None:
             state.labels = np.full(state.rows - state.older_rows, NONE, np.int32)
-        holding = np.zeros(256, np.int64)
-        frequent(state.cells, state.bigrams[0], state.bigrams[1], state.unigrams, holding)
-        slots = min(MAX_SLOTS, max(1 << 12, 1 << int(holding[self.least :].sum() * 2.5).bit_length()))
+        frequent = sum(np.count_nonzero(s >= self.least) for s in (state.cells, state.bigrams[0], state.unigrams))
+        slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
         state.table = empty_table(slots)
 
     def _choose(self, state: _State) -> None:

@@ -90,17 +90,6 @@ def sketch_ngrams(tokens, offsets, first_row, cells, bigrams_a, bigrams_b, unigr
 
 
 @njit(cache=True, nogil=True)
-def frequent(cells, bigrams_a, bigrams_b, unigrams, out):
-    """Add up what could be frequent: ``out[k]`` (256,) gets the sketch cells of all n-grams that hold exactly k."""
-    for i in range(len(cells)):
-        out[cells[i]] += 1
-    for i in range(len(bigrams_a)):
-        out[bigrams_a[i]] += 1
-    for i in range(len(unigrams)):
-        out[min(unigrams[i], np.uint32(255))] += 1
-
-
-@njit(cache=True, nogil=True)
 def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, least, flags):
     """``flags[n - 1, j]``: whether the n-gram, and each that it begins with, may occur ``least`` times."""
     mask = U64(len(cells) - 1)
