@@ -243,15 +243,16 @@ class _Spelling:
 
 def _stretches(table: PhraseTable, least: int, diversity: float) -> list[_Stretch]:
     """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one."""
-    from foretaste.text.ngrams import neighbour_scores
+    from foretaste.text.ngrams import neighbour_diversity
 
-    scores = np.zeros((len(table.n), 5))
-    neighbour_scores(table.spans, table.lefts, table.rights, *table.bigrams, table.unigrams, table.total, scores)
+    scores = np.zeros((len(table.n), 2))
+    neighbour_diversity(table.spans, table.lefts, table.rights, scores)
     enough = table.counts >= least
     left_open, right_open = scores[:, 0] >= diversity, scores[:, 1] >= diversity
+    starts = table.spans.tolist()
 
     def span(c: int) -> slice:
-        return slice(int(table.spans[c]), int(table.spans[c + 1]))
+        return slice(starts[c], starts[c + 1])
 
     found = [
         _Stretch(table.text[c], int(table.n[c]), table.rows[span(c)], table.lefts[span(c)], table.rights[span(c)])

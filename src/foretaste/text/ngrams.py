@@ -324,6 +324,34 @@ def _glue(ordered, unigrams, total):
 
 
 @njit(cache=True, nogil=True)
+def _distinct(values, table, stamps, stamp):
+    """Distinct values; ``table`` and ``stamps`` (slots,) hold those seen under this stamp."""
+    mask = U64(len(table) - 1)
+    found = 0
+    for value in values:
+        at = mix(value) & mask
+        while stamps[at] == stamp and table[at] != value:
+            at = (at + U64(1)) & mask
+        if stamps[at] != stamp:
+            stamps[at] = stamp
+            table[at] = value
+            found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def neighbour_diversity(spans, lefts, rights, out):
+    """Distinct left and right neighbours per row of each phrase, over its first 512 rows; ``out`` (phrases, 2)."""
+    table = np.empty(2048, np.uint64)
+    stamps = np.zeros(2048, np.int64)
+    for c in range(len(spans) - 1):
+        a = spans[c]
+        k = min(spans[c + 1] - a, 512)
+        out[c, 0] = _distinct(lefts[a : a + k], table, stamps, 2 * c + 1) / max(1, k)
+        out[c, 1] = _distinct(rights[a : a + k], table, stamps, 2 * c + 2) / max(1, k)
+
+
+@njit(cache=True, nogil=True)
 def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
     """Statistics of the neighbours of each phrase; ``out`` (phrases, 5).
 
@@ -332,17 +360,10 @@ def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total
     """
     mask1 = U64(len(unigrams) - 1)
     mask2 = U64(len(bigrams_a) - 1)
+    neighbour_diversity(spans, lefts, rights, out[:, :2])
     for c in range(len(spans) - 1):
         a = spans[c]
         k = min(spans[c + 1] - a, 512)
-        for side in range(2):
-            ordered = lefts[a : a + k].copy() if side == 0 else rights[a : a + k].copy()
-            ordered.sort()
-            distinct = 1
-            for i in range(1, k):
-                if ordered[i] != ordered[i - 1]:
-                    distinct += 1
-            out[c, side] = distinct / max(1, k)
         inner = 0
         healed = 0
         pmi = 0.0
