@@ -73,9 +73,16 @@ class Fold(ABC, Generic[State]):
         """Signals whose values must be there before :meth:`start`."""
         return ()
 
+    def needs_first(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Those of :meth:`needs` that :meth:`start` cannot do without; the others are there before :meth:`next_round`."""
+        return self.needs(context)
+
     @abstractmethod
     def start(self, context: Context) -> State:
         """The identity of :meth:`merge`."""
+
+    def supply(self, state: State, context: Context) -> None:
+        """Take in, between the first pass and :meth:`next_round`, the values that :meth:`start` did without."""
 
     @abstractmethod
     def scan(self, state: State, batch: Batch) -> None:

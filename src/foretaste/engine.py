@@ -55,9 +55,10 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass
 class _Running(Part):
-    """A fold between its first round and its last."""
+    """A fold between its first round and its last; not ``supplied`` while it started without some values it needs."""
 
     fold: Fold[Any]
+    supplied: bool = True
 
 
 @dataclass
@@ -261,6 +262,7 @@ class _Loop:
         self.waiting: list[Fold[Any]] = []
         self.failed: dict[Fold[Any], Exception] = {}
         self.running: list[_Running] = []
+        self.paused: list[_Running] = []
         self.profile = _Profile(before)
         self.round = 0
 
@@ -307,22 +309,39 @@ class _Loop:
         while again:
             again = False
             for fold in list(self.waiting):
-                needs = fold.needs(self.context)
-                broken = next((s for s in needs if s in self.failed), None)
-                if broken is not None:
+                needs = fold.needs_first(self.context)
+                if self._broken(fold):
                     self.waiting.remove(fold)
-                    cause = self.failed[broken]
-                    if not isinstance(cause, NotApplicableError):
-                        cause = RuntimeError(f"{_name(broken)} failed: {type(cause).__name__}: {cause}")
-                    self._fail(fold, cause, 0.0)
                     again = True
                 elif all(s in self.values for s in needs):
                     self.waiting.remove(fold)
                     try:
-                        self.running.append(_Running(fold, fold.start(self.context)))
+                        supplied = all(s in self.values for s in fold.needs(self.context))
+                        self.running.append(_Running(fold, fold.start(self.context), supplied=supplied))
                     except Exception as e:  # noqa: BLE001
                         self._fail(fold, e, 0.0)
                         again = True
+
+    def _broken(self, fold: Fold[Any]) -> bool:
+        """Whether a signal that the fold needs has failed; then it fails as well."""
+        broken = next((s for s in fold.needs(self.context) if s in self.failed), None)
+        if broken is None:
+            return False
+        cause = self.failed[broken]
+        if not isinstance(cause, NotApplicableError):
+            cause = RuntimeError(f"{_name(broken)} failed: {type(cause).__name__}: {cause}")
+        self._fail(fold, cause, 0.0)
+        return True
+
+    def _supplied(self) -> list[_Running]:
+        """Those of the paused folds whose missing values have come."""
+        self.paused = [r for r in self.paused if not self._broken(r.fold)]
+        ready = [r for r in self.paused if all(s in self.values for s in r.fold.needs(self.context))]
+        self.paused = [r for r in self.paused if r not in ready]
+        for running in ready:
+            running.supplied = True
+            running.fold.supply(running.state, self.context)
+        return ready
 
     def _pass(self, stage: str) -> None:
         self.round += 1
@@ -345,19 +364,23 @@ class _Loop:
                 self._fail(running.fold, running.error, running.seconds)
 
     def _advance(self) -> None:
-        with ThreadPoolExecutor(min(cores(), max(1, len(self.running)))) as pool:
-            made = list(pool.map(self._conclude, self.running))
-        for running, (outcome, error) in zip(list(self.running), made):
-            fold = running.fold
-            if error is None and outcome is None:
-                continue
-            self.running.remove(running)
-            if error is not None:
-                self._fail(fold, error, running.seconds)
-            elif isinstance(fold, Signal):
-                self.values[fold] = outcome[0]
-            elif isinstance(fold, Check):
-                self.done[fold.id] = (outcome[0], running.seconds)
+        self.paused += [r for r in self.running if not r.supplied]
+        ready = [r for r in self.running if r.supplied]
+        self.running = []
+        while ready:
+            with ThreadPoolExecutor(min(cores(), len(ready))) as pool:
+                made = list(pool.map(self._conclude, ready))
+            for running, (outcome, error) in zip(ready, made):
+                fold = running.fold
+                if error is not None:
+                    self._fail(fold, error, running.seconds)
+                elif outcome is None:
+                    self.running.append(running)
+                elif isinstance(fold, Signal):
+                    self.values[fold] = outcome[0]
+                elif isinstance(fold, Check):
+                    self.done[fold.id] = (outcome[0], running.seconds)
+            ready = self._supplied()
 
     def _conclude(self, running: _Running) -> tuple[tuple[Any] | None, Exception | None]:
         """The value or result of a fold that has seen enough, ``None`` before that, or what it raised."""

@@ -161,6 +161,7 @@ class _Crew:
         self._window: deque[Batch] = deque()
         self._first = 0  # number of the oldest batch in the window
         self._rows = 0
+        self._seen: deque[int] = deque()  # rows up to each batch that all parts have seen, until they are told
         self._read = False
         self._raised: BaseException | None = None
         self._changed = threading.Condition()
@@ -175,16 +176,14 @@ class _Crew:
         crew.append(threading.Thread(target=self._fetch, daemon=True))
         for thread in crew:
             thread.start()
-        told = 0
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._rows != told or self._ended())
-                    told, ended = self._rows, self._ended()
-                if told and self._raised is None:
-                    tick(told)
-                if ended:
+                    self._changed.wait_for(lambda: self._seen or self._ended())
+                    seen = self._seen.popleft() if self._seen else None
+                if seen is None:
                     break
+                tick(seen)
         except BaseException as e:
             self._stop(e)
             raise
@@ -239,6 +238,7 @@ class _Crew:
                     while self._window and min(self._next) > self._first:
                         self._rows += self._window.popleft().num_rows
                         self._first += 1
+                        self._seen.append(self._rows)
                     self._changed.notify_all()
         except BaseException as e:  # noqa: BLE001 - raised again where the pass was asked for
             self._stop(e)

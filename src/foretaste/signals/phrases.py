@@ -234,9 +234,18 @@ class Phrases(Signal[_State, PhraseTable]):
         """The outputs, where phrases are judged by them."""
         return (self.outputs,) if self.outputs is not None else ()
 
+    def needs_first(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Nothing: the first round counts words, whatever the outputs."""
+        return ()
+
+    def supply(self, state: _State, context: Context) -> None:
+        """The outputs."""
+        if self.outputs is not None:
+            state.labels = context.value(self.outputs).labels
+
     def start(self, context: Context) -> _State:
         """Empty sketches."""
-        classes: Classes | None = context.value(self.outputs) if self.outputs is not None else None
+        classes: Classes | None = context.values.get(self.outputs) if self.outputs is not None else None
         older = context.background
         return _State(
             labels=classes.labels if classes else None,
