@@ -43,6 +43,7 @@ class Context:
         roles: roles that the data have.
         values: finished signals, keyed by the signal object.
         seed: of every random draw, so that two scans of the same data agree.
+        memory: bytes that the rows and tables of a scan may take, all together.
         background: counts of rows that were accepted earlier and are not among these, where a state is kept.
     """
 
@@ -51,6 +52,7 @@ class Context:
     values: Mapping[Signal[Any, Any], Any] = field(default_factory=dict)
     seed: int = 0
     background: Background | None = None
+    memory: int = 2 << 30
 
     def value(self, signal: Signal[Any, Value]) -> Value:
         """The value of a finished signal.

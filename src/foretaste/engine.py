@@ -23,7 +23,7 @@ from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
 from foretaste.policy import Policy
 from foretaste.power import CHECKS, Planted, summarise
-from foretaste.reading import open_data
+from foretaste.reading import Dataset, open_data
 from foretaste.reading.dataset import row_ids
 from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report
 from foretaste.roles import Roles
@@ -38,6 +38,7 @@ EXCERPT_CHARS = 320
 MAX_EXAMPLES = 8
 MAX_GROUPS = 40
 CHART_BINS = 60
+SIDE_BY_SIDE_ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def scan(
     *,
     roles: Roles | Mapping[str, str | None] | None = None,
     filesystem: pa.fs.FileSystem | None = None,
+    memory_mb: int | None = None,
     progress: ProgressCallback | None = None,
     state: str | Path | Store | None = None,
     advance: bool = True,
@@ -107,6 +109,7 @@ def scan(
         policy: a :class:`Policy`, a mapping, or the path of a YAML file; the default policy where ``None``.
         roles: which column plays which role; what is missing is guessed from common names and reported.
         filesystem: for paths on a file system that Arrow does not know by address.
+        memory_mb: mebibytes that rows and tables may take; those of the policy where ``None``.
         progress: called after every batch.
         state: what earlier batches left (see :mod:`foretaste.history`): a path or address, made where there is none.
         advance: whether data that are accepted enter the state.
@@ -122,6 +125,8 @@ def scan(
         StateError: if the state cannot be read, does not fit the data, or was changed by another scan meanwhile.
     """
     chosen = Policy.load(policy)
+    if memory_mb is not None:
+        chosen = dataclasses.replace(chosen, memory_mb=memory_mb)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
     with _opened(data, wanted, filesystem, chosen, spark) as dataset:
         if state is None:
@@ -159,6 +164,8 @@ def run(
 ) -> Report:
     """Run a policy over an open data set; see :func:`scan`."""
     clock = time.perf_counter()
+    if isinstance(dataset, Dataset):
+        dataset.keep_bytes = (policy.memory_mb << 20) // 4
     started = datetime.now(UTC).isoformat(timespec="seconds")
     raw: dict[str, tuple[RawResult | str, float]] = {}
     loop: _Loop | None = None
@@ -256,7 +263,9 @@ class _Loop:
         self.progress = progress
         self.label = label
         self.values: dict[Signal[Any, Any], Any] = {}
-        self.context = Context(dataset.kind, dataset.canonical_roles, self.values, policy.seed, background)
+        self.context = Context(
+            dataset.kind, dataset.canonical_roles, self.values, policy.seed, background, policy.memory_mb << 20
+        )
         self.checks = policy.checks
         self.done: dict[str, tuple[RawResult | str, float]] = {}
         self.waiting: list[Fold[Any]] = []
@@ -368,7 +377,9 @@ class _Loop:
         ready = [r for r in self.running if r.supplied]
         self.running = []
         while ready:
-            with ThreadPoolExecutor(min(cores(), len(ready))) as pool:
+            # What concludes sorts, which takes room: one after the other where there are many rows.
+            side_by_side = 1 if (self.dataset.rows or 0) > SIDE_BY_SIDE_ROWS else min(cores(), len(ready))
+            with ThreadPoolExecutor(side_by_side) as pool:
                 made = list(pool.map(self._conclude, ready))
             for running, (outcome, error) in zip(ready, made):
                 fold = running.fold

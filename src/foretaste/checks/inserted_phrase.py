@@ -127,8 +127,7 @@ class InsertedPhrase(Check[_State]):
                 if not any(np.isin(finding.rows, k.rows).mean() > 0.8 for k in kept):
                     kept.append(finding)
             findings += kept
-        lost = sum(table.lost for table in state.tables.values())
-        note = f"{lost} phrases found no room and were not looked at" if lost else ""
+        note = "; ".join(dict.fromkeys(t.loss for t in state.tables.values() if t.loss))
         watch.sort(key=lambda s: -len(s.rows))
         return RawResult(
             findings=tuple(findings),

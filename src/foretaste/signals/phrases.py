@@ -20,9 +20,10 @@ from foretaste.text.sample import Sample
 SKETCH_CELLS = 1 << 25
 BIGRAM_CELLS = 1 << 23
 UNIGRAM_CELLS = 1 << 22
-MAX_SLOTS = 1 << 23
-MAX_OCCURRENCES = 1 << 23
+SLOT_BYTES = 52
+OCCURRENCE_BYTES = 32
 SAMPLE = 1 << 16
+_LEAST = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255)
 _SKETCHES = ("cells", "unigrams", "presence")
 
 
@@ -41,6 +42,7 @@ class PhraseTable:
         bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the
             neighbour statistics.
         lost: n-grams, and occurrences, that found no room: what was not looked at.
+        least: rows from which n-grams were counted; more than was asked for where the rarer ones found no room.
         documents: rows behind the sketches; more than were listed where a background is known.
     """
 
@@ -59,6 +61,15 @@ class PhraseTable:
     sample: npt.NDArray[np.uint64]
     lost: int
     documents: int
+    least: int = 0
+
+    @property
+    def loss(self) -> str:
+        """What found no room in the memory that the policy gives, for the note of a check; empty where all did."""
+        said = [f"{self.lost} phrases found no room and were not looked at"] if self.lost else []
+        if self.least:
+            said.append(f"phrases that occur fewer than {self.least} times were not looked at (memory_mb)")
+        return "; ".join(said)
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -161,7 +172,7 @@ def _surface(pieces: list[tuple[int, int, str]]) -> str:
 
 @dataclass
 class _State:
-    """Sketches of fixed size, a table sized by what the sketches hold, and at most MAX_OCCURRENCES occurrences."""
+    """Sketches of fixed size, a table sized by what the sketches hold, and occurrences; at most `memory` bytes."""
 
     labels: npt.NDArray[np.int32] | None
     background: Sketches | None = None
@@ -179,6 +190,8 @@ class _State:
     texts: dict[int, str] = field(default_factory=dict)
     known: dict[int, int] = field(default_factory=dict)
     lost: int = 0
+    memory: int = 2 << 30
+    least: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels is packed: a table and a list have room for all data, of which a part fills little."""
@@ -256,6 +269,7 @@ class Phrases(Signal[_State, PhraseTable]):
             unigrams=np.zeros(UNIGRAM_CELLS, np.uint32),
             presence=np.zeros(UNIGRAM_CELLS, np.uint32),
             last=np.full(UNIGRAM_CELLS, -1, np.int32),
+            memory=context.memory,
         )
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -282,7 +296,7 @@ class Phrases(Signal[_State, PhraseTable]):
         if state.round == 2:
             ngrams.count_ngrams(
                 tokens.hashes, tokens.offsets, batch.start, state.labels, state.cells, *state.bigrams, state.unigrams,
-                self.least, t["keys"], t["tallies"], t["where"], t["size"],
+                state.least, t["keys"], t["tallies"], t["where"], t["size"],
             )  # fmt: skip
             return
         f = state.found
@@ -351,8 +365,14 @@ class Phrases(Signal[_State, PhraseTable]):
 
         if state.labels is None:
             state.labels = np.full(state.rows - state.older_rows, NONE, np.int32)
-        frequent = sum(np.count_nonzero(s >= self.least) for s in (state.cells, state.bigrams[0], state.unigrams))
-        slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
+        # Rather no rare n-gram at all than those that happen to come first.
+        most = 1 << ((state.memory // 4 // SLOT_BYTES).bit_length() - 1)
+        for least in (self.least, *(n for n in _LEAST if n > self.least)):
+            sketches = (state.cells, state.bigrams[0], state.unigrams)
+            state.least, frequent = least, sum(np.count_nonzero(s >= least) for s in sketches)
+            if frequent * 4 <= most * 3:
+                break
+        slots = min(most, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
         state.table = empty_table(slots)
 
     def _choose(self, state: _State) -> None:
@@ -373,7 +393,8 @@ class Phrases(Signal[_State, PhraseTable]):
         wanted |= (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
         kept = np.flatnonzero(wanted)
         kept = kept[np.lexsort((where[kept, 2], where[kept, 1], where[kept, 0]))]
-        fitting = int(np.searchsorted(np.cumsum(count[kept]), MAX_OCCURRENCES, side="right"))
+        room = state.memory // 8 // OCCURRENCE_BYTES
+        fitting = int(np.searchsorted(np.cumsum(count[kept]), room, side="right"))
         state.lost = int(t["size"][1]) + len(kept) - fitting
         kept = kept[:fitting]
         spans = np.zeros(len(kept) + 1, np.int64)
@@ -400,6 +421,7 @@ class Phrases(Signal[_State, PhraseTable]):
             rights=f["rights"][places], purity=purity[kept], bigrams=state.bigrams, unigrams=state.unigrams,
             presence=state.presence, total=float(max(1, state.unigrams.sum())), sample=state.sample.words(),
             lost=state.lost, documents=state.rows,
+            least=state.least if state.least > self.least else 0,
         )  # fmt: skip
 
     def _settle(
