@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from numba import njit
 
 PACKAGES = ("numpy", "sklearn", "numba", "rich", "jinja2", "pyarrow", "scipy", "click")
-MAX_WORDS = 1_000_000
+MAX_WORDS = 500_000
 BLOCK = 100_000
+LONGEST_WORD = 40
 LABELS = 8
 
 
@@ -42,7 +43,7 @@ def words() -> list[str]:
                 continue
             for node in ast.walk(tree):
                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                    found += [*(ast.get_docstring(node) or "").split(), ""]
+                    found += [*(w for w in (ast.get_docstring(node) or "").split() if len(w.encode()) <= LONGEST_WORD), ""]
             if len(found) >= MAX_WORDS:
                 return found[:MAX_WORDS]
     return found
@@ -88,8 +89,9 @@ class Generator:
 
     def __init__(self) -> None:
         text = words()
-        vocabulary, self._text = np.unique(np.array(text, dtype=object).astype(str), return_inverse=True)
-        encoded = [w.encode() for w in vocabulary.tolist()]
+        index: dict[str, int] = {}
+        self._text = np.array([index.setdefault(w, len(index)) for w in text], np.int64)
+        encoded = [w.encode() for w in index]
         self._spellings = np.frombuffer(b"".join(encoded), np.uint8)
         self._ends = np.concatenate([[0], np.cumsum([len(e) for e in encoded])]).astype(np.int64)
         order = np.argsort(self._text, kind="stable")
@@ -100,8 +102,7 @@ class Generator:
         self._next[order[stops - 1]] = order[starts]  # the last of a word is followed by its first
 
     def _texts(self, lengths: npt.NDArray[np.int64], seed: int) -> pa.LargeStringArray:
-        longest = int(np.diff(self._ends).max()) + 10
-        out = np.empty(int(lengths.sum()) * longest, np.uint8)
+        out = np.empty(int(lengths.sum()) * (LONGEST_WORD + 10), np.uint8)
         offsets = np.empty(len(lengths) + 1, np.int64)
         size = _walk(self._text, self._next, self._spellings, self._ends, lengths, seed, out, offsets)
         text = pa.py_buffer(out[:size].copy())

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -170,19 +170,13 @@ def run(
     raw: dict[str, tuple[RawResult | str, float]] = {}
     loop: _Loop | None = None
     classes: Classes | None = None
-    pool = ThreadPoolExecutor(1)
-    early: Future[tuple[dict[str, Any], CheckResult | None]] | None = None
-
-    def start_power(loop: _Loop) -> None:
-        # What is kept in memory is shared, so the copy with the plants is scanned beside the data.
-        nonlocal early
-        if dataset.kept:
-            early = pool.submit(_power, dataset, policy, loop.values.get(Labels()), None)
-
+    values: dict[Signal[Any, Any], Any] = {}
     for view in history.views(policy) if history is not None else (None,):
         if view is None:
             mine = _Loop(dataset, policy, progress)
-            raw |= mine.run(start_power)
+            raw |= mine.run()
+            if dataset.kept:
+                values = dict(mine.values)
         else:
             mine = _Loop(view.over(dataset), policy.only(*view.checks), progress, view.background, view.rows)
             raw |= {i: (view.apart(r) if isinstance(r, RawResult) else r, s) for i, (r, s) in mine.run().items()}
@@ -190,12 +184,11 @@ def run(
         found = mine.values.get(Labels())
         if found is not None:
             classes = dataclasses.replace(found, labels=found.labels[view.rows if view else 0 :])
-        mine.values.clear()  # the power scan makes its own; both at once would double the memory
+        mine.values.clear()
     assert loop is not None
     results = _with_evidence(dataset, raw, {c.id: c.parameters for c in policy.checks}, loop.profile, history)
     charts = _charts(dataset, results, loop.profile)
-    power, demanded = early.result() if early else _power(dataset, policy, classes, progress)
-    pool.shutdown()
+    power, demanded = _power(dataset, policy, classes, progress, values)
     dataset.refuse_changed()
     if demanded is not None:
         results.append(demanded)
@@ -213,7 +206,11 @@ def run(
 
 
 def _power(
-    dataset: Input, policy: Policy, classes: Classes | None, progress: ProgressCallback | None
+    dataset: Input,
+    policy: Policy,
+    classes: Classes | None,
+    progress: ProgressCallback | None,
+    known: dict[Signal[Any, Any], Any],
 ) -> tuple[dict[str, Any], CheckResult | None]:
     """What planted triggers would have come to, and an error result where the policy demands more than there is."""
     options = policy.power
@@ -232,7 +229,10 @@ def _power(
         planted = Planted(dataset, policy.seed)
         planted.plan(classes)
         if planted.plants.rows_of:
-            raw = _Loop(planted, policy.only(*ids), progress, label="power").run()
+            loop = _Loop(planted, policy.only(*ids), progress, label="power")
+            loop.values.update(planted.values(known) if known else {})
+            known.clear()
+            raw = loop.run()
             failed = [f"{i}: {r}" for i, (r, _) in raw.items() if isinstance(r, str)]
             summary = {"note": f"not measured: {failed[0]}"} if failed else summarise(planted, raw)
         else:
@@ -275,8 +275,8 @@ class _Loop:
         self.profile = _Profile(before)
         self.round = 0
 
-    def run(self, first: Callable[[_Loop], None] | None = None) -> dict[str, tuple[RawResult | str, float]]:
-        """Result, or error text, and processor seconds, by check id; ``first`` is called after the first round."""
+    def run(self) -> dict[str, tuple[RawResult | str, float]]:
+        """Result, or error text, and processor seconds, by check id."""
         for check in self.checks:
             try:
                 reason = check.applies(self.context)
@@ -286,13 +286,13 @@ class _Loop:
                     self.enlist(check)
             except Exception as e:  # noqa: BLE001 - a broken check is an ERROR in the report, never a crash or a pass
                 self._fail(check, e, 0.0)
-        self.rounds(first)
+        self.rounds()
         for check in self.checks:
             if check.id not in self.done:
                 self._fail(check, RuntimeError("it never ran: the signals that it needs wait for each other"), 0.0)
         return self.done
 
-    def rounds(self, first: Callable[[_Loop], None] | None = None) -> None:
+    def rounds(self) -> None:
         """Round after round, until no fold asks for another."""
         while True:
             self._start_ready()
@@ -302,12 +302,10 @@ class _Loop:
                 break
             self._pass(", ".join(sorted({_name(r.fold) for r in self.running})))
             self._advance()
-            if first and self.round == 1:
-                first(self)
 
     def enlist(self, fold: Fold[Any]) -> None:
         """Have a fold run, and the signals that it needs before it."""
-        if fold in self.waiting:
+        if fold in self.waiting or fold in self.values:
             return
         for signal in fold.needs(self.context):
             self.enlist(signal)
