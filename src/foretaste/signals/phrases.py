@@ -170,6 +170,76 @@ def _surface(pieces: list[tuple[int, int, str]]) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """One phrase, or two ends of a longer one, with its rows and the neighbours on both sides.
+
+    ``position`` is its first token in the first of its rows.
+    """
+
+    text: str
+    position: int
+    tokens: int
+    rows: npt.NDArray[np.int64]
+    lefts: npt.NDArray[np.uint64]
+    rights: npt.NDArray[np.uint64]
+
+
+def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]:
+    """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one."""
+    from foretaste.text.ngrams import neighbour_diversity
+
+    scores = np.zeros((len(table.n), 2))
+    neighbour_diversity(table.spans, table.lefts, table.rights, scores)
+    enough = table.counts >= least
+    left_open, right_open = scores[:, 0] >= diversity, scores[:, 1] >= diversity
+
+    starts = table.spans.tolist()
+
+    def span(c: int) -> slice:
+        return slice(starts[c], starts[c + 1])
+
+    found = [
+        Stretch(
+            table.text[c],
+            int(table.positions[table.spans[c]]),
+            int(table.n[c]),
+            table.rows[span(c)],
+            table.lefts[span(c)],
+            table.rights[span(c)],
+        )
+        for c in np.flatnonzero(enough & left_open & right_open).tolist()
+    ]
+    longest = table.n == (table.n.max() if len(table.n) else 0)
+    heads = np.flatnonzero(enough & longest & left_open & ~right_open)
+    tails: dict[int, list[int]] = {}
+    for c in np.flatnonzero(enough & longest & right_open & ~left_open).tolist():
+        tails.setdefault(int(table.rows[table.spans[c]]), []).append(c)
+    for head in heads.tolist():
+        rows = table.rows[span(head)]
+        for tail in tails.get(int(rows[0]), ()):
+            other = table.rows[span(tail)]
+            common, mine, its = np.intersect1d(rows, other, assume_unique=True, return_indices=True)
+            gap = table.positions[span(tail)][its] - table.positions[span(head)][mine]
+            if len(common) < 0.85 * max(len(rows), len(other)) or gap.min() != gap.max() or gap[0] <= 0:
+                continue
+            joined = _overlap(table.text[head], table.text[tail], int(gap[0]) >= int(table.n[head]))
+            tokens = int(gap[0] + table.n[tail])
+            position = int(table.positions[span(head)][mine[0]])
+            lefts, rights = table.lefts[span(head)][mine], table.rights[span(tail)][its]
+            found.append(Stretch(joined, position, tokens, common, lefts, rights))
+    return found
+
+
+def _overlap(head: str, tail: str, apart: bool) -> str:
+    """Two n-grams of one stretch as one text; an unseen middle becomes a space."""
+    if not apart:
+        for i in range(min(len(head), len(tail)), 0, -1):
+            if head.endswith(tail[:i]):
+                return head + tail[i:]
+    return f"{head} {tail}"
+
+
 @dataclass
 class _State:
     """Sketches of fixed size, a table sized by what the sketches hold, and occurrences; at most `memory` bytes."""
