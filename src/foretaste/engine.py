@@ -146,17 +146,14 @@ def _opened(
     if spark is None and not type(data).__module__.startswith("pyspark."):
         yield open_data(data, roles, filesystem=filesystem, options=policy.input)
         return
-    from foretaste.spark import open_spark, session
+    from foretaste.spark import open_files, open_spark, session
 
     if spark is None:
-        opened = open_spark(data, roles, options=policy.input)
-        try:
+        with open_spark(data, roles, policy.input) as opened:
             yield opened
-        finally:
-            opened.close()
         return
     with session(spark) as running:
-        yield open_spark(data, roles, options=policy.input, spark=running, filesystem=filesystem)
+        yield open_files(data, roles, policy.input, running, filesystem)
 
 
 def run(
