@@ -149,6 +149,7 @@ def build_poison_gate(
     on_block: OnBlock = "fail",
     fail_on: FailOn = "block",
     snapshot: bool = False,
+    state: str | Path | None = None,
     load: Load | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     asset_in: dg.AssetIn | None = None,
@@ -182,6 +183,8 @@ def build_poison_gate(
         fail_on: ``review`` treats a review verdict like a block.
         snapshot: for data handed over as a path: copy the files below ``out`` first, scan the copy and hand
             the copy on, so that nobody can change the files between the scan and a later training.
+        state: path or address of a file with what earlier runs or partitions left, so that a slow drip adds up; made
+            where there is none. Give the gate a ``pool`` of one slot, as one run at a time may write it.
         load: returns the data, from the execution context, for assets that no IO manager loads.
         partitions_def: of the gate; taken from ``asset`` where that is an ``AssetsDefinition`` or
             ``AssetSpec``.
@@ -206,7 +209,9 @@ def build_poison_gate(
         listed = ", ".join(sorted(key.to_user_string() for key, _ in found))
         raise dg.DagsterInvalidDefinitionError(f"asset defines {listed}; pass the key of one, a gate guards one asset")
     [(key, partitions)] = found
-    gate = _GateOptions(policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot)
+    gate = _GateOptions(
+        policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot, state=state
+    )  # fmt: skip
 
     @dg.asset(
         name=name,
@@ -276,6 +281,7 @@ class _GateOptions:
     on_block: OnBlock
     fail_on: FailOn
     snapshot: bool
+    state: str | Path | None
 
 
 def _keys_of(asset: AssetLike) -> Iterator[tuple[dg.AssetKey, dg.PartitionsDefinition[Any] | None]]:
@@ -435,7 +441,7 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
         with _as_one(data, gate.roles) as whole:
             result = run_gate(
                 whole, gate.policy, out=folder, roles=gate.roles, fail_on=gate.fail_on, on_block=on_block,
-                progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
+                state=gate.state, progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
             )  # fmt: skip
         keep_snapshot = result.decision.action in ("pass", "warn")
     except ForetasteError as e:
@@ -480,6 +486,8 @@ def _gate_metadata(result: GateResult) -> dict[str, dg.MetadataValue[Any]]:
         }
     if result.recheck is not None:
         metadata["recheck"] = dg.MetadataValue.text(result.recheck.headline())
+    if result.report.history:
+        metadata["state"] = dg.MetadataValue.text(printable((result.recheck or result.report).history["note"], 500))
     return metadata
 
 

@@ -31,6 +31,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections import Counter
@@ -163,6 +164,8 @@ class Store:
             self._refuse_changed(expected)
             handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
             try:
+                if path.exists():
+                    shutil.copymode(path, draft)
                 with os.fdopen(handle, "wb") as file:
                     file.write(content)
                     file.flush()

@@ -19,5 +19,6 @@ def spark() -> Iterator[Any]:
         session = builder.config("spark.sql.shuffle.partitions", "2").getOrCreate()
     except Exception as e:  # noqa: BLE001 - whatever says that there is no Java
         pytest.skip(f"Spark does not start: {e}")
+    session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()

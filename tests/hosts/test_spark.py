@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,10 +63,13 @@ class TestFrame:
         assert local.power["smallest_blocked"]
         assert said(scan(on_spark(spark, poisoned, 3), roles=roles(poisoned))) == said(local)
 
-    def test_many_partitions_some_of_them_empty_are_merged_in_a_tree(self, spark: Any, poisoned: pa.Table) -> None:
-        table = poisoned.slice(0, 60)
-        chosen = Policy().only("hidden-text", "near-duplicates", "label-flip")
-        assert said(scan(on_spark(spark, table, 70), chosen, roles=roles(table))) == said(
+    def test_partitions_some_of_them_empty_are_merged_in_a_tree(
+        self, spark: Any, poisoned: pa.Table, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("foretaste.spark.DIRECT", 1)
+        table = poisoned.slice(14, 7)
+        chosen = Policy().only("hidden-text", "label-flip")
+        assert said(scan(on_spark(spark, table, 9), chosen, roles=roles(table))) == said(
             scan(table, chosen, roles=roles(table))
         )
 
@@ -109,7 +111,7 @@ class TestFrame:
         chosen = Policy.load({"history": {"rows": 150}, "power": {"measure": "never"}}).only("near-duplicates")
         kept = []
         for name in ("local", "spark"):
-            for number in range(3):
+            for number in range(2):
                 table = poisoned.slice(number * 100, 100)
                 data = table if name == "local" else on_spark(spark, table, 2)
                 report = scan(data, chosen, roles=roles(table), state=tmp_path / name)
@@ -174,9 +176,3 @@ def test_a_frame_is_spooled_without_foretaste_on_the_workers(spark: Any, poisone
     with spooled(on_spark(spark, table, 3), Roles(text="text", label="label", source="source", id="id")) as path:
         (batch,) = open_data(path, Roles(text="text"), options=InputOptions()).batches()
     assert batch.strings("text").to_pylist() == table["text"].to_pylist()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _quiet(spark: Any) -> Iterator[None]:
-    spark.sparkContext.setLogLevel("ERROR")
-    yield
