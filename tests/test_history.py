@@ -18,6 +18,7 @@ from foretaste import Outcome, Policy, Report, Severity, StateError, scan
 from foretaste.cli import main
 from foretaste.engine import Progress
 from foretaste.history import History, Store
+from foretaste.report.html import render_html
 from foretaste.report.model import from_dict, to_dict
 
 Columns = dict[str, list[str]]
@@ -200,6 +201,9 @@ class TestWhatTheStateTells:
         assert again.history == report.history
         assert [f.earlier for f in again.findings] == [f.earlier for f in report.findings]
         assert any(f.earlier for f in again.findings)
+        page = render_html(report)
+        assert "Earlier batches" in page
+        assert "In earlier batches" in page
 
 
 def test_the_cost_of_a_batch_does_not_grow_with_the_history(shuffled: Columns, tmp_path: Path) -> None:

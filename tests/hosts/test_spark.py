@@ -61,14 +61,14 @@ class TestFrame:
         local = scan(poisoned, roles=roles(poisoned))
         assert local.verdict is Outcome.BLOCK
         assert local.power["smallest_blocked"]
-        assert said(scan(on_spark(spark, poisoned, 3), roles=roles(poisoned))) == said(local)
+        assert said(scan(on_spark(spark, poisoned, 2), roles=roles(poisoned))) == said(local)
 
     def test_partitions_some_of_them_empty_are_merged_in_a_tree(
         self, spark: Any, poisoned: pa.Table, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("foretaste.spark.DIRECT", 1)
-        table = poisoned.slice(14, 7)
-        chosen = Policy().only("hidden-text", "label-flip")
+        table = poisoned.slice(14, 7).select(["id", "text", "source"])
+        chosen = Policy().only("hidden-text", "near-duplicates", "question-islands")
         assert said(scan(on_spark(spark, table, 9), chosen, roles=roles(table))) == said(
             scan(table, chosen, roles=roles(table))
         )
@@ -108,11 +108,11 @@ class TestFrame:
     def test_a_state_of_earlier_batches_is_kept_as_it_is_locally(
         self, spark: Any, poisoned: pa.Table, tmp_path: Path
     ) -> None:
-        chosen = Policy.load({"history": {"rows": 150}, "power": {"measure": "never"}}).only("near-duplicates")
+        chosen = Policy().only("hidden-text", "near-duplicates")
         kept = []
         for name in ("local", "spark"):
             for number in range(2):
-                table = poisoned.slice(number * 100, 100)
+                table = poisoned.slice(100 + number * 100, 100).select(["id", "text", "source"])
                 data = table if name == "local" else on_spark(spark, table, 2)
                 report = scan(data, chosen, roles=roles(table), state=tmp_path / name)
                 assert report.history["advanced"]
