@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from foretaste import Outcome, Policy, Report, Severity, StateError, scan
 from foretaste.cli import main
 from foretaste.engine import Progress
 from foretaste.history import History, Store
+from foretaste.reading import open_data
 from foretaste.report.html import render_html
 from foretaste.report.model import from_dict, to_dict
 
@@ -168,6 +170,16 @@ class TestWhatTheStateTells:
             for source in table["source"].to_pylist():
                 expected[source] = expected.get(source, 0) + 1
         assert History.open(tmp_path / "state").sources == expected
+
+    def test_a_check_knows_the_rows_per_source_of_earlier_batches_but_not_those_of_a_batch_that_comes_again(
+        self, shuffled: Columns, tmp_path: Path
+    ) -> None:
+        first, second = batch(shuffled, 0), batch(shuffled, 1)
+        for table in (first, second):
+            run(table, tmp_path / "state", policy("hidden-text"))
+        store = Store(str(tmp_path / "state"))
+        (view,) = History.load(store, open_data(second)).views(policy("hidden-text"))
+        assert view.background.sources == Counter(first["source"].to_pylist())
 
     def test_near_duplicates_of_earlier_rows_are_named_with_their_batch(
         self, shuffled: Columns, tmp_path: Path

@@ -247,10 +247,7 @@ class SparkData:
     @property
     def canonical_roles(self) -> frozenset[str]:
         """Roles of the batches."""
-        names = set(self.roles.as_dict())
-        if "messages" in names:
-            names = (names - {"messages"}) | {"context", "prompt", "response"}
-        return frozenset(names)
+        return self.roles.canonical
 
     def refuse_changed(self) -> None:
         """Every pass of a partition was already compared with its first."""

@@ -85,10 +85,7 @@ class Dataset:
     @property
     def canonical_roles(self) -> frozenset[str]:
         """Roles of the batches: ``messages`` is replaced by what it is split into."""
-        names = set(self.roles.as_dict())
-        if "messages" in names:
-            names = (names - {"messages"}) | {"context", "prompt", "response"}
-        return frozenset(names)
+        return self.roles.canonical
 
     def trust(self) -> None:
         """Take the data for validated: a pass before this one has seen the same rows."""
