@@ -43,7 +43,10 @@ def words() -> list[str]:
                 continue
             for node in ast.walk(tree):
                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                    found += [*(w for w in (ast.get_docstring(node) or "").split() if len(w.encode()) <= LONGEST_WORD), ""]
+                    found += [
+                        *(w for w in (ast.get_docstring(node) or "").split() if len(w.encode()) <= LONGEST_WORD),
+                        "",
+                    ]
             if len(found) >= MAX_WORDS:
                 return found[:MAX_WORDS]
     return found

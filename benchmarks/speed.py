@@ -5,8 +5,7 @@
 
 Without ``--data``, rows are made by ``corpus.py``. Every measurement is a process of its own (so its peak memory is its
 own), the contenders take turns, and the least of ``--repeat`` runs counts: a machine that others use is never too fast.
-Imports and compiled code are loaded
-before the clock starts, but for the command line. ``ours`` and ``theirs`` are compared on the same columns in the same run; a tool that is
+Imports and compiled code are loaded before the clock starts, but for the command line. Ours and theirs are compared on the same columns in the same run; a tool that is
 not installed, or does not run offline, is listed with its reason.
 """
 
@@ -114,7 +113,11 @@ def _tokens(data: Data) -> Result:
 def _near(data: Data) -> Result:
     from foretaste.signals.near_duplicates import NearDuplicates
 
-    value = _signal(data, NearDuplicates())
+    from foretaste.engine import signal_value
+
+    dataset = _dataset(data)
+    dataset.keep_bytes = 0  # one pass: nothing is read twice
+    value = signal_value(dataset, NearDuplicates())
     return {"clusters": len(value.sizes), "rows_in_clusters": int(value.sizes.sum())}
 
 
@@ -257,7 +260,17 @@ def _policy(data: Data) -> Result:
 def _command(data: Data) -> Result:
     roles = [part for role, column in data.roles.items() for part in (f"--{role}", column)]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", "from foretaste.cli import main; main()", "scan", data.path, *roles, "--out", folder, "-q"]
+        command = [
+            sys.executable,
+            "-c",
+            "from foretaste.cli import main; main()",
+            "scan",
+            data.path,
+            *roles,
+            "--out",
+            folder,
+            "-q",
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stderr)
@@ -301,7 +314,9 @@ def run(data: Data, names: list[str], repeat: int) -> dict[str, Result]:
                     [sys.executable, __file__, "--one", job], capture_output=True, text=True, timeout=LONGEST
                 )
                 error = done.stderr.strip().splitlines()
-                made = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"not_run": error[-1][:200]}
+                made = (
+                    json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"not_run": error[-1][:200]}
+                )
             except subprocess.TimeoutExpired:
                 made = {"not_run": f"gave up after {LONGEST} s"}
             if "not_run" in made or name not in best or made["seconds"] < best[name]["seconds"]:
@@ -314,14 +329,17 @@ def _line(made: Result) -> str:
     return made.get("not_run") or f"{made['seconds']:8.2f} s  {made['peak_mb']:7.0f} MB"
 
 
+_POLICY = "default policy: foretaste, all checks and the report"
+_PHRASES = "n-grams by output: foretaste, 1 to 4"
+_RENSA = "near-duplicates: rensa, verified streaming"
 RATIOS = {
-    "default policy / CountVectorizer(1,3)": ("n-grams: CountVectorizer, 1 to 3", "default policy: foretaste, all checks and the report"),
-    "default policy / rensa": ("near-duplicates: rensa, verified streaming", "default policy: foretaste, all checks and the report"),
-    "near-duplicates / rensa": ("near-duplicates: rensa, verified streaming", "near-duplicates: foretaste, members listed"),
-    "n-grams by output / CountVectorizer(1,3)": ("n-grams: CountVectorizer, 1 to 3, input alone", "n-grams by output: foretaste, 1 to 4"),
-    "n-grams by output / polars": ("n-grams by output: polars, 1 to 3", "n-grams by output: foretaste, 1 to 4"),
+    "default policy / CountVectorizer(1,3)": ("n-grams: CountVectorizer, 1 to 3", _POLICY),
+    "default policy / rensa": (_RENSA, _POLICY),
+    "near-duplicates / rensa": (_RENSA, "near-duplicates: foretaste, members listed"),
+    "n-grams by output / CountVectorizer(1,3)": ("n-grams: CountVectorizer, 1 to 3, input alone", _PHRASES),
+    "n-grams by output / polars": ("n-grams by output: polars, 1 to 3", _PHRASES),
     "reading / pyarrow": ("read: pyarrow, all columns", "read: foretaste, validated"),
-}  # fmt: skip
+}
 
 
 def ratios(results: dict[str, Result], unit: str) -> dict[str, float]:

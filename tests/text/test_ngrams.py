@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -77,7 +78,9 @@ def test_counts_are_those_of_a_plain_loop(rows: list[list[int]]) -> None:
     sketch_ngrams(tokens, offsets, 0, *made)
     table = empty_table(1 << 14)
     labels = np.full(len(rows), -1, np.int32)
-    count_ngrams(tokens, offsets, 0, labels, *made[:4], 3, table["keys"], table["tallies"], table["where"], table["size"])
+    count_ngrams(
+        tokens, offsets, 0, labels, *made[:4], 3, table["keys"], table["tallies"], table["where"], table["size"]
+    )
     counted, first = Counter[int](), dict[int, tuple[int, int, int]]()
     for number, row in enumerate(grams(tokens, offsets)):
         counted.update({h for _, h, _ in row})
@@ -98,7 +101,7 @@ def phrases(texts: list[str], cuts: list[int], memory: int = 2 << 30) -> PhraseT
     following: Any = state
     while following is not None:
         state = following
-        for a, b in zip(bounds[:-1], bounds[1:]):
+        for a, b in itertools.pairwise(bounds):
             part = whole.columns.slice(a, b - a)
             joined = pa.RecordBatch.from_arrays([pa.concat_arrays([c]) for c in part.columns], schema=part.schema)
             signal.scan(state, type(whole)(_copied(joined), start=a, kind=whole.kind))
@@ -147,7 +150,7 @@ def test_diversity_counts_distinct_neighbours() -> None:
     spans = np.array([0, 1, 40, 40, 700, 2000], np.int64)
     out = np.zeros((5, 2))
     neighbour_diversity(spans, values, values[::-1].copy(), out)
-    for c, (a, b) in enumerate(zip(spans[:-1], spans[1:])):
+    for c, (a, b) in enumerate(itertools.pairwise(spans)):
         part = values[a : min(b, a + 512)]
         assert out[c, 0] == len(np.unique(part)) / max(1, len(part))
 

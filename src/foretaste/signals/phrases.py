@@ -364,10 +364,11 @@ class Phrases(Signal[_State, PhraseTable]):
             return
         t = state.table
         if state.round == 2:
-            ngrams.count_ngrams(
+            arguments: list[Any] = [
                 tokens.hashes, tokens.offsets, batch.start, state.labels, state.cells, *state.bigrams, state.unigrams,
                 state.least, t["keys"], t["tallies"], t["where"], t["size"],
-            )  # fmt: skip
+            ]  # fmt: skip
+            ngrams.count_ngrams(*arguments)
             return
         f = state.found
         low, high = np.searchsorted(f["first"][:, 0], [batch.start, batch.start + batch.num_rows])

@@ -34,16 +34,18 @@ def with_plants(
     state = signal.start(Context(planted.kind, frozenset(planted.roles)))
     state.labels = outputs
     signal.scan(state, planted)
-    bigrams = tuple(b.copy() for b in table.bigrams)
-    for mine, added in zip(bigrams, state.bigrams):
-        add_saturating(mine, added)
+    bigrams = (table.bigrams[0].copy(), table.bigrams[1].copy())
+    add_saturating(bigrams[0], state.bigrams[0])
+    add_saturating(bigrams[1], state.bigrams[1])
     unigrams, presence = table.unigrams + state.unigrams, table.presence + state.presence
     while (following := signal.next_round(state)) is not None:
         state = following
         signal.scan(state, planted)
     found = signal.value(state)
     mine = [p for p, text in enumerate(found.text) if any(w in text.lower() for w in words)]
-    places = np.concatenate([np.zeros(0, np.int64), *(np.arange(*found.spans[p : p + 2]) for p in mine)]).astype(np.int64)
+    places = np.concatenate([np.zeros(0, np.int64), *(np.arange(*found.spans[p : p + 2]) for p in mine)]).astype(
+        np.int64
+    )
     spans = table.spans[-1] + np.cumsum(found.counts[mine])
     return dataclasses.replace(
         table,

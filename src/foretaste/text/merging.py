@@ -96,7 +96,9 @@ def packed_table(table: Arrays) -> Arrays:
     """The used slots of a table of :func:`foretaste.text.ngrams.count_ngrams`, and how many slots there are."""
     used = np.flatnonzero(table["keys"])
     tallies, where = table["tallies"][used], table["where"][used]
-    named = {"keys": table["keys"][used], "where": where} | {n: tallies[n].copy() for n in TALLY.names or () if n != "last"}
+    named = {"keys": table["keys"][used], "where": where} | {
+        n: tallies[n].copy() for n in TALLY.names or () if n != "last"
+    }
     return named | {"size": table["size"], "slots": len(table["keys"])}
 
 
@@ -125,8 +127,9 @@ def add_table(table: Arrays, packed: Arrays) -> None:
     Summaries): of k rows with v votes left, no label has more than (k + v) / 2.
     """
     order = np.lexsort((packed["where"][:, 2], packed["where"][:, 1], packed["where"][:, 0]))
-    parts: list[Any] = [packed[name][order] for name in _SLOTTED]
-    _insert(table["keys"], table["tallies"], table["where"], *parts, table["size"])
+    mine: list[Any] = [table[name] for name in ("keys", "tallies", "where")]
+    arguments: list[Any] = [*mine, *(packed[name][order] for name in _SLOTTED), table["size"]]
+    _insert(*arguments)
 
 
 @njit(cache=True, nogil=True)
