@@ -5,7 +5,8 @@
 
 Without ``--data``, rows are made by ``corpus.py``. Every measurement is a process of its own (so its peak memory is its
 own), the contenders take turns, and the least of ``--repeat`` runs counts: a machine that others use is never too fast.
-Imports and compiled code are loaded before the clock starts, but for the command line. Ours and theirs are compared on the same columns in the same run; a tool that is
+Imports and compiled code are loaded before the clock starts, but for the command line. Ours and theirs are compared on
+the same columns in the same run; a tool that is
 not installed, or does not run offline, is listed with its reason.
 """
 
@@ -111,9 +112,8 @@ def _tokens(data: Data) -> Result:
 
 @contender("near-duplicates: foretaste, members listed")
 def _near(data: Data) -> Result:
-    from foretaste.signals.near_duplicates import NearDuplicates
-
     from foretaste.engine import signal_value
+    from foretaste.signals.near_duplicates import NearDuplicates
 
     dataset = _dataset(data)
     dataset.keep_bytes = 0  # one pass: nothing is read twice
