@@ -256,6 +256,53 @@ def _policy(data: Data) -> Result:
     return {"verdict": report.verdict.value, "checks": {c.check: c.seconds for c in report.results if c.seconds}}
 
 
+@contender("profile: processor seconds of each stage")
+def _profile(data: Data) -> Result:
+    """Seconds of every method of every fold, and of the tokens that they ask for (counted there as well)."""
+    import functools
+
+    import foretaste
+    from foretaste import checks
+    from foretaste.batch import Batch
+    from foretaste.check import Fold
+    from foretaste.reading.dataset import Dataset
+
+    spent: dict[str, float] = {}
+
+    def timed(owner: type[Any], method: str) -> None:
+        inner = getattr(owner, method)
+
+        @functools.wraps(inner)
+        def outer(*args: Any, **named: Any) -> Any:
+            clock = time.thread_time()
+            try:
+                return inner(*args, **named)
+            finally:
+                key = f"{owner.__name__}.{method.lstrip('_')}"
+                spent[key] = spent.get(key, 0.0) + time.thread_time() - clock
+
+        setattr(owner, method, outer)
+
+    checks.registry()
+    owners = [Fold]
+    while owners:
+        owner = owners.pop()
+        owners += owner.__subclasses__()
+        for method in ("start", "scan", "next_round", "value", "finish"):
+            if method in owner.__dict__:
+                timed(owner, method)
+    timed(Batch, "_tokenize")
+    timed(Dataset, "_canonical")
+    timed(Dataset, "_validate")
+    cpu = time.process_time()
+    foretaste.scan(data.path, roles=data.roles)
+    cpu = time.process_time() - cpu
+    return {
+        "all": round(cpu, 3),
+        **{k: round(v, 3) for k, v in sorted(spent.items(), key=lambda i: -i[1]) if v > 0.01 * cpu},
+    }
+
+
 @contender("default policy: command line, start to end")
 def _command(data: Data) -> Result:
     roles = [part for role, column in data.roles.items() for part in (f"--{role}", column)]

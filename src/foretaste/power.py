@@ -180,12 +180,13 @@ class Planted:
         rows = np.concatenate(list(self.plants.rows_of.values()))
         order = np.argsort(rows)
         outputs = np.repeat(np.arange(len(self.plants.rows_of)), [len(r) for r in self.plants.rows_of.values()])
-        taken = _Taken(rows[order])
+        was, taken = _Taken(rows[order]), _Taken(rows[order])
+        self.dataset.sweep([Part(Itself(), was)], lambda rows: None)
         self.sweep([Part(Itself(), taken)], lambda rows: None)
-        planted = Batch(taken.joined(), start=0, kind=self.kind)
+        original, planted = (Batch(t.joined(), start=0, kind=self.kind) for t in (was, taken))
         words = [w.lower() for w in self.plants.words.values()]
         return {
-            signal: with_plants(table, signal, planted, taken.rows, outputs[order].astype(np.int32), words)
+            signal: with_plants(table, signal, original, planted, taken.rows, outputs[order].astype(np.int32), words)
             for signal, table in known.items()
             if isinstance(signal, Phrases)
         }

@@ -15,29 +15,36 @@ from foretaste.signals.phrases import Phrases, PhraseTable
 
 
 def with_plants(
-    table: PhraseTable, signal: Phrases, planted: Batch, rows: npt.NDArray[np.int64], outputs: npt.NDArray[np.int32],
+    table: PhraseTable, signal: Phrases, original: Batch, planted: Batch, rows: npt.NDArray[np.int64], outputs: npt.NDArray[np.int32],
     words: Sequence[str],
 ) -> PhraseTable:  # fmt: skip
     """The table with the phrases that hold a planted word, which stand in no other row.
 
-    The phrases of the data stay as they are: where a plant tears one of their occurrences apart, or takes the place of
-    a text, this is not taken back, nor are the words that went. Those are few among many, and no plant is judged by them.
+    The sketches are those of the planted data, but for cells that were full. The phrases of the data stay as they are: where
+    a plant tears one of their occurrences apart, or takes the place of a text, this is not taken back.
 
     Args:
         table: of the data as they are.
         signal: that made it.
-        planted: the changed rows, numbered from 0.
+        original, planted: the rows before and after, numbered from 0.
         rows: their numbers in the data, ascending, shape (planted.num_rows,).
         outputs: what each of them was made to teach, shape (planted.num_rows,).
         words: the planted words, lower case.
     """
+    before = signal.start(Context(planted.kind, frozenset(planted.roles)))
+    signal.scan(before, original)
     state = signal.start(Context(planted.kind, frozenset(planted.roles)))
     state.labels = outputs
     signal.scan(state, planted)
-    bigrams = (table.bigrams[0].copy(), table.bigrams[1].copy())
+    # The neighbours of a plant stand side by side in its own row as that was: left in, every plant would seem to heal.
+    bigrams = (
+        np.where(table.bigrams[0] < 255, table.bigrams[0] - before.bigrams[0], table.bigrams[0]),
+        np.where(table.bigrams[1] < 255, table.bigrams[1] - before.bigrams[1], table.bigrams[1]),
+    )
     add_saturating(bigrams[0], state.bigrams[0])
     add_saturating(bigrams[1], state.bigrams[1])
-    unigrams, presence = table.unigrams + state.unigrams, table.presence + state.presence
+    unigrams = table.unigrams - before.unigrams + state.unigrams
+    presence = table.presence - before.presence + state.presence
     while (following := signal.next_round(state)) is not None:
         state = following
         signal.scan(state, planted)
