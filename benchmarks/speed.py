@@ -502,7 +502,7 @@ def main() -> None:
         job = json.loads(args.one)
         print(json.dumps(measure(job["name"], Data(job["path"], job["roles"]))))
         return
-    runs = []
+    runs: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         for data, rows in _inputs(args, Path(args.folder or folder)):
             names = [
@@ -518,14 +518,17 @@ def main() -> None:
             runs.append({"rows": rows, "text_mb": round(size / 1e6, 1), "roles": sorted(data.roles),
                          "results": results, "times_as_fast": ratios(results, "seconds"),
                          "times_as_fast_by_processor_time": ratios(results, "cpu_seconds")})  # fmt: skip
+            _save(args, runs)  # after each, so that what takes an hour is not lost at its end
             for key in ("times_as_fast", "times_as_fast_by_processor_time"):
                 print(key, json.dumps(runs[-1][key], indent=2), file=sys.stderr)
+    if not args.out:
+        print(json.dumps(runs, indent=2))
+
+
+def _save(args: argparse.Namespace, runs: list[Result]) -> None:
     found = {"machine": machine(), "data": "named by the user" if args.data else "corpus.py", "runs": runs}
-    text = json.dumps(found, indent=2)
     if args.out:
-        args.out.write_text(text + "\n")
-    else:
-        print(text)
+        args.out.write_text(json.dumps(found, indent=2) + "\n")
     if args.chart:
         chart([r for r in runs if "label" not in r["roles"]], args.chart)
 
