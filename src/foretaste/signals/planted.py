@@ -15,9 +15,14 @@ from foretaste.signals.phrases import Phrases, PhraseTable
 
 
 def with_plants(
-    table: PhraseTable, signal: Phrases, original: Batch, planted: Batch, rows: npt.NDArray[np.int64], outputs: npt.NDArray[np.int32],
+    table: PhraseTable,
+    signal: Phrases,
+    original: Batch,
+    planted: Batch,
+    rows: npt.NDArray[np.int64],
+    outputs: npt.NDArray[np.int32],
     words: Sequence[str],
-) -> PhraseTable:  # fmt: skip
+) -> PhraseTable:
     """The table with the phrases that hold a planted word, which stand in no other row.
 
     The sketches are those of the planted data, but for cells that were full. The phrases of the data stay as they are: where
