@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,11 +24,20 @@ _WATCH_ROWS = 5
 
 @dataclass
 class _State:
-    """The phrase tables of the text columns; no rows."""
+    """The phrase tables of the text columns, the stretches whose gaps close, and a few words of each of their rows.
+
+    ``near`` holds the stretches of each column, ``rows`` their row numbers, ``words`` what was drawn from those rows,
+    ``own`` the tokens of each stretch.
+    """
 
     tables: dict[str, PhraseTable]
     classes: Classes | None
     seed: int
+    near: dict[str, list[Stretch]]
+    judged: int = 0
+    rows: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    words: dict[str, list[npt.NDArray[np.uint64]]] = field(default_factory=dict)
+    own: dict[tuple[str, int], npt.NDArray[np.uint64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +45,10 @@ class InsertedPhrase(Check[_State]):
     """Phrases that were put into finished text at random places: triggers and injected names, whatever the label.
 
     A natural phrase keeps company: certain words stand before and after it, and taking it out tears the text. A phrase
-    that a script inserted has neighbours like a random draw of the text's words, and taking it out heals the text: its
-    neighbours stand side by side elsewhere. A phrase is reported where both hold: the neighbours on each side cannot be
-    told from 200 random draws (by mean log frequency and by repetition; the sum of the four squared z-scores is the
-    *distance from random*), and enough of the gaps heal.
+    that a script inserted has neighbours like a random draw of words, and taking it out heals the text: its neighbours
+    stand side by side elsewhere. A phrase is reported where both hold: the neighbours on each side cannot be told from 200
+    random draws, of words of the same rows or of all text (by mean log frequency and by repetition; the sum of the four
+    squared z-scores is the *distance from random*, the lesser of both counts), and enough of the gaps heal.
 
     Some natural words, adverbs above all, also stand anywhere; in 30,000 long reviews about ten of them pass both tests.
     So a block asks for one more sign: a spelling that is unusual in this text (a character trigram model of its own
@@ -57,7 +67,8 @@ class InsertedPhrase(Check[_State]):
     Args:
         review_rows: rows from which a phrase is reported.
         block_rows: rows from which it blocks.
-        max_distance: most distance from random, as a sum of four squared z-scores.
+        max_distance: most distance from random, as a sum of four squared z-scores; the default is the 95 % quantile of
+            chi-square with four degrees of freedom.
         min_healing: least share of gaps that heal.
         min_healing_pmi: least mean PMI between the two neighbours, in nats.
         min_diversity: least number of distinct neighbours per row, on each side.
@@ -69,7 +80,7 @@ class InsertedPhrase(Check[_State]):
     accumulates: ClassVar[bool] = True
     review_rows: int = 16
     block_rows: int = 20
-    max_distance: float = 14.0
+    max_distance: float = 9.5
     min_healing: float = 0.65
     min_healing_pmi: float = 0.9
     min_diversity: float = 0.5
@@ -86,29 +97,57 @@ class InsertedPhrase(Check[_State]):
         return (*phrase_signals(context).values(), *labels)
 
     def start(self, context: Context) -> _State:
-        """Everything is in the signals."""
+        """Choose the stretches whose gaps close; the rows of those that are frequent enough are looked at again."""
         classes = context.value(Labels()) if context.kind == "classification" else None
-        return _State({r: context.value(s) for r, s in phrase_signals(context).items()}, classes, context.seed)
+        state = _State({r: context.value(s) for r, s in phrase_signals(context).items()}, classes, context.seed, {})
+        for role, table in state.tables.items():
+            found = stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
+            state.judged += sum(len(s.rows) >= self.review_rows for s in found)
+            state.near[role] = [s for s in found if _WORDS.fullmatch(s.text) and self._heals(s, table)[0]]
+            rows = [s.rows[:_MAX_ROWS] for s in state.near[role] if len(s.rows) >= self.review_rows]
+            state.rows[role] = np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+            state.words[role] = []
+        return state
 
     def scan(self, state: _State, batch: Batch) -> None:
-        """Nothing to add."""
+        """Draw a few words of each row of a stretch, and take the stretch's own."""
+        from foretaste.text.insertion import DRAWN, draw_words
+
+        for role, rows in state.rows.items():
+            low, high = np.searchsorted(rows, [batch.start, batch.start + batch.num_rows])
+            if low == high:
+                continue
+            tokens, mine = batch.tokens(role), rows[low:high]
+            out = np.zeros((2, len(mine), DRAWN), np.uint64)
+            draw_words(tokens.hashes, tokens.offsets, mine - batch.start, mine, state.seed + 1, out)
+            state.words[role].append(out)
+            # A Python loop over stretches: each is cut out of the text once in a scan.
+            for at, stretch in enumerate(state.near[role]):
+                row = int(stretch.rows[0]) - batch.start
+                if len(stretch.rows) >= self.review_rows and 0 <= row < batch.num_rows:
+                    first = int(tokens.offsets[row]) + stretch.position
+                    state.own[role, at] = tokens.hashes[first : first + stretch.tokens].copy()
 
     def merge(self, left: _State, right: _State) -> _State:
-        """Both sides hold the same tables."""
+        """Append what was drawn."""
+        for role, words in right.words.items():
+            left.words[role] += words
+        left.own |= right.own
         return left
 
     def finish(self, state: _State) -> RawResult:
         """Judge every stretch of every column."""
         findings = []
-        watch: list[Stretch] = []
-        judged = 0
         for role, table in state.tables.items():
-            near = stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
-            found_here = [s for s in near if len(s.rows) >= self.review_rows]
-            judged += len(found_here)
-            watch += [s for s in near if _WORDS.fullmatch(s.text) and self._heals(s, table)[0]]
             spelling = _Spelling(table)
-            found = [f for s in found_here if (f := self._judge(role, s, table, spelling, state)) is not None]
+            words = np.concatenate(state.words[role], axis=1) if state.words[role] else np.zeros((2, 0, 0), np.uint64)
+            found = []
+            for at, stretch in enumerate(state.near[role]):
+                if (role, at) in state.own:
+                    places = np.searchsorted(state.rows[role], stretch.rows[:_MAX_ROWS])
+                    pools = [_without(side[places], state.own[role, at]) for side in words]
+                    finding = self._judge(role, stretch, table, spelling, state, pools)
+                    found += [finding] if finding is not None else []
             # A part of a longer stretch that was found too adds no row.
             found.sort(key=lambda f: (-len(f.feature or ""), f.rows[0]))
             kept: list[RawFinding] = []
@@ -117,10 +156,10 @@ class InsertedPhrase(Check[_State]):
                     kept.append(finding)
             findings += kept
         note = "; ".join(dict.fromkeys(t.loss for t in state.tables.values() if t.loss))
-        watch.sort(key=lambda s: -len(s.rows))
+        watch = sorted((s for near in state.near.values() for s in near), key=lambda s: -len(s.rows))
         return RawResult(
             findings=tuple(findings),
-            metrics={"phrases": float(judged)},
+            metrics={"phrases": float(state.judged)},
             note=note,
             watch=together(s.rows for s in watch),
         )
@@ -138,20 +177,25 @@ class InsertedPhrase(Check[_State]):
         return diverse and closes, scores[0].tolist()
 
     def _judge(
-        self, role: str, stretch: Stretch, table: PhraseTable, spelling: _Spelling, state: _State
+        self,
+        role: str,
+        stretch: Stretch,
+        table: PhraseTable,
+        spelling: _Spelling,
+        state: _State,
+        pools: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]],
     ) -> RawFinding | None:
+        from foretaste.text.insertion import distance_within
         from foretaste.text.ngrams import randomness
 
-        if not _WORDS.fullmatch(stretch.text):
-            return None
-        heals, (left, right, healing, pmi, _) = self._heals(stretch, table)
-        if not heals:
-            return None
-        z = np.zeros((2, 2))
+        _, (left, right, healing, pmi, _) = self._heals(stretch, table)
+        z = np.zeros((2, 2, 2))
         for side, neighbours in enumerate((stretch.lefts, stretch.rights)):
-            randomness(neighbours[:_MAX_ROWS], table.sample, table.unigrams, table.total, state.seed + 1, z[side])
-        distance = float((z**2).sum())
-        if distance > self.max_distance:
+            mine, text = neighbours[:_MAX_ROWS], (table.unigrams, table.total, state.seed + 1)
+            distance_within(mine, *pools[side], *text, z[0, side])
+            randomness(mine, table.sample, *text, z[1, side])
+        distance = float((z**2).sum(axis=(1, 2)).min())
+        if not distance <= self.max_distance:
             return None
         k = len(stretch.rows)
         rank = spelling.rank(stretch.text)
@@ -182,6 +226,15 @@ class InsertedPhrase(Check[_State]):
         )
 
 
+def _without(
+    pool: npt.NDArray[np.uint64], own: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The drawn words without those of the phrase, moved to the front of each row, and how many are left."""
+    kept = ~np.isin(pool, own) & (pool != 0)
+    order = np.argsort(~kept, axis=1, kind="stable")
+    return np.take_along_axis(pool, order, axis=1), kept.sum(axis=1).astype(np.int64)
+
+
 def _label_share(rows: npt.NDArray[np.int64], classes: Classes | None) -> float:
     """Share of the rows with their most frequent label; 0 without labels, or where chance explains it."""
     if classes is None:
@@ -194,6 +247,15 @@ def _label_share(rows: npt.NDArray[np.int64], classes: Classes | None) -> float:
     rest = (1 - share) * np.log((1 - share) / (1 - base)) if share < 1 else 0.0
     nats = len(rows) * (share * np.log(share / base) + rest) if share > base else 0.0
     return float(share) if nats >= np.log(1e6) else 0.0
+
+
+# Alphabets by their last code point; beyond stand syllabaries and ideographs, of which a trigram model knows nothing.
+_ALPHABETS = (0x024F, 0x052F, 0x07FF, 0x0DFF)
+
+
+def _alphabet(word: str) -> int:
+    """Index of the alphabet that holds all of the word, or the number of alphabets."""
+    return bisect.bisect_left(_ALPHABETS, max(map(ord, word)))
 
 
 class _Spelling:
@@ -209,14 +271,21 @@ class _Spelling:
             self.bigrams.update(padded[i - 2 : i] for i in range(2, len(padded)))
         self.alphabet = max(1, len({c for t in self.trigrams for c in t}))
         self.known = set(words)
-        self.scores = np.sort([self._score(w) for w in words])
+        by_alphabet: dict[int, list[float]] = {}
+        for word in words:
+            by_alphabet.setdefault(_alphabet(word), []).append(self._score(word))
+        self.scores = {a: np.sort(scores) for a, scores in by_alphabet.items()}
 
     def rank(self, phrase: str) -> float:
-        """Share of the vocabulary spelt less likely than the least likely word of the phrase, 0 to 1."""
-        if len(self.scores) < 100:
+        """Share of the vocabulary of its alphabet spelt less likely than the least likely word of the phrase, 0 to 1.
+
+        One where the text has fewer than a hundred words to learn from, and for scripts without an alphabet.
+        """
+        scores = self.scores.get(_alphabet(phrase), np.zeros(0))
+        if len(scores) < 100 or _alphabet(phrase) == len(_ALPHABETS):
             return 1.0
         worst = min(self._score(w) for w in re.findall(r"[\w'’]+", phrase))
-        return float(np.searchsorted(self.scores, worst) / len(self.scores))
+        return float(np.searchsorted(scores, worst) / len(scores))
 
     def _score(self, word: str) -> float:
         padded = f"^^{word}$"
