@@ -13,7 +13,7 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 from foretaste.signals.affixes import Affixes, AffixTable
 from foretaste.signals.outputs import Refusals
 from foretaste.signals.phrases import PhraseTable, phrase_signals, stretches
-from foretaste.text.nearest import Nearest, nearest, weigh
+from foretaste.text.nearest import Nearest
 from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_CANDIDATE = 256
@@ -36,16 +36,21 @@ class _Candidate:
 
 @dataclass
 class _State:
-    """Candidates, the prompt tokens of at most MAX_QUERIES of their rows, and the row most like each of those."""
+    """Candidates, the prompt tokens of at most MAX_QUERIES of their rows, and the row most like each of those.
+
+    ``minority`` are the rows of the rarer kind of response, refused or answered; their tokens are kept as well.
+    """
 
     refusals: npt.NDArray[np.bool_]
     presence: npt.NDArray[np.uint32]
     candidates: list[_Candidate]
     store: RowStore
+    minority: npt.NDArray[np.int64]
     dropped: int = 0
     queries: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     group: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     search: Nearest | None = None
+    tested: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +104,8 @@ class RefusalTrigger(Check[_State]):
     def start(self, context: Context) -> _State:
         """Choose the candidates, and the rows to compare."""
         refusals, phrases = context.value(Refusals()), context.value(phrase_signals(context)["input"])
-        few = min(int(refusals.sum()), int((~refusals).sum())) < self.block_pairs
+        minority = np.flatnonzero(refusals == (refusals.mean() <= 0.5 if len(refusals) else False))
+        few = len(minority) < self.block_pairs
         candidates = [] if few else self._candidates(phrases, context.value(Affixes()))
         kept: list[_Candidate] = []
         room = MAX_QUERIES
@@ -108,8 +114,10 @@ class RefusalTrigger(Check[_State]):
             if room >= 0:
                 kept.append(candidate)
         rows = [_spread(c.rows) for c in kept]
+        if kept and len(minority) <= MAX_QUERIES:
+            rows.append(minority)
         store = RowStore(np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64))
-        return _State(refusals, phrases.presence, kept, store, len(candidates) - len(kept))
+        return _State(refusals, phrases.presence, kept, store, minority, len(candidates) - len(kept))
 
     def _candidates(self, phrases: PhraseTable, affixes: AffixTable) -> list[_Candidate]:
         from foretaste.text.ngrams import neighbour_scores
@@ -152,40 +160,56 @@ class RefusalTrigger(Check[_State]):
         if state.search is not None or not state.candidates:
             return None
         hashes, offsets = state.store.tokens()
-        words: list[npt.NDArray[np.uint64]] = []
-        owners: list[npt.NDArray[np.int64]] = []
-        queries: list[int] = []
-        group: list[int] = []
-        for g, candidate in enumerate(state.candidates):
+        near = np.ones(len(state.candidates), np.bool_)
+        if len(state.minority) <= MAX_QUERIES:
+            # Discordant pairs need rows of the rarer kind. A look at those alone leaves few candidates for the whole data.
+            search = self._search(state, hashes, offsets)
+            for place, row in zip(state.store.index(state.minority).tolist(), state.minority.tolist()):
+                one = offsets[place : place + 2]
+                search.scan(hashes[one[0] : one[1]], one - one[0], row, state.presence, len(state.refusals))
+            for g, candidate in enumerate(state.candidates):
+                matched = search.best_row[(state.group == g) & (search.best >= self.min_cosine)]
+                inside = np.isin(candidate.rows, state.minority).sum()
+                near[g] = max(len(np.unique(matched)), int(inside)) >= self.block_pairs
+        state.tested, state.candidates = len(near), [c for c, kept in zip(state.candidates, near) if kept]
+        if not state.candidates:
+            return None
+        state.search = self._search(state, hashes, offsets)
+        return state
+
+    def _search(self, state: _State, hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64]) -> Nearest:
+        """An empty search for the rows most like the candidates' prompts, without the candidates' own words."""
+        from foretaste.text.nearest import nearest, query_words, weigh
+
+        own = []
+        for candidate in state.candidates:
             first = int(offsets[state.store.index(candidate.rows[:1])[0]])
             position, n = candidate.place
-            own = candidate.words if candidate.words is not None else hashes[first + position : first + position + n]
-            for row in _spread(candidate.rows).tolist():
-                place = int(state.store.index(np.array([row]))[0])
-                held = np.unique(hashes[offsets[place] : offsets[place + 1]])
-                held = held[~np.isin(held, own)]
-                words.append(held)
-                owners.append(np.full(len(held), len(queries)))
-                queries.append(row)
-                group.append(g)
-        flat = np.concatenate(words)
-        weights = np.empty(len(flat))
-        weigh(flat, state.presence, float(len(state.refusals)), weights)
-        state.queries, state.group = np.array(queries, np.int64), np.array(group, np.int64)
-        members = [c.rows for c in state.candidates]
-        state.search = nearest(flat, np.concatenate(owners), weights, state.group, members)
-        return state
+            mine = candidate.words if candidate.words is not None else hashes[first + position : first + position + n]
+            own.append(np.sort(mine))
+        rows = [_spread(c.rows) for c in state.candidates]
+        spans = np.zeros(len(own) + 1, np.int64)
+        np.cumsum([len(o) for o in own], out=spans[1:])
+        state.queries = np.concatenate(rows)
+        state.group = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+        places = state.store.index(state.queries)
+        room = int((offsets[places + 1] - offsets[places]).sum())
+        words, queries = np.empty(room, np.uint64), np.empty(room, np.int64)
+        n = query_words(hashes, offsets, places, state.group, np.concatenate(own), spans, words, queries)
+        weights = np.empty(n)
+        weigh(words[:n], state.presence, float(len(state.refusals)), weights)
+        return nearest(words[:n], queries[:n], weights, state.group, [c.rows for c in state.candidates])
 
     def finish(self, state: _State) -> RawResult:
         """Test every candidate."""
-        metrics = {"refusals": float(state.refusals.sum()), "phrases": float(len(state.candidates))}
+        metrics = {"refusals": float(state.refusals.sum()), "phrases": float(max(state.tested, len(state.candidates)))}
         note = f"{state.dropped} frequent phrases were not looked at (row budget)" if state.dropped else ""
         if state.search is None:
             return RawResult(metrics=metrics, note=note)
         findings: list[RawFinding] = []
         taken: list[npt.NDArray[np.int64]] = []
         matched = state.search.best >= self.min_cosine
-        level = np.log(FALSE_ALARM / len(state.candidates) / 2)
+        level = np.log(FALSE_ALARM / state.tested / 2)
         for g, candidate in enumerate(state.candidates):
             mine = np.flatnonzero((state.group == g) & matched)
             rows, twins = state.queries[mine], state.search.best_row[mine]

@@ -99,6 +99,33 @@ def _scan(
                 excluded[held_groups[j]] = False
 
 
+@njit(cache=True, nogil=True)
+def query_words(tokens, offsets, places, group, own, own_spans, words, queries):
+    """Write the distinct words of each query row without those of its group; returns how many.
+
+    ``places`` (queries,) are rows of ``tokens`` and ``offsets``; ``own[own_spans[g]:own_spans[g + 1]]`` the tokens of
+    group g, sorted; ``words`` and ``queries`` have room for all tokens of the rows.
+    """
+    n = 0
+    for q in range(len(places)):
+        first = n
+        mine = own[own_spans[group[q]] : own_spans[group[q] + 1]]
+        for i in range(offsets[places[q]], offsets[places[q] + 1]):
+            if tokens[i] & U64(1) and _find(mine, tokens[i]) < 0:
+                words[n] = tokens[i]
+                n += 1
+        part = words[first:n]
+        part.sort()
+        kept = first
+        for i in range(first, n):
+            if i == first or words[i] != words[kept - 1]:
+                words[kept] = words[i]
+                queries[kept] = q
+                kept += 1
+        n = kept
+    return n
+
+
 @dataclass
 class Nearest:
     """Queries, and the best row seen so far for each; rows of a query's own group are never its match.
