@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
 from foretaste.errors import ForetasteError, InputError
+from foretaste.provenance import commands as provenance
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -392,6 +393,8 @@ def completion(shell: str) -> None:
     assert made is not None, "click has completion for each of the choices"
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
+
+provenance.register(main)
 
 if __name__ == "__main__":
     main(prog_name="foretaste")
