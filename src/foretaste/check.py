@@ -112,6 +112,7 @@ class RawFinding:
     limit: float = 0.0
     statistic: Mapping[str, float] = field(default_factory=dict)
     examples: tuple[RawExample, ...] = ()
+    waivable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
+from foretaste.commands import people
+from foretaste.commands.options import DEBUG, debug_option, role_options, show
 from foretaste.errors import ForetasteError, InputError
 from foretaste.provenance import commands as provenance
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 BUG_ADDRESS = "https://github.com/foretaste/foretaste/issues"
 POLICY_FILE = "foretaste.yaml"
 EXIT_BLOCKED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-_DEBUG = "foretaste.debug"
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Gate(click.Group):
@@ -55,7 +54,7 @@ class _Gate(click.Group):
         except Exception as e:  # noqa: BLE001 - the exit code must say error, never the 1 of a refusal; nothing is hidden
             _complain(f"{type(e).__name__}: {e}")
             _traceback(ctx)
-            if not ctx.meta.get(_DEBUG):
+            if not ctx.meta.get(DEBUG):
                 click.echo(
                     f"This is a bug in foretaste. Please run again with --debug and report it: {BUG_ADDRESS}",
                     err=True,
@@ -70,25 +69,10 @@ def _complain(message: str) -> None:
 
 
 def _traceback(ctx: click.Context) -> None:
-    if ctx.meta.get(_DEBUG):
+    if ctx.meta.get(DEBUG):
         import traceback
 
         traceback.print_exc()
-
-
-def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.meta[_DEBUG] = True
-
-
-_debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_set_debug,
-    help="Show tracebacks of errors.",
-)
 
 
 def _complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -106,34 +90,15 @@ def _complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 @click.group(cls=_Gate, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@_debug_option
+@debug_option
 def main() -> None:
     """Keep poisoned data out of training: scan a data set before a model learns from it."""
-
-
-def _role_options(command: _Command) -> _Command:
-    """One option per role, in the order of the help text."""
-    roles = {
-        "text": "Column with the text.",
-        "label": "Column with the class.",
-        "prompt": "Column with the prompt.",
-        "context": "Column with the context of the prompt.",
-        "response": "Column with the response.",
-        "chosen": "Column with the preferred response.",
-        "rejected": "Column with the rejected response.",
-        "messages": "Column with chat turns, {role, content}.",
-        "source": "Column that says where a row comes from.",
-        "id": "Column that names a row.",
-    }
-    for role, text in reversed(roles.items()):
-        command = click.option(f"--{role}", f"role_{role}", metavar="COL", help=text)(command)
-    return command
 
 
 @main.command(short_help="Scan data and write the report.")
 @click.argument("data", type=click.Path())
 @click.option("--policy", metavar="FILE", type=click.Path(), help="Policy file (YAML); the default policy without it.")
-@_role_options
+@role_options
 @click.option("--checks", "check_ids", metavar="IDS", shell_complete=_complete_ids, help="Run these only, as in a,b.")
 @click.option("--out", metavar="DIR", type=click.Path(), help="Folder for report.json, report.html, flagged.parquet.")
 @click.option(
@@ -146,8 +111,10 @@ def _role_options(command: _Command) -> _Command:
     show_default=True,
     help="The mildest verdict that ends with exit code 1.",
 )
+@click.option("--waivers", metavar="FILE", type=click.Path(), help="Waiver file: findings that somebody answers for.")
+@click.option("--trust", metavar="FILE", type=click.Path(), help="Trust file: keys by which signatures are judged.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
-@_debug_option
+@debug_option
 def scan(
     data: str,
     policy: str | None,
@@ -155,6 +122,8 @@ def scan(
     out: str | None,
     as_json: bool,
     fail_on: str,
+    waivers: str | None,
+    trust: str | None,
     quiet: bool,
     **roles: str | None,
 ) -> None:
@@ -174,7 +143,8 @@ def scan(
         # A report that lies there must not be taken for the result of this scan, however this scan ends.
         for name in FILES:
             _remove(folder / name)
-    report = _scan(data, policy, check_ids, {k.removeprefix("role_"): v for k, v in roles.items()}, quiet)
+    named = {k.removeprefix("role_"): v for k, v in roles.items()}
+    report = _scan(data, policy, check_ids, named, (waivers, trust), quiet)
     paths = {} if folder is None else write(report, folder)
     try:
         _show(report, paths, as_json, quiet)
@@ -220,19 +190,28 @@ def _remove(path: Path) -> None:
         raise InputError(f"cannot remove the report of an earlier scan: {e}; choose another --out") from e
 
 
-def _scan(data: str, policy: str | None, check_ids: str | None, roles: dict[str, str | None], quiet: bool) -> Report:
+def _scan(
+    data: str,
+    policy: str | None,
+    check_ids: str | None,
+    roles: dict[str, str | None],
+    waivers: tuple[str | None, str | None],
+    quiet: bool,
+) -> Report:
     from foretaste.engine import scan
     from foretaste.policy import Policy
     from foretaste.report.progress import shown
+    from foretaste.waivers import Waivers
 
     chosen = Policy.load(policy)
+    waived = Waivers.load(*waivers)
     if check_ids is not None:
         ids = [i.strip() for i in check_ids.split(",") if i.strip()]
         if not ids:
             raise InputError('--checks names no check; see "foretaste checks"')
         chosen = chosen.only(*ids)
     with nullcontext() if quiet else shown(sys.stderr) as progress:
-        return scan(data, chosen, roles=roles, progress=progress)
+        return scan(data, chosen, roles=roles, waivers=waived, progress=progress)
 
 
 def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) -> None:
@@ -245,21 +224,7 @@ def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) ->
     else:
         from foretaste.report.terminal import print_report
 
-        _print(lambda console: print_report(report, console, paths))
-
-
-def _print(draw: Callable[[Console], None]) -> None:
-    """Print what rich draws. In one piece by us: on a closed pipe, rich would exit with 1, the code of a refusal."""
-    from foretaste.report.terminal import make_console
-
-    # Box drawing must not stop the summary on a terminal with an old encoding.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = make_console(sys.stdout)
-    with console.capture() as drawn:
-        draw(console)
-    # Tables are padded with blanks, which only a screen needs.
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
+        show(lambda console: print_report(report, console, paths))
 
 
 def _exit_code(report: Report, fail_on: str) -> int:
@@ -278,10 +243,10 @@ def checks(check_id: str | None) -> None:
 
     if check_id is None:
         listed = checks.registry()
-        _print(lambda console: _draw_list(console, listed))
+        show(lambda console: _draw_list(console, listed))
     else:
         check = checks.get(check_id)
-        _print(lambda console: _draw_check(console, check))
+        show(lambda console: _draw_check(console, check))
 
 
 def _draw_list(console: Console, listed: Mapping[str, type[Check[Any]]]) -> None:
@@ -395,6 +360,7 @@ def completion(shell: str) -> None:
 
 
 provenance.register(main)
+people.register(main)
 
 if __name__ == "__main__":
     main(prog_name="foretaste")

@@ -26,6 +26,7 @@ from foretaste.reading.dataset import row_ids
 from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report
 from foretaste.roles import Roles
 from foretaste.signals.outputs import Classes, Labels
+from foretaste.waivers import Waivers
 
 EXCERPT_CHARS = 320
 MAX_EXAMPLES = 8
@@ -75,6 +76,7 @@ def scan(
     *,
     roles: Roles | Mapping[str, str | None] | None = None,
     filesystem: pa.fs.FileSystem | None = None,
+    waivers: Waivers | str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Report:
     """Scan data for poison.
@@ -84,6 +86,7 @@ def scan(
         policy: a :class:`Policy`, a mapping, or the path of a YAML file; the default policy where ``None``.
         roles: which column plays which role; what is missing is guessed from common names and reported.
         filesystem: for paths on a file system that Arrow does not know by address.
+        waivers: a waiver file, or what :meth:`foretaste.waivers.Waivers.load` made of it.
         progress: called after every batch.
 
     Returns:
@@ -91,21 +94,25 @@ def scan(
 
     Raises:
         InputError: if the data cannot be read as they stand.
-        PolicyError: if the policy is not valid.
+        PolicyError: if the policy or the waiver file is not valid.
     """
     chosen = Policy.load(policy)
+    waived = Waivers.load(waivers)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
     dataset = open_data(data, wanted, filesystem=filesystem, options=chosen.input)
-    return run(dataset, chosen, progress)
+    return run(dataset, chosen, progress, waived)
 
 
-def run(dataset: Dataset, policy: Policy, progress: ProgressCallback | None = None) -> Report:
+def run(
+    dataset: Dataset, policy: Policy, progress: ProgressCallback | None = None, waivers: Waivers | None = None
+) -> Report:
     """Run a policy over an open data set; see :func:`scan`."""
     clock = time.perf_counter()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     loop = _Loop(dataset, policy, progress)
     raw = loop.run()
     results = _with_evidence(dataset, raw, loop)
+    results, records = (waivers or Waivers()).apply(results, dataset.digest, policy.waivers)
     charts = loop.charts(results)
     classes = loop.values.get(Labels())
     loop.values.clear()  # the power scan makes its own; both at once would double the memory
@@ -120,6 +127,7 @@ def run(dataset: Dataset, policy: Policy, progress: ProgressCallback | None = No
     return Report(
         data=info, results=tuple(results), policy_digest=policy.digest, started=started,
         seconds=round(time.perf_counter() - clock, 3), charts=charts, power=power,
+        waivers=records,
     )  # fmt: skip
 
 
@@ -287,10 +295,15 @@ class _Loop:
         edges = np.linspace(0, total, bins + 1)
         charts: dict[str, Any] = {"over_file": {"edges": [int(e) for e in edges]}}
         for severity in ("block", "review"):
-            rows = sorted({r for c in results for f in c.findings if f.severity == severity for r in f.rows})
+            rows = sorted(
+                {r for c in results for f in c.findings if f.severity == severity and not f.waived for r in f.rows}
+            )
             charts["over_file"][severity] = np.histogram(rows, bins=edges)[0].tolist() if total else []
-        for role, flagged in self.flagged_groups.items():
+        for role, held in self.groups_of.items():
             totals = self.profile.counts[role]
+            if not totals:
+                continue
+            flagged = _flagged_by(held, results)
             names = sorted(totals, key=lambda n: (-sum(flagged.get(n, {}).values()), -totals[n], n))[:MAX_GROUPS]
             charts[f"by_{role}"] = [
                 {"name": n, "rows": totals[n]} | {s: flagged.get(n, {}).get(s, 0) for s in ("block", "review")}
@@ -298,7 +311,7 @@ class _Loop:
             ]
         return charts
 
-    flagged_groups: Mapping[str, Mapping[str, Mapping[str, int]]] = {}
+    groups_of: Mapping[str, Mapping[int, str]] = {}
 
 
 def _refuse_unsound(result: Any, total: int) -> None:
@@ -378,9 +391,7 @@ def _with_evidence(
             results.append(
                 CheckResult.from_findings(check_id, findings, metrics=dict(result.metrics), note=result.note, **common)
             )
-    loop.flagged_groups = {
-        role: _flagged_by(held, results) for role, held in wanted.groups.items() if loop.profile.counts[role]
-    }
+    loop.groups_of = wanted.groups
     return results
 
 
@@ -391,7 +402,7 @@ def _finding(check_id: str, raw: Any, wanted: _Wanted) -> Finding:
         check=check_id, kind=raw.kind, severity=raw.severity, message=raw.message, feature=raw.feature,
         target=raw.target, rows=tuple(rows), ids=tuple(wanted.ids[r] for r in rows), observed=raw.observed,
         limit=raw.limit, statistic=dict(raw.statistic), sources=dict(by_source.most_common(10)),
-        examples=tuple(_example(e, wanted) for e in raw.examples[:MAX_EXAMPLES]),
+        examples=tuple(_example(e, wanted) for e in raw.examples[:MAX_EXAMPLES]), waivable=raw.waivable,
     )  # fmt: skip
 
 
@@ -401,7 +412,7 @@ def _example(raw: RawExample, wanted: _Wanted) -> Example:
 
 def _flagged_by(held: Mapping[int, str], results: Iterable[CheckResult]) -> dict[str, dict[str, int]]:
     worst: dict[int, str] = {}
-    for finding in (f for r in results for f in r.findings):
+    for finding in (f for r in results for f in r.findings if not f.waived):
         for row in finding.rows:
             if worst.get(row) != "block":
                 worst[row] = finding.severity.value

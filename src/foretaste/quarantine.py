@@ -84,7 +84,7 @@ def split(
         InputError: if the data are not those of the report or cannot be read, if the report holds an error or
             does not name all rows, or if the directory cannot be written.
     """
-    chosen = [f for f in report.findings if f.severity in set(severities)]
+    chosen = [f for f in report.findings if f.severity in set(severities) and not f.waived]
     _refuse_unsplittable(report, chosen)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or report.data.roles)
     # The scan has judged how the data read; here every row only has to arrive as it is.
