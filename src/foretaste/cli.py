@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Everything heavier than click is imported inside the commands: --help and completion answer at once.
 
+_print = show
 BUG_ADDRESS = "https://github.com/foretaste/foretaste/issues"
 POLICY_FILE = "foretaste.yaml"
 EXIT_BLOCKED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -224,7 +225,7 @@ def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) ->
     else:
         from foretaste.report.terminal import print_report
 
-        show(lambda console: print_report(report, console, paths))
+        _print(lambda console: print_report(report, console, paths))
 
 
 def _exit_code(report: Report, fail_on: str) -> int:
@@ -243,10 +244,10 @@ def checks(check_id: str | None) -> None:
 
     if check_id is None:
         listed = checks.registry()
-        show(lambda console: _draw_list(console, listed))
+        _print(lambda console: _draw_list(console, listed))
     else:
         check = checks.get(check_id)
-        show(lambda console: _draw_check(console, check))
+        _print(lambda console: _draw_check(console, check))
 
 
 def _draw_list(console: Console, listed: Mapping[str, type[Check[Any]]]) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from foretaste.results import Finding, Outcome, Report, Severity
+from foretaste.results import Fate, Finding, Outcome, Report, Severity
 
 
 def count(n: int, noun: str) -> str:
@@ -74,8 +74,10 @@ def next_steps(report: Report) -> list[str]:
         else:
             steps.append("No check applied to these data: name the columns' roles, or switch fitting checks on.")
         steps.append("Do not train: what could not be checked is not a pass.")
-    elif block:
+    elif block or report.verdict is Outcome.BLOCK:
         steps.append("Do not train on these data as they are.")
+    if any(w.fate in (Fate.EXPIRED, Fate.FORGED) for w in report.waivers):
+        steps.append("A waiver does not hold any more: judge its finding again, and renew or remove the waiver.")
     if block:
         steps.append(
             f"Read the evidence, take the {count(block, 'row')} with severity block in flagged.parquet out, "
@@ -90,8 +92,8 @@ def next_steps(report: Report) -> list[str]:
         steps.append(f"Ask where these rows come from: {named}.")
     if block:
         steps.append(
-            "If a finding is a false alarm, change that check's limit in the policy file, "
-            "where the change is on record."
+            "If a finding is a false alarm, answer for it with foretaste waive, or change that check's limit in the "
+            "policy file: both are on record."
         )
     if report.verdict is Outcome.PASS:
         steps.append("Train on exactly these bytes: another copy or a later version has not been checked.")
