@@ -64,6 +64,55 @@ def waive(
     click.echo(f"wrote {file}; apply it with: foretaste scan DATA --waivers {file} --out DIR")
 
 
+@click.command(short_help="Set the flagged rows of a scan apart.")
+@click.argument("data", type=click.Path())
+@click.option("--report", required=True, metavar="DIR", type=click.Path(), help="The --out folder of the scan.")
+@click.option("--out", required=True, metavar="DIR", type=click.Path(), help="Folder of all quarantines.")
+@click.option("--review", is_flag=True, help="Set rows for review apart too.")
+@debug_option
+def quarantine(data: str, report: str, out: str, review: bool) -> None:
+    """Write the clean rows of DATA and its flagged rows, with their reasons, into two Parquet files with a manifest.
+
+    DATA must be what was scanned, byte for byte. Rows whose findings are waived stay with the clean ones. Nothing is
+    deleted, and each run makes a folder of its own below --out.
+    """
+    from foretaste.quarantine import split
+    from foretaste.report import read
+
+    made = split(data, read(report), out, severities=("block", "review") if review else ("block",))
+    click.echo(f"{made.clean_rows:,} clean rows: {made.clean}")
+    click.echo(f"{made.quarantined_rows:,} rows set apart: {made.quarantined}")
+    click.echo(f"manifest: {made.manifest}")
+    click.echo(f"next: scan {made.clean} before training; foretaste release {made.manifest.parent} lets rows back in")
+
+
+@click.command(short_help="Let rows out of a quarantine.")
+@click.argument("run", type=click.Path())
+@click.option("--out", required=True, metavar="DIR", type=click.Path(), help="Folder of all releases.")
+@click.option("--owner", required=True, help="Who answers for it.")
+@click.option("--reason", required=True, help="Why, for people.")
+@click.option(
+    "--row", "rows", multiple=True, type=int, metavar="N", help="Number of a row (foretaste_row); repeatable."
+)
+@click.option("--finding", "findings", multiple=True, metavar="FINGERPRINT", help="Rows with no other finding.")
+@click.option("--all", "everything", is_flag=True, help="All rows of the quarantine.")
+@debug_option
+def release(
+    run: str, out: str, owner: str, reason: str, rows: tuple[int, ...], findings: tuple[str, ...], everything: bool
+) -> None:
+    """Write the clean rows of the quarantine RUN and the chosen rows as a new data set, in their old order.
+
+    RUN is a folder that foretaste quarantine made; it stays as it is, and its files must be those of its manifest.
+    """
+    from foretaste.quarantine import release
+
+    made = release(run, out, owner=owner, reason=reason, rows=rows, findings=findings, everything=everything)
+    click.echo(f"{made.rows:,} rows, of which {made.released_rows:,} were released: {made.data}")
+    click.echo(f"{made.kept_rows:,} rows stay in quarantine; manifest: {made.manifest}")
+    click.echo(f"next: scan {made.data} before training")
+
+
 def register(group: click.Group) -> None:
     """Add the commands to the command line."""
-    group.add_command(waive)
+    for command in (waive, quarantine, release):
+        group.add_command(command)
