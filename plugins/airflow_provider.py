@@ -18,7 +18,12 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["software"],
             }
         ],
-        "operators": [{"integration-name": "foretaste", "python-modules": ["foretaste.operators.airflow"]}],
+        "operators": [
+            {
+                "integration-name": "foretaste",
+                "python-modules": ["foretaste.operators.airflow", "foretaste.operators.airflow_approval"],
+            }
+        ],
         "task-decorators": [{"name": "poison_gate", "class-name": "foretaste.operators.airflow.poison_gate_task"}],
         "extra-links": ["foretaste.operators.airflow.PoisonReportLink"],
     }
