@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from foretaste._version import __version__
-from foretaste.errors import BlockedError, CheckError, ForetasteError, InputError, PolicyError
+from foretaste.errors import BlockedError, CheckError, ForetasteError, InputError, PolicyError, StateError
 
 if TYPE_CHECKING:
     from foretaste.engine import scan
@@ -33,6 +33,7 @@ __all__ = [
     "Report",
     "Roles",
     "Severity",
+    "StateError",
     "__version__",
     "scan",
     "write",

@@ -145,6 +145,12 @@ def _role_options(command: _Command) -> _Command:
     show_default=True,
     help="The mildest verdict that ends with exit code 1.",
 )
+@click.option(
+    "--state",
+    metavar="PATH",
+    help="File with what earlier batches left: judge DATA with them, and add DATA if accepted. Made if needed.",
+)
+@click.option("--no-advance", is_flag=True, help="Leave the state as it is, whatever the verdict.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
 @_debug_option
 def scan(
@@ -154,6 +160,8 @@ def scan(
     out: str | None,
     as_json: bool,
     fail_on: str,
+    state: str | None,
+    no_advance: bool,
     quiet: bool,
     **roles: str | None,
 ) -> None:
@@ -173,7 +181,18 @@ def scan(
         # A report that lies there must not be taken for the result of this scan, however this scan ends.
         for name in FILES:
             _remove(folder / name)
-    report = _scan(data, policy, check_ids, {k.removeprefix("role_"): v for k, v in roles.items()}, quiet)
+    if no_advance and state is None:
+        raise click.UsageError("--no-advance says what to do with a state; name it with --state PATH.")
+    if state is not None and check_ids is not None and not no_advance:
+        raise click.UsageError("a state holds what the whole policy let pass; with --checks, say --no-advance too.")
+    named = {k.removeprefix("role_"): v for k, v in roles.items()}
+    # What this command refuses must not enter the state.
+    kept: dict[str, Any] = {
+        "state": state,
+        "advance": not no_advance,
+        "accept": "pass" if fail_on == "review" else None,
+    }
+    report = _scan(data, policy, check_ids, named, quiet, kept if state is not None else {})
     paths = {} if folder is None else write(report, folder)
     try:
         _show(report, paths, as_json, quiet)
@@ -219,7 +238,14 @@ def _remove(path: Path) -> None:
         raise InputError(f"cannot remove the report of an earlier scan: {e}; choose another --out") from e
 
 
-def _scan(data: str, policy: str | None, check_ids: str | None, roles: dict[str, str | None], quiet: bool) -> Report:
+def _scan(
+    data: str,
+    policy: str | None,
+    check_ids: str | None,
+    roles: dict[str, str | None],
+    quiet: bool,
+    kept: dict[str, Any],
+) -> Report:
     from foretaste.engine import scan
     from foretaste.policy import Policy
     from foretaste.report.progress import shown
@@ -231,7 +257,7 @@ def _scan(data: str, policy: str | None, check_ids: str | None, roles: dict[str,
             raise InputError('--checks names no check; see "foretaste checks"')
         chosen = chosen.only(*ids)
     with nullcontext() if quiet else shown(sys.stderr) as progress:
-        return scan(data, chosen, roles=roles, progress=progress)
+        return scan(data, chosen, roles=roles, progress=progress, **kept)
 
 
 def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) -> None:
@@ -376,6 +402,40 @@ def policy_check(file: str) -> None:
     if off:
         click.echo(f"switched off: {', '.join(off)}")
     click.echo(f"digest: {loaded.digest}")
+
+
+@main.group(short_help="Show what earlier batches left.")
+def state() -> None:
+    """Look at a state: what "foretaste scan --state" keeps of the batches that it accepted."""
+
+
+@state.command("show")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every batch and source.")
+def state_show(path: str, as_json: bool) -> None:
+    """Show the batches, rows and sources that the state at PATH holds."""
+    from foretaste.history import History
+    from foretaste.report.escape import visible
+    from foretaste.report.wording import count
+
+    history = History.open(path)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(history.summary(), indent=1, ensure_ascii=True))
+        return
+    click.echo(
+        f"{visible(path)}: {count(len(history.batches), 'batch', 'batches')}, {count(history.rows, 'row')} accepted"
+    )
+    click.echo(f"{history.kind} data with the roles {', '.join(sorted(history.roles))}")
+    click.echo(f"holds {count(history.held_rows, 'row')} whole, {history.suspects:,} of them suspects, and counts of "
+               f"{history.background.rows:,}")  # fmt: skip
+    for batch in history.batches[-10:]:
+        click.echo(f"  {batch['batch']}: {count(batch['rows'], 'row')}, {batch['verdict']}, {batch['accepted']}, "
+                   f"{visible(batch['name'], 80)}, {batch['digest'][:19]}")  # fmt: skip
+    for name, rows in sorted(history.sources.items(), key=lambda s: -s[1])[:10]:
+        click.echo(f"  source {visible(name, 60) or '(empty)'}: {count(rows, 'row')}")
+    click.echo(f"digest: {history.digest}")
 
 
 @main.command(short_help="Print a shell completion script.")

@@ -19,11 +19,12 @@ import yaml
 from foretaste import checks
 from foretaste.check import Check
 from foretaste.errors import PolicyError, did_you_mean
+from foretaste.history import HistoryOptions
 from foretaste.power import PowerOptions
 from foretaste.reading.dataset import InputOptions
 
 VERSION = 1
-_KEYS = ("version", "input", "power", "checks", "seed")
+_KEYS = ("version", "input", "power", "history", "checks", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,14 @@ class Policy:
         checks: the checks that run, in the order of their ids.
         input: how strict reading is.
         power: whether triggers are planted into a copy, to learn what the scan could have seen.
+        history: what a state keeps of accepted batches, where one is kept.
         seed: of every random draw.
     """
 
     checks: tuple[Check[Any], ...] = field(default_factory=lambda: tuple(c() for c in checks.registry().values()))
     input: InputOptions = field(default_factory=InputOptions)
     power: PowerOptions = field(default_factory=PowerOptions)
+    history: HistoryOptions = field(default_factory=HistoryOptions)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +71,7 @@ class Policy:
             "seed": self.seed,
             "input": dataclasses.asdict(self.input),
             "power": dataclasses.asdict(self.power),
+            "history": dataclasses.asdict(self.history),
             "checks": json.loads(json.dumps(listed | absent, default=list)),
         }
 
@@ -131,12 +135,13 @@ class Policy:
                 built.append(_build(check, fields, here))
         options = _build(InputOptions, _mapping(raw.get("input"), f"{origin}: input"), f"{origin}: input")
         power = _build(PowerOptions, _mapping(raw.get("power"), f"{origin}: power"), f"{origin}: power")
+        history = _build(HistoryOptions, _mapping(raw.get("history"), f"{origin}: history"), f"{origin}: history")
         seed = raw.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise PolicyError(f"{origin}: seed must be a whole number, not {seed!r}")
         if not built:
             raise PolicyError(f"{origin} switches every check off; a policy that checks nothing lets everything pass")
-        return cls(checks=tuple(built), input=options, power=power, seed=seed)
+        return cls(checks=tuple(built), input=options, power=power, history=history, seed=seed)
 
     def to_yaml(self) -> str:
         """The policy as YAML, defaults written out, with each check's first line as a comment."""
@@ -146,7 +151,7 @@ class Policy:
             "# a value that stands here stays as it is when a later release changes the default.",
             f"version: {raw['version']}",
             f"seed: {raw['seed']}",
-            yaml.safe_dump({"input": raw["input"], "power": raw["power"]}, sort_keys=False).rstrip(),
+            yaml.safe_dump({key: raw[key] for key in ("input", "power", "history")}, sort_keys=False).rstrip(),
             "checks:",
         ]
         for check_id, fields in sorted(raw["checks"].items()):

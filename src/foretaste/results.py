@@ -72,6 +72,7 @@ class Finding:
         statistic: named numbers behind the finding, such as ``z`` or ``p_value``.
         sources: rows per source, most first, at most ten.
         examples: rows as evidence, at most eight.
+        earlier: rows of earlier batches that it counts too, each as ``id (batch n)``; empty unless a state is kept.
         fingerprint: stable name of the finding, 32 hex digits, from check, kind, feature, target and row ids; not from
             the severity, so that a waiver outlives a change of limits.
     """
@@ -89,6 +90,7 @@ class Finding:
     statistic: Mapping[str, float] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    earlier: tuple[str, ...] = ()
 
     fingerprint: str = ""
 
@@ -145,7 +147,11 @@ class DataInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The one canonical result of a scan; everything that people see is rendered from it."""
+    """The one canonical result of a scan; everything that people see is rendered from it.
+
+    ``history`` is empty unless a state is kept: what was accepted before, near-duplicates of it, and whether the state
+    now holds these data (see :mod:`foretaste.history`).
+    """
 
     data: DataInfo
     results: tuple[CheckResult, ...]
@@ -154,6 +160,7 @@ class Report:
     seconds: float
     power: Mapping[str, Any] = field(default_factory=dict)
     charts: Mapping[str, Any] = field(default_factory=dict)
+    history: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.background import Sketches, add_saturating
 from foretaste.batch import Batch
 from foretaste.check import Context, Signal
 from foretaste.signals.outputs import NONE, Classes, Labels, ResponseHeads
@@ -39,6 +40,7 @@ class PhraseTable:
         bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the
             neighbour statistics.
         lost: n-grams, and occurrences, that found no room: what was not looked at.
+        documents: rows behind the sketches; more than were listed where a background is known.
     """
 
     n: npt.NDArray[np.int64]
@@ -55,6 +57,7 @@ class PhraseTable:
     total: float
     sample: npt.NDArray[np.uint64]
     lost: int
+    documents: int
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -160,6 +163,8 @@ class _State:
     """Sketches of fixed size, a table sized by what the sketches hold, and at most MAX_OCCURRENCES occurrences."""
 
     labels: npt.NDArray[np.int32] | None
+    background: Sketches | None = None
+    older_rows: int = 0
     round: int = 1
     cells: Any = None
     bigrams: Any = None
@@ -171,6 +176,7 @@ class _State:
     table: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
+    known: dict[int, int] = field(default_factory=dict)
     lost: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -222,8 +228,11 @@ class Phrases(Signal[_State, PhraseTable]):
     def start(self, context: Context) -> _State:
         """Empty sketches."""
         classes: Classes | None = context.value(self.outputs) if self.outputs is not None else None
+        older = context.background
         return _State(
             labels=classes.labels if classes else None,
+            background=older.sketches.get(self.role) if older else None,
+            older_rows=older.rows if older else 0,
             cells=np.zeros(SKETCH_CELLS, np.uint8),
             bigrams=(np.zeros(BIGRAM_CELLS, np.uint8), np.zeros(BIGRAM_CELLS, np.uint8)),
             unigrams=np.zeros(UNIGRAM_CELLS, np.uint32),
@@ -266,6 +275,13 @@ class Phrases(Signal[_State, PhraseTable]):
         for c in range(low, high):
             row, position, n = f["first"][c].tolist()
             state.texts[c] = tokens.text(row - batch.start, position, n)
+            if state.background is not None:
+                at = int(tokens.offsets[row - batch.start]) + position
+                known = ngrams.known_occurrences(
+                    tokens.hashes[at : at + n], state.background.cells, *state.background.bigrams,
+                    state.background.unigrams,
+                )  # fmt: skip
+                state.known[c] = int(known)
         ngrams.find_occurrences(
             tokens.hashes, tokens.offsets, batch.start, ngrams.MAX_N, t["keys"], f["chosen"], f["fill"], f["seen"],
             f["rows"], f["positions"], f["lefts"], f["rights"],
@@ -277,7 +293,7 @@ class Phrases(Signal[_State, PhraseTable]):
 
         if left.round == 1:
             for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
-                np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
+                add_saturating(mine, other)
             left.unigrams += right.unigrams
             left.presence += right.presence
             left.rows += right.rows
@@ -288,11 +304,13 @@ class Phrases(Signal[_State, PhraseTable]):
         else:
             merging.add_occurrences(left.found, merging.packed_occurrences(right.found))
             left.texts |= right.texts
+            left.known |= right.known
         return left
 
     def next_round(self, state: _State) -> _State | None:
         """Size the table by the sketch, then choose the candidates from the table."""
         if state.round == 1:
+            self._add_background(state)
             self._make_table(state)
         elif state.round == 2:
             self._choose(state)
@@ -301,11 +319,21 @@ class Phrases(Signal[_State, PhraseTable]):
         state.round += 1
         return state
 
+    @staticmethod
+    def sketches(state: _State) -> Sketches:
+        """What the first round counted."""
+        return Sketches(state.cells, state.bigrams, state.unigrams, state.presence, state.sample)
+
+    def _add_background(self, state: _State) -> None:
+        state.rows += state.older_rows
+        if state.background is not None:
+            self.sketches(state).add(state.background)
+
     def _make_table(self, state: _State) -> None:
         from foretaste.text.merging import empty_table
 
         if state.labels is None:
-            state.labels = np.full(state.rows, NONE, np.int32)
+            state.labels = np.full(state.rows - state.older_rows, NONE, np.int32)
         frequent = int((state.cells >= self.least).sum())
         slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
         state.table = empty_table(slots)
@@ -342,7 +370,8 @@ class Phrases(Signal[_State, PhraseTable]):
         """The candidates, without those that only the bound of their purity let in."""
         f, labels = state.found, state.labels
         assert labels is not None
-        kept, purity = self._settle(f, labels)
+        known = np.array([state.known.get(c, 0) for c in range(len(f["first"]))], np.int64)
+        kept, purity = self._settle(f, labels, known)
         counts = np.diff(f["spans"])
         places = np.repeat(kept, counts)
         spans = np.zeros(int(kept.sum()) + 1, np.int64)
@@ -352,15 +381,16 @@ class Phrases(Signal[_State, PhraseTable]):
             spans=spans, rows=f["rows"][places], positions=f["positions"][places], lefts=f["lefts"][places],
             rights=f["rights"][places], purity=purity[kept], bigrams=state.bigrams, unigrams=state.unigrams,
             presence=state.presence, total=float(max(1, state.unigrams.sum())), sample=state.sample.words(),
-            lost=state.lost,
+            lost=state.lost, documents=state.rows,
         )  # fmt: skip
 
     def _settle(
-        self, found: dict[str, Any], labels: npt.NDArray[np.int32]
+        self, found: dict[str, Any], labels: npt.NDArray[np.int32], known: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
         """Which candidates keep their promise, and the share of their majority output.
 
         The bound that a vote gives depends on the order of the rows and on how they fell into parts; this does not.
+        Rows of the background count against a phrase: nobody knows their output any more.
         """
         from foretaste.text.evidence import majority
         from foretaste.text.ngrams import MAX_N, linear_count, neighbour_bits
@@ -369,14 +399,18 @@ class Phrases(Signal[_State, PhraseTable]):
         target = np.full(len(counts), NONE, np.int32)
         agree = np.zeros(len(counts), np.int64)
         majority(found["spans"], found["rows"], labels, target, agree)
-        purity = agree / np.maximum(counts, 1)
+        purity = agree / np.maximum(counts + known, 1)
         bits = np.zeros((len(counts), 2), np.uint64)
         neighbour_bits(found["spans"], found["lefts"], found["rights"], bits)
         open_sides = _open_sides(
             linear_count(bits[:, 0]), linear_count(bits[:, 1]), counts, found["first"][:, 2] == MAX_N
         )
         kept = (target != NONE) & (purity >= self.purity)
-        kept |= (counts >= self.insertion_least) & (open_sides >= self.insertion_diversity)
+        kept |= (
+            (counts >= self.insertion_least)
+            & (open_sides >= self.insertion_diversity)
+            & (counts >= self.purity * (counts + known))
+        )
         return kept, purity
 
 
