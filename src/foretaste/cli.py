@@ -114,6 +114,12 @@ def main() -> None:
 )
 @click.option("--waivers", metavar="FILE", type=click.Path(), help="Waiver file: findings that somebody answers for.")
 @click.option("--trust", metavar="FILE", type=click.Path(), help="Trust file: keys by which signatures are judged.")
+@click.option(
+    "--state",
+    metavar="PATH",
+    help="File with what earlier batches left: judge DATA with them, and add DATA if accepted. Made if needed.",
+)
+@click.option("--no-advance", is_flag=True, help="Leave the state as it is, whatever the verdict.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
 @debug_option
 def scan(
@@ -125,6 +131,8 @@ def scan(
     fail_on: str,
     waivers: str | None,
     trust: str | None,
+    state: str | None,
+    no_advance: bool,
     quiet: bool,
     **roles: str | None,
 ) -> None:
@@ -144,8 +152,18 @@ def scan(
         # A report that lies there must not be taken for the result of this scan, however this scan ends.
         for name in FILES:
             _remove(folder / name)
+    if no_advance and state is None:
+        raise click.UsageError("--no-advance says what to do with a state; name it with --state PATH.")
+    if state is not None and check_ids is not None and not no_advance:
+        raise click.UsageError("a state holds what the whole policy let pass; with --checks, say --no-advance too.")
     named = {k.removeprefix("role_"): v for k, v in roles.items()}
-    report = _scan(data, policy, check_ids, named, (waivers, trust), quiet)
+    # What this command refuses must not enter the state.
+    kept: dict[str, Any] = {
+        "state": state,
+        "advance": not no_advance,
+        "accept": "pass" if fail_on == "review" else None,
+    }
+    report = _scan(data, policy, check_ids, named, (waivers, trust), quiet, kept if state is not None else {})
     paths = {} if folder is None else write(report, folder)
     try:
         _show(report, paths, as_json, quiet)
@@ -198,6 +216,7 @@ def _scan(
     roles: dict[str, str | None],
     waivers: tuple[str | None, str | None],
     quiet: bool,
+    kept: dict[str, Any],
 ) -> Report:
     from foretaste.engine import scan
     from foretaste.policy import Policy
@@ -212,7 +231,7 @@ def _scan(
             raise InputError('--checks names no check; see "foretaste checks"')
         chosen = chosen.only(*ids)
     with nullcontext() if quiet else shown(sys.stderr) as progress:
-        return scan(data, chosen, roles=roles, waivers=waived, progress=progress)
+        return scan(data, chosen, roles=roles, waivers=waived, progress=progress, **kept)
 
 
 def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) -> None:
@@ -343,6 +362,40 @@ def policy_check(file: str) -> None:
     if off:
         click.echo(f"switched off: {', '.join(off)}")
     click.echo(f"digest: {loaded.digest}")
+
+
+@main.group(short_help="Show what earlier batches left.")
+def state() -> None:
+    """Look at a state: what "foretaste scan --state" keeps of the batches that it accepted."""
+
+
+@state.command("show")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every batch and source.")
+def state_show(path: str, as_json: bool) -> None:
+    """Show the batches, rows and sources that the state at PATH holds."""
+    from foretaste.history import History
+    from foretaste.report.escape import visible
+    from foretaste.report.wording import count
+
+    history = History.open(path)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(history.summary(), indent=1, ensure_ascii=True))
+        return
+    click.echo(
+        f"{visible(path)}: {count(len(history.batches), 'batch', 'batches')}, {count(history.rows, 'row')} accepted"
+    )
+    click.echo(f"{history.kind} data with the roles {', '.join(sorted(history.roles))}")
+    click.echo(f"holds {count(history.held_rows, 'row')} whole, {history.suspects:,} of them suspects, and counts of "
+               f"{history.background.rows:,}")  # fmt: skip
+    for batch in history.batches[-10:]:
+        click.echo(f"  {batch['batch']}: {count(batch['rows'], 'row')}, {batch['verdict']}, {batch['accepted']}, "
+                   f"{visible(batch['name'], 80)}, {batch['digest'][:19]}")  # fmt: skip
+    for name, rows in sorted(history.sources.items(), key=lambda s: -s[1])[:10]:
+        click.echo(f"  source {visible(name, 60) or '(empty)'}: {count(rows, 'row')}")
+    click.echo(f"digest: {history.digest}")
 
 
 @main.command(short_help="Print a shell completion script.")

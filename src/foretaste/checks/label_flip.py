@@ -82,8 +82,10 @@ class LabelFlip(FlipRules, Check[_State]):
             rows=np.arange(len(model.own), dtype=np.int64), labels=state.classes.labels, own=model.own, best=model.best,
             best_log=model.best_log, tail=model.tail, limit=TAIL, basis="the words of their rows",
         )  # fmt: skip
+        improbable = np.flatnonzero(opinion.improbable)
         return RawResult(
             findings=tuple(self.flips(opinion, state.classes, state.sources)),
+            watch=improbable[np.argsort(-opinion.margin[improbable], kind="stable")],
             metrics={
                 "label_model_accuracy": model.accuracy,
                 "improbable_labels": float(opinion.improbable.sum()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from foretaste.reading.formats import Files, list_files
 from foretaste.reading.frames import Frame, open_frame
 from foretaste.reading.readers import explain, first_line
 from foretaste.roles import Roles
+from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
 
 BATCH_ROWS = 16_384
 # A batch of long documents holds fewer rows, so that what is derived from it stays small.
@@ -112,6 +113,23 @@ class Dataset:
             self._digest = seen
         self.rows = start
         self._validated = True
+
+    def sweep(
+        self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()
+    ) -> None:
+        """One pass over all rows; see :class:`foretaste.sweep.Data`."""
+        scan_all(numbered(before, self.batches(), self.kind, edit), parts, tick)
+
+    def head(self, rows: int) -> pa.RecordBatch:
+        """The first rows (fewer where a batch or the data end), in canonical columns.
+
+        Raises:
+            InputError: if they cannot be read.
+        """
+        columns = next(_even(self._canonical_pieces([])), None)
+        if columns is None:
+            raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
+        return columns.slice(0, rows)
 
     def original(self) -> Iterator[pa.RecordBatch]:
         """All rows in the order of :meth:`batches`, with all columns as they are (those of CSV as strings).

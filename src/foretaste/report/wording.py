@@ -9,9 +9,9 @@ from typing import Any
 from foretaste.results import Fate, Finding, Outcome, Report, Severity
 
 
-def count(n: int, noun: str) -> str:
+def count(n: int, noun: str, plural: str | None = None) -> str:
     """``1 row``, ``2,014 rows``."""
-    return f"{n:,} {noun if n == 1 else noun + 's'}"
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def number(value: Any) -> str:

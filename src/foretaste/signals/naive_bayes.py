@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.background import Background
 from foretaste.batch import Batch
 from foretaste.check import Context, NotApplicableError, Signal
 from foretaste.signals.outputs import Labels
@@ -90,6 +91,7 @@ class _State:
     base: npt.NDArray[np.float64]
     last: npt.NDArray[np.int64]
     every: int
+    background: Background | None = None
     round: int = 1
     sample: list[tuple[Any, Any, Any]] = field(default_factory=list)
     strength: float = 1.0
@@ -123,6 +125,7 @@ class NaiveBayes(Signal[_State, Model]):
             base=(classes.counts + 0.5) / (classes.counts.sum() + 0.5 * n),
             last=np.full(buckets, -1, np.int64),
             every=max(1, len(classes.labels) // _CALIBRATION_ROWS),
+            background=context.background,
         )
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -134,7 +137,10 @@ class NaiveBayes(Signal[_State, Model]):
         if state.round == 1:
             bayes.count_classes(tokens.hashes, tokens.offsets, labels, state.counts, state.last, batch.start)
             return
-        wanted = (batch.rows % state.every == 0) if state.round == 2 else np.ones(batch.num_rows, np.bool_)
+        wanted = np.ones(batch.num_rows, np.bool_)
+        if state.round == 2:
+            fair = state.background.suspects if state.background else 0
+            wanted = (batch.rows % state.every == 0) & (batch.rows >= fair)
         raw = np.empty((int(wanted.sum()), len(state.base)))
         sizes = np.empty(len(raw), np.int64)
         bayes.batch_logits(tokens.hashes, tokens.offsets, labels, state.counts, state.base, wanted, raw, sizes)
@@ -168,6 +174,8 @@ class NaiveBayes(Signal[_State, Model]):
             return None
         if state.round == 2:
             self._calibrate(state)
+        elif state.background is not None:
+            state.counts += state.background.words_like(state.counts)
         state.round += 1
         return state
 
