@@ -354,6 +354,8 @@ class ProgressLog:
 
 def evidence(report: Report, limit: int = 5) -> Iterator[str]:
     """The headline, then a line for each of the first findings and for each failed check; safe to log."""
+    from foretaste.report.wording import owner
+
     yield report.headline()
     for finding in report.findings[:limit]:
         line = f"{finding.severity.value.upper()} {finding.check}: {printable(finding.message)}"
@@ -361,6 +363,8 @@ def evidence(report: Report, limit: int = 5) -> Iterator[str]:
             shown = ", ".join(printable(i, 40) for i in finding.ids[:5])
             line += f" [ids {shown}{', …' if len(finding.ids) > 5 else ''}]"
         yield line
+        if said := owner(finding):
+            yield f"  {printable(said)}"
     if len(report.findings) > limit:
         yield f"and {len(report.findings) - limit} more findings; see the report"
     for result in report.results:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
+from foretaste.deliveries import Deliveries
 from foretaste.results import CheckResult, Severity
 from foretaste.roles import Kind
 
@@ -44,6 +45,7 @@ class Context:
         values: finished signals, keyed by the signal object.
         seed: of every random draw, so that two scans of the same data agree.
         background: counts of rows that were accepted earlier and are not among these, where a state is kept.
+        deliveries: what sources signed about the data.
     """
 
     kind: Kind
@@ -51,6 +53,7 @@ class Context:
     values: Mapping[Signal[Any, Any], Any] = field(default_factory=dict)
     seed: int = 0
     background: Background | None = None
+    deliveries: Deliveries = field(default_factory=Deliveries)
 
     def value(self, signal: Signal[Any, Value]) -> Value:
         """The value of a finished signal.

@@ -113,6 +113,9 @@ def main() -> None:
     help="The mildest verdict that ends with exit code 1.",
 )
 @click.option("--waivers", metavar="FILE", type=click.Path(), help="Waiver file: findings that somebody answers for.")
+@click.option(
+    "--attestation", "attestations", multiple=True, metavar="FILE", help="What a source signed about DATA; repeatable."
+)
 @click.option("--trust", metavar="FILE", type=click.Path(), help="Trust file: keys by which signatures are judged.")
 @click.option(
     "--state",
@@ -130,6 +133,7 @@ def scan(
     as_json: bool,
     fail_on: str,
     waivers: str | None,
+    attestations: tuple[str, ...],
     trust: str | None,
     state: str | None,
     no_advance: bool,
@@ -163,7 +167,8 @@ def scan(
         "advance": not no_advance,
         "accept": "pass" if fail_on == "review" else None,
     }
-    report = _scan(data, policy, check_ids, named, (waivers, trust), quiet, kept if state is not None else {})
+    people = {"waivers": waivers, "attestations": attestations, "trust": trust}
+    report = _scan(data, policy, check_ids, named, quiet, (kept if state is not None else {}) | people)
     paths = {} if folder is None else write(report, folder)
     try:
         _show(report, paths, as_json, quiet)
@@ -214,24 +219,21 @@ def _scan(
     policy: str | None,
     check_ids: str | None,
     roles: dict[str, str | None],
-    waivers: tuple[str | None, str | None],
     quiet: bool,
-    kept: dict[str, Any],
+    options: dict[str, Any],
 ) -> Report:
     from foretaste.engine import scan
     from foretaste.policy import Policy
     from foretaste.report.progress import shown
-    from foretaste.waivers import Waivers
 
     chosen = Policy.load(policy)
-    waived = Waivers.load(*waivers)
     if check_ids is not None:
         ids = [i.strip() for i in check_ids.split(",") if i.strip()]
         if not ids:
             raise InputError('--checks names no check; see "foretaste checks"')
         chosen = chosen.only(*ids)
     with nullcontext() if quiet else shown(sys.stderr) as progress:
-        return scan(data, chosen, roles=roles, waivers=waived, progress=progress, **kept)
+        return scan(data, chosen, roles=roles, progress=progress, **options)
 
 
 def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) -> None:

@@ -17,8 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 
+from foretaste import deliveries as deliveries_module
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
+from foretaste.deliveries import Deliveries
+from foretaste.errors import InputError
 from foretaste.policy import Policy
 from foretaste.power import CHECKS, Planted, summarise
 from foretaste.reading import Dataset, open_data
@@ -32,6 +35,7 @@ from foretaste.waivers import Waivers
 if TYPE_CHECKING:
     from foretaste.background import Background
     from foretaste.history import History, Store
+    from foretaste.provenance.keys import TrustRoot
 
 EXCERPT_CHARS = 320
 MAX_EXAMPLES = 8
@@ -92,6 +96,8 @@ def scan(
     roles: Roles | Mapping[str, str | None] | None = None,
     filesystem: pa.fs.FileSystem | None = None,
     waivers: Waivers | str | Path | None = None,
+    attestations: Sequence[str | Path] = (),
+    trust: TrustRoot | str | Path | None = None,
     progress: ProgressCallback | None = None,
     state: str | Path | Store | None = None,
     advance: bool = True,
@@ -106,6 +112,8 @@ def scan(
         roles: which column plays which role; what is missing is guessed from common names and reported.
         filesystem: for paths on a file system that Arrow does not know by address.
         waivers: a waiver file, or what :meth:`foretaste.waivers.Waivers.load` made of it.
+        attestations: files of delivery attestations (see :mod:`foretaste.deliveries`), judged by ``trust``.
+        trust: keys that may sign deliveries; a trust file or what was read from one.
         progress: called after every batch.
         state: what earlier batches left (see :mod:`foretaste.history`): a path or address, made where there is none.
         advance: whether data that are accepted enter the state.
@@ -120,7 +128,8 @@ def scan(
         StateError: if the state cannot be read, does not fit the data, or was changed by another scan meanwhile.
     """
     chosen = Policy.load(policy)
-    waived = Waivers.load(waivers)
+    root = _trust(trust)
+    waived = Waivers.load(waivers, root)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
     dataset: Dataset
     if type(data).__module__.startswith("pyspark."):
@@ -129,13 +138,28 @@ def scan(
         dataset = open_spark(data, wanted, options=chosen.input)
     else:
         dataset = open_data(data, wanted, filesystem=filesystem, options=chosen.input)
+    deliveries = Deliveries()
+    if attestations:
+        if root is None:
+            raise InputError(
+                "attestations are given and no trust file, so nobody can say what they are worth; name one"
+            )
+        deliveries = deliveries_module.verify(attestations, dataset.digest, root)
     if state is None:
-        return run(dataset, chosen, progress, waivers=waived)
+        return run(dataset, chosen, progress, waivers=waived, deliveries=deliveries)
     from foretaste.history import History, Store
 
     history = History.load(state if isinstance(state, Store) else Store(str(state)), dataset)
-    report = run(dataset, chosen, progress, history, waived)
+    report = run(dataset, chosen, progress, history, waived, deliveries)
     return history.settle(report, dataset, chosen, advance=advance, accept=accept or chosen.history.accept)
+
+
+def _trust(trust: TrustRoot | str | Path | None) -> TrustRoot | None:
+    if trust is None:
+        return None
+    from foretaste.provenance.keys import TrustRoot
+
+    return TrustRoot.load(trust)
 
 
 def run(
@@ -144,6 +168,7 @@ def run(
     progress: ProgressCallback | None = None,
     history: History | None = None,
     waivers: Waivers | None = None,
+    deliveries: Deliveries | None = None,
 ) -> Report:
     """Run a policy over an open data set; see :func:`scan`."""
     clock = time.perf_counter()
@@ -153,10 +178,11 @@ def run(
     classes: Classes | None = None
     for view in history.views(policy) if history is not None else (None,):
         if view is None:
-            mine = _Loop(dataset, policy, progress)
+            mine = _Loop(dataset, policy, progress, deliveries=deliveries)
             raw |= mine.run()
         else:
-            mine = _Loop(view.over(dataset), policy.only(*view.checks), progress, view.background, view.rows)
+            part = policy.only(*view.checks)
+            mine = _Loop(view.over(dataset), part, progress, view.background, view.rows, deliveries=deliveries)
             raw |= {i: (view.apart(r) if isinstance(r, RawResult) else r, s) for i, (r, s) in mine.run().items()}
         loop = loop or mine
         found = mine.values.get(Labels())
@@ -229,12 +255,15 @@ class _Loop:
         background: Background | None = None,
         before: int = 0,
         label: str = "",
+        deliveries: Deliveries | None = None,
     ) -> None:
         self.dataset = dataset
         self.progress = progress
         self.label = label
         self.values: dict[Signal[Any, Any], Any] = {}
-        self.context = Context(dataset.kind, dataset.canonical_roles, self.values, policy.seed, background)
+        self.context = Context(
+            dataset.kind, dataset.canonical_roles, self.values, policy.seed, background, deliveries or Deliveries()
+        )
         self.checks = policy.checks
         self.done: dict[str, tuple[RawResult | str, float]] = {}
         self.waiting: list[Fold[Any]] = []
@@ -454,7 +483,7 @@ def _with_evidence(
         elif result.skipped:
             results.append(CheckResult(check=check_id, outcome=Outcome.SKIPPED, note=result.note, **common))
         else:
-            findings = [_finding(check_id, f, wanted, history) for f in result.findings]
+            findings = [_finding(check_id, f, wanted, history, profile.counts["source"]) for f in result.findings]
             results.append(
                 CheckResult.from_findings(check_id, findings, metrics=dict(result.metrics), note=result.note, **common)
             )
@@ -465,16 +494,46 @@ def _with_evidence(
     return results, records
 
 
-def _finding(check_id: str, raw: RawFinding, wanted: _Wanted, history: History | None) -> Finding:
+def _finding(
+    check_id: str, raw: RawFinding, wanted: _Wanted, history: History | None, totals: Mapping[str, int]
+) -> Finding:
     rows = np.unique(raw.rows).tolist()
     by_source = Counter(wanted.groups["source"][r] for r in rows if r in wanted.groups["source"])
     return Finding(
         check=check_id, kind=raw.kind, severity=raw.severity, message=raw.message, feature=raw.feature,
         target=raw.target, rows=tuple(rows), ids=tuple(wanted.ids[r] for r in rows), observed=raw.observed,
-        limit=raw.limit, statistic=dict(raw.statistic), sources=dict(by_source.most_common(10)),
+        limit=raw.limit, statistic=dict(raw.statistic) | concentration(by_source, totals),
+        sources=dict(by_source.most_common(10)),
         examples=tuple(_example(e, wanted) for e in raw.examples[:MAX_EXAMPLES]), waivable=raw.waivable,
         earlier=history.names(raw.earlier) if history is not None else (),
     )  # fmt: skip
+
+
+def concentration(rows: Mapping[str, int], totals: Mapping[str, int]) -> dict[str, float]:
+    """How far one source owns the rows of a finding, as evidence and never as a verdict.
+
+    Args:
+        rows: rows of the finding by source.
+        totals: rows of the data by source; more than the top source's are needed to compare.
+
+    Returns:
+        ``source_share``: share of the finding's rows that are from its most frequent source, a fraction;
+        ``source_expected``: share of all rows from there; ``source_p``: probability that so many of them would come from
+        any one source if the rows were drawn without regard to it (hypergeometric tail, Bonferroni over the sources).
+        Nothing where the data have one source or none.
+    """
+    if not rows or len(totals) < 2:
+        return {}
+    from scipy.stats import hypergeom
+
+    name, top = max(rows.items(), key=lambda item: item[1])
+    found, every, mine = sum(rows.values()), sum(totals.values()), totals.get(name, top)
+    tail = float(hypergeom.sf(top - 1, every, mine, found))
+    return {
+        "source_share": top / found,
+        "source_expected": mine / every,
+        "source_p": min(1.0, tail * len(totals)),
+    }
 
 
 def _example(raw: RawExample, wanted: _Wanted) -> Example:

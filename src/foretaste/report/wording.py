@@ -53,6 +53,18 @@ def against_limit(finding: Finding) -> str:
     return f"{number(finding.observed)} {relation} {number(finding.limit)}"
 
 
+def owner(finding: Finding, most: float = 1e-6) -> str:
+    """A sentence where one source owns the rows of a finding beyond chance; holds the source's name as it is."""
+    if finding.statistic.get("source_p", 1.0) > most or not finding.sources:
+        return ""
+    name, rows = next(iter(finding.sources.items()))
+    share = finding.statistic["source_expected"]
+    return (
+        f"{rows:,} of {len(finding.rows):,} rows come from {name or '(empty)'}, which has {share:.1%} of all rows "
+        f"(chance {number(finding.statistic['source_p'])})"
+    )
+
+
 def top_sources(report: Report, most: int = 3) -> list[tuple[str, int]]:
     """Sources with the most rows to block (to review, where none blocks), most first, none without a name."""
     groups: list[Mapping[str, Any]] = list(report.charts.get("by_source", []))
