@@ -524,7 +524,7 @@ def concentration(rows: Mapping[str, int], totals: Mapping[str, int]) -> dict[st
     """
     if not rows or len(totals) < 2:
         return {}
-    from scipy.stats import hypergeom
+    from scipy.stats import hypergeom  # type: ignore[import-untyped]
 
     name, top = max(rows.items(), key=lambda item: item[1])
     found, every, mine = sum(rows.values()), sum(totals.values()), totals.get(name, top)
