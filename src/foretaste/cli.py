@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.commands import baseline, people
+from foretaste.commands import baseline, export, people
 from foretaste.commands.options import DEBUG, debug_option, role_options, show
 from foretaste.errors import ForetasteError, InputError
 from foretaste.provenance import commands as provenance
@@ -418,6 +418,7 @@ def completion(shell: str) -> None:
 provenance.register(main)
 people.register(main)
 baseline.register(main)
+export.register(main)
 
 if __name__ == "__main__":
     main(prog_name="foretaste")

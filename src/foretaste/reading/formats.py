@@ -55,16 +55,19 @@ class Files:
 
         A name is the path below the common folder, so that a copy of a data set keeps its digest.
         """
+        root = hashlib.sha256()
+        for name, digest in self.members():
+            root.update(f"{len(name.encode())}:{name}:sha256:{digest}\n".encode())
+        return f"sha256:{root.hexdigest()}"
+
+    def members(self) -> list[tuple[str, str]]:
+        """Path below the common folder, and SHA-256 in hex, of each file, by path."""
         base = PurePosixPath(self.paths[0]).parent
         while not all(PurePosixPath(p).is_relative_to(base) for p in self.paths):
             base = base.parent
         with ThreadPoolExecutor(max_workers=2) as pool:
             digests = list(pool.map(self._digest_file, self.paths))
-        root = hashlib.sha256()
-        for path, digest in sorted(zip(self.paths, digests)):
-            name = str(PurePosixPath(path).relative_to(base))
-            root.update(f"{len(name.encode())}:{name}:sha256:{digest}\n".encode())
-        return f"sha256:{root.hexdigest()}"
+        return [(str(PurePosixPath(path).relative_to(base)), d) for path, d in sorted(zip(self.paths, digests))]
 
     def _digest_file(self, path: str) -> str:
         digest = hashlib.sha256()
