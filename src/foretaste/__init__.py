@@ -16,6 +16,8 @@ from foretaste.errors import BlockedError, CheckError, ForetasteError, InputErro
 if TYPE_CHECKING:
     from foretaste.engine import scan
     from foretaste.policy import Policy
+    from foretaste.provenance.certificate import certify
+    from foretaste.provenance.verify import verified, verify
     from foretaste.report import write
     from foretaste.results import CheckResult, Finding, Outcome, Report, Severity
     from foretaste.roles import Roles
@@ -35,7 +37,10 @@ __all__ = [
     "Severity",
     "VerificationError",
     "__version__",
+    "certify",
     "scan",
+    "verified",
+    "verify",
     "write",
 ]
 
@@ -43,6 +48,9 @@ __all__ = [
 _LAZY = {
     "scan": "foretaste.engine",
     "Policy": "foretaste.policy",
+    "certify": "foretaste.provenance.certificate",
+    "verified": "foretaste.provenance.verify",
+    "verify": "foretaste.provenance.verify",
     "write": "foretaste.report",
     "CheckResult": "foretaste.results",
     "Finding": "foretaste.results",
