@@ -73,7 +73,7 @@ def svg(chain: Chain, tip: Link) -> str:
         if parent.statement in place
     ]
     boxes = [_box(link, *place[link.digest]) for link in links]
-    title = escape(f"Chain of custody of {_names(tip)}")
+    title = escape(visible(f"Chain of custody of {_names(tip)}"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'role="img" aria-label="{title}"><title>{title}</title><style>{_STYLE}</style><defs><marker id="tip" '
