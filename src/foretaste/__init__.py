@@ -24,6 +24,8 @@ from foretaste.errors import (
 if TYPE_CHECKING:
     from foretaste.engine import scan
     from foretaste.policy import Policy
+    from foretaste.provenance.certificate import certify
+    from foretaste.provenance.verify import verified, verify
     from foretaste.report import write
     from foretaste.results import CheckResult, Finding, Outcome, Report, Severity
     from foretaste.roles import Roles
@@ -44,7 +46,10 @@ __all__ = [
     "StateError",
     "VerificationError",
     "__version__",
+    "certify",
     "scan",
+    "verified",
+    "verify",
     "write",
 ]
 
@@ -52,6 +57,9 @@ __all__ = [
 _LAZY = {
     "scan": "foretaste.engine",
     "Policy": "foretaste.policy",
+    "certify": "foretaste.provenance.certificate",
+    "verified": "foretaste.provenance.verify",
+    "verify": "foretaste.provenance.verify",
     "write": "foretaste.report",
     "CheckResult": "foretaste.results",
     "Finding": "foretaste.results",

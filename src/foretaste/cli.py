@@ -13,10 +13,9 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.commands import baseline, export, people
+from foretaste.commands import baseline, export, keys, people, provenance
 from foretaste.commands.options import DEBUG, debug_option, role_options, show
-from foretaste.errors import ForetasteError, InputError
-from foretaste.provenance import commands as provenance
+from foretaste.errors import BlockedError, ForetasteError, InputError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +45,10 @@ class _Gate(click.Group):
             raise
         except click.ClickException as e:
             _complain(e.format_message())
+        except (BlockedError, VerificationError) as e:
+            _complain(str(e), "refused")
+            _traceback(ctx)
+            ctx.exit(EXIT_BLOCKED)
         except ForetasteError as e:
             _complain(str(e))
             _traceback(ctx)
@@ -63,10 +66,10 @@ class _Gate(click.Group):
         ctx.exit(EXIT_ERROR)
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, head: str = "error") -> None:
     from foretaste.report.escape import visible
 
-    click.echo(f"error: {visible(' '.join(message.split()))}", err=True)
+    click.echo(f"{head}: {visible(' '.join(message.split()))}", err=True)
 
 
 def _traceback(ctx: click.Context) -> None:
@@ -415,10 +418,8 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
 
-provenance.register(main)
-people.register(main)
-baseline.register(main)
-export.register(main)
+for _room in (keys, people, provenance, baseline, export):
+    _room.register(main)
 
 if __name__ == "__main__":
     main(prog_name="foretaste")

@@ -134,11 +134,12 @@ def export(
 def _distribution(files: Files) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     objects, records = [], []
     schema = files.schema()
-    for (relative, digest), (_, (size, _)) in zip(files.members(), sorted(zip(files.paths, files.stamps))):
+    for file in files.digests():
+        relative = file.name
         media = _MEDIA.get(PurePosixPath(relative).suffix.lower(), "application/octet-stream")
         objects.append({
             "@type": "cr:FileObject", "@id": relative, "name": relative, "contentUrl": relative,
-            "contentSize": f"{size} B", "encodingFormat": media, "sha256": digest,
+            "contentSize": f"{file.bytes} B", "encodingFormat": media, "sha256": file.sha256,
         })  # fmt: skip
         if media in _TABULAR and len(files.paths) <= MAX_RECORD_SETS:
             records.append(_record_set(relative, schema))

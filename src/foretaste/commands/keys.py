@@ -1,4 +1,4 @@
-"""The commands of provenance. Like :mod:`foretaste.cli`, imports nothing heavier than click before a command runs."""
+"""Keys and trust files on the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foretaste.commands import options
 from foretaste.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def trust(
         address, public = signers.import_key(key)
         click.echo(f"sign with: --key {address}")
     else:
-        public = signers.read_public(key, _ask)
+        public = signers.read_public(key, ask)
     root = TrustRoot.load(trust) if Path(trust).exists() else TrustRoot()
     name = name or Path(key).stem
     try:
@@ -114,18 +115,16 @@ def revoke(trust: str, name: str, reason: str) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 def show(file: str) -> None:
     """Show a trust file, or the id of a PEM key."""
-    from foretaste.cli import _print
-
     if Path(file).suffix in (".pem", ".pub"):
         from foretaste.provenance import signers
 
-        key = signers.read_public(file, _ask)
+        key = signers.read_public(file, ask)
         click.echo(f"{key.keyid}  {key.scheme}")
         return
     from foretaste.provenance.keys import TrustRoot
 
     root = TrustRoot.load(file)
-    _print(lambda console: console.print(_table(root)))
+    options.show(lambda console: console.print(_table(root)))
 
 
 def _table(root: TrustRoot) -> object:
@@ -161,11 +160,11 @@ def _write(path: str, root: TrustRoot) -> None:
         raise InputError(f"cannot write {path}: {e.strerror}; choose another place") from e
 
 
-def _ask() -> str:
+def ask() -> str:
+    """Ask a person for a passphrase."""
     return str(click.prompt("Passphrase", hide_input=True, err=True))
 
 
 def register(main: click.Group) -> None:
     """Add the commands to ``foretaste``."""
-    for command in (keys,):
-        main.add_command(command)
+    main.add_command(keys)
