@@ -126,6 +126,7 @@ def main() -> None:
     help="File with what earlier batches left: judge DATA with them, and add DATA if accepted. Made if needed.",
 )
 @click.option("--no-advance", is_flag=True, help="Leave the state as it is, whatever the verdict.")
+@click.option("--spark", is_flag=True, help="Scan on Spark: on the cluster that its configuration names, else here.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
 @debug_option
 def scan(
@@ -140,6 +141,7 @@ def scan(
     trust: str | None,
     state: str | None,
     no_advance: bool,
+    spark: bool,
     quiet: bool,
     **roles: str | None,
 ) -> None:
@@ -170,8 +172,9 @@ def scan(
         "advance": not no_advance,
         "accept": "pass" if fail_on == "review" else None,
     }
-    people = {"waivers": waivers, "attestations": attestations, "trust": trust}
-    report = _scan(data, policy, check_ids, named, quiet, (kept if state is not None else {}) | people)
+    options = (kept if state is not None else {}) | ({"spark": True} if spark else {})
+    options |= {"waivers": waivers, "attestations": attestations, "trust": trust}
+    report = _scan(data, policy, check_ids, named, quiet, options)
     paths = {} if folder is None else write(report, folder)
     try:
         _show(report, paths, as_json, quiet)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +25,12 @@ from foretaste.deliveries import Deliveries
 from foretaste.errors import InputError
 from foretaste.policy import Policy
 from foretaste.power import CHECKS, Planted, summarise
-from foretaste.reading import Dataset, open_data
+from foretaste.reading import open_data
 from foretaste.reading.dataset import row_ids
 from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report, WaiverRecord
 from foretaste.roles import Roles
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.sweep import Data, Itself, Part
+from foretaste.sweep import Data, Input, Itself, Part
 from foretaste.waivers import Waivers
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def scan(
     state: str | Path | Store | None = None,
     advance: bool = True,
     accept: Literal["review", "pass"] | None = None,
+    spark: Any = None,
 ) -> Report:
     """Scan data for poison.
 
@@ -118,6 +120,7 @@ def scan(
         state: what earlier batches left (see :mod:`foretaste.history`): a path or address, made where there is none.
         advance: whether data that are accepted enter the state.
         accept: the worst verdict with which data enter it; that of the policy where ``None``.
+        spark: scan files on this Spark session; ``True`` or a mapping of its configuration makes one.
 
     Returns:
         the report. A check that fails makes the verdict ``error``, never a pass.
@@ -131,27 +134,40 @@ def scan(
     root = _trust(trust)
     waived = Waivers.load(waivers, root)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
-    dataset: Dataset
-    if type(data).__module__.startswith("pyspark."):
-        from foretaste.spark import open_spark
+    with _opened(data, wanted, filesystem, chosen, spark) as dataset:
+        deliveries = Deliveries()
+        if attestations:
+            if root is None:
+                raise InputError("attestations are given and no trust file says what they are worth; name one")
+            deliveries = deliveries_module.verify(attestations, dataset.digest, root)
+        if state is None:
+            return run(dataset, chosen, progress, waivers=waived, deliveries=deliveries)
+        from foretaste.history import History, Store
 
-        dataset = open_spark(data, wanted, options=chosen.input)
-    else:
-        dataset = open_data(data, wanted, filesystem=filesystem, options=chosen.input)
-    deliveries = Deliveries()
-    if attestations:
-        if root is None:
-            raise InputError(
-                "attestations are given and no trust file, so nobody can say what they are worth; name one"
-            )
-        deliveries = deliveries_module.verify(attestations, dataset.digest, root)
-    if state is None:
-        return run(dataset, chosen, progress, waivers=waived, deliveries=deliveries)
-    from foretaste.history import History, Store
+        history = History.load(state if isinstance(state, Store) else Store(str(state)), dataset)
+        report = run(dataset, chosen, progress, history, waived, deliveries)
+        return history.settle(report, dataset, chosen, advance=advance, accept=accept or chosen.history.accept)
 
-    history = History.load(state if isinstance(state, Store) else Store(str(state)), dataset)
-    report = run(dataset, chosen, progress, history, waived, deliveries)
-    return history.settle(report, dataset, chosen, advance=advance, accept=accept or chosen.history.accept)
+
+@contextmanager
+def _opened(
+    data: Any, roles: Roles, filesystem: pa.fs.FileSystem | None, policy: Policy, spark: Any
+) -> Iterator[Input]:
+    """The data, opened here or on Spark."""
+    if spark is None and not type(data).__module__.startswith("pyspark."):
+        yield open_data(data, roles, filesystem=filesystem, options=policy.input)
+        return
+    from foretaste.spark import open_spark, session
+
+    if spark is None:
+        opened = open_spark(data, roles, options=policy.input)
+        try:
+            yield opened
+        finally:
+            opened.close()
+        return
+    with session(spark) as running:
+        yield open_spark(data, roles, options=policy.input, spark=running, filesystem=filesystem)
 
 
 def _trust(trust: TrustRoot | str | Path | None) -> TrustRoot | None:
@@ -163,7 +179,7 @@ def _trust(trust: TrustRoot | str | Path | None) -> TrustRoot | None:
 
 
 def run(
-    dataset: Dataset,
+    dataset: Input,
     policy: Policy,
     progress: ProgressCallback | None = None,
     history: History | None = None,
@@ -210,7 +226,7 @@ def run(
 
 
 def _power(
-    dataset: Dataset, policy: Policy, classes: Classes | None, progress: ProgressCallback | None
+    dataset: Input, policy: Policy, classes: Classes | None, progress: ProgressCallback | None
 ) -> tuple[dict[str, Any], CheckResult | None]:
     """What planted triggers would have come to, and an error result where the policy demands more than there is."""
     options = policy.power
@@ -376,7 +392,7 @@ class _Loop:
             self.done[fold.id] = (said, seconds)
 
 
-def _charts(dataset: Dataset, results: Sequence[CheckResult], profile: _Profile) -> dict[str, Any]:
+def _charts(dataset: Input, results: Sequence[CheckResult], profile: _Profile) -> dict[str, Any]:
     """Flagged rows over the file, by source and by label, for the plots of the report."""
     total = dataset.rows or 0
     bins = min(CHART_BINS, max(1, total))
@@ -453,7 +469,7 @@ def excerpt(text: str, around: str | None = None, chars: int = EXCERPT_CHARS) ->
 
 
 def _with_evidence(
-    dataset: Dataset,
+    dataset: Input,
     raw: Mapping[str, tuple[RawResult | str, float]],
     policy: Policy,
     profile: _Profile,

@@ -55,11 +55,10 @@ from foretaste.check import Context, NotApplicableError, RawExample, RawFinding,
 from foretaste.errors import StateError
 from foretaste.results import Outcome, Report
 from foretaste.roles import Kind
-from foretaste.sweep import Data, Edit, Itself, Part, Tick
+from foretaste.sweep import Data, Edit, Input, Itself, Part, Tick
 
 if TYPE_CHECKING:
     from foretaste.policy import Policy
-    from foretaste.reading import Dataset
 
 FORMAT = 1
 MAX_LISTED = 1000
@@ -356,7 +355,7 @@ class History:
         return 0 if self.held is None else int(self.held.num_rows)
 
     @classmethod
-    def load(cls, store: Store, dataset: Dataset) -> History:
+    def load(cls, store: Store, dataset: Input) -> History:
         """The state at a place, to judge these data; an empty one where there is none.
 
         Raises:
@@ -388,7 +387,7 @@ class History:
             raise StateError(f"no state at {store.path}; a scan with --state {store.path} makes one")
         return cls.read(store, content)
 
-    def _leave_out(self, dataset: Dataset) -> None:
+    def _leave_out(self, dataset: Input) -> None:
         """A batch that is scanned again is not judged by its own rows."""
         if not self.batches:
             return
@@ -455,7 +454,7 @@ class History:
         self.watched = [r.watch for r, _ in raw.values() if isinstance(r, RawResult) and len(r.watch)]
 
     def settle(
-        self, report: Report, dataset: Dataset, policy: Policy, *, advance: bool, accept: Literal["review", "pass"]
+        self, report: Report, dataset: Input, policy: Policy, *, advance: bool, accept: Literal["review", "pass"]
     ) -> Report:
         """The report with what the history says, after the state took the batch in, where it is accepted.
 
@@ -501,9 +500,7 @@ class History:
             )
         return dataclasses.replace(report, history=told)
 
-    def _near(
-        self, dataset: Dataset, signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64]
-    ) -> dict[str, Any]:
+    def _near(self, dataset: Input, signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64]) -> dict[str, Any]:
         """New rows that are near-duplicates of earlier ones, with the earlier row of each."""
         from foretaste.text.minhash import BINS, nearest_earlier
 
@@ -525,7 +522,7 @@ class History:
         return {"rows": len(found), "listed": listed}
 
     def _take(
-        self, report: Report, dataset: Dataset, policy: Policy, context: Context, survey: _Survey,
+        self, report: Report, dataset: Input, policy: Policy, context: Context, survey: _Survey,
         signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64], sources: Any,
     ) -> None:  # fmt: skip
         """Take the batch in: choose what is held, count the rest."""
@@ -582,7 +579,7 @@ class History:
         wishes = wishes[~np.isin(wishes, window)]
         return np.sort(wishes[_fitting(lengths[wishes], options)]), window
 
-    def _absorb(self, dataset: Dataset, context: Context, lost: npt.NDArray[np.bool_]) -> None:
+    def _absorb(self, dataset: Input, context: Context, lost: npt.NDArray[np.bool_]) -> None:
         """Count the rows that are held no longer into the background."""
         from foretaste.signals.naive_bayes import NaiveBayes
         from foretaste.signals.outputs import Labels

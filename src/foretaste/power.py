@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foretaste.batch import Batch
-from foretaste.reading import Dataset
 from foretaste.roles import Kind
 from foretaste.signals.outputs import Classes
-from foretaste.sweep import Edit, Part, Tick
+from foretaste.sweep import Edit, Input, Part, Tick
 
 DOSES = (25, 50, 100, 250)
 MAX_SHARE = 0.05  # a dose is planted only where it is a small part of the data, as poison is
@@ -112,7 +111,7 @@ class Plants:
 class Planted:
     """A data set with triggers planted while it is read."""
 
-    dataset: Dataset
+    dataset: Input
     seed: int
 
     def __post_init__(self) -> None:

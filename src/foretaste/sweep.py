@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from foretaste.batch import Batch
 from foretaste.errors import InputError
-from foretaste.roles import Kind
+from foretaste.roles import Kind, Roles
+
+if TYPE_CHECKING:
+    from foretaste.reading.formats import Files
 
 Edit = Callable[[Batch], Batch]
 Tick = Callable[[int], None]
@@ -79,6 +82,23 @@ class Data(Protocol):
         Raises:
             InputError: if the data cannot be read.
         """
+
+
+class Input(Data, Protocol):
+    """What the engine asks of the data that it is given."""
+
+    name: str
+    roles: Roles
+    guessed: tuple[str, ...]
+    bytes: int
+    files: Files | None
+
+    @property
+    def digest(self) -> str:
+        """``sha256:<hex>`` of the data."""
+
+    def head(self, rows: int) -> pa.RecordBatch:
+        """The first rows (fewer where a batch or the data end), in canonical columns."""
 
 
 def scan_all(batches: Iterable[Batch], parts: Sequence[Part], tick: Tick) -> None:

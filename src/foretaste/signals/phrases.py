@@ -23,6 +23,7 @@ UNIGRAM_CELLS = 1 << 22
 MAX_SLOTS = 1 << 23
 MAX_OCCURRENCES = 1 << 23
 SAMPLE = 1 << 16
+_SKETCHES = ("cells", "unigrams", "presence")
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,10 @@ class _State:
         """What travels is packed: a table and a list have room for all data, of which a part fills little."""
         from foretaste.text import merging
 
-        held = dict(self.__dict__)
+        held = dict(self.__dict__) | {"last": None}  # of the rows of one part
+        for name in _SKETCHES:
+            held[name] = merging.packed_sketch(held[name])
+        held["bigrams"] = tuple(merging.packed_sketch(b) for b in self.bigrams)
         if self.round == 2:
             held["table"] = merging.packed_table(self.table)
         elif self.found:
@@ -196,7 +200,12 @@ class _State:
         from foretaste.text import merging
 
         self.__dict__.update(held)
-        if self.round == 2:
+        for name in _SKETCHES:
+            setattr(self, name, merging.unpacked_sketch(held[name]))
+        self.bigrams = tuple(merging.unpacked_sketch(b) for b in held["bigrams"])
+        if self.round == 1:
+            self.last = np.full(UNIGRAM_CELLS, -1, np.int32)
+        elif self.round == 2:
             self.table = merging.unpacked_table(held["table"])
         elif self.found:
             found = dict(held["found"])
@@ -326,6 +335,7 @@ class Phrases(Signal[_State, PhraseTable]):
 
     def _add_background(self, state: _State) -> None:
         state.rows += state.older_rows
+        state.last = None
         if state.background is not None:
             self.sketches(state).add(state.background)
 
@@ -343,7 +353,7 @@ class Phrases(Signal[_State, PhraseTable]):
         from foretaste.text.ngrams import MAX_N, linear_count
 
         t = state.table
-        state.cells = state.last = None
+        state.cells = None
         count = t["count"].astype(np.int64)
         inside = (count >= self.least) & (count <= self.most)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.

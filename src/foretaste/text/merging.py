@@ -5,6 +5,7 @@ What a part holds travels packed: only the slots and places in use.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,34 @@ Arrays = dict[str, Any]
 
 _SLOTTED = ("keys", "count", "last", "label", "vote", "left", "right", "where")
 _LISTED = ("rows", "positions", "lefts", "rights")
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """An array that is mostly zero, by the places that are not."""
+
+    size: int
+    places: npt.NDArray[np.uint32]
+    values: Any
+
+
+def packed_sketch(array: Any) -> Any:
+    """The array, or where at most one place in 16 is in use those places; ``None`` stays ``None``."""
+    if array is None:
+        return None
+    places = np.flatnonzero(array)
+    if len(places) * 16 > len(array):
+        return array
+    return Sparse(len(array), places.astype(np.uint32), array[places])
+
+
+def unpacked_sketch(packed: Any) -> Any:
+    """The array again."""
+    if not isinstance(packed, Sparse):
+        return packed
+    array = np.zeros(packed.size, packed.values.dtype)
+    array[packed.places] = packed.values
+    return array
 
 
 @njit(cache=True, nogil=True)
