@@ -149,6 +149,8 @@ def build_poison_gate(
     on_block: OnBlock = "fail",
     fail_on: FailOn = "block",
     snapshot: bool = False,
+    waivers: str | Path | None = None,
+    trust: str | Path | None = None,
     load: Load | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     asset_in: dg.AssetIn | None = None,
@@ -182,6 +184,8 @@ def build_poison_gate(
         fail_on: ``review`` treats a review verdict like a block.
         snapshot: for data handed over as a path: copy the files below ``out`` first, scan the copy and hand
             the copy on, so that nobody can change the files between the scan and a later training.
+        waivers: waiver file (see :mod:`foretaste.waivers`): findings that somebody answers for do not refuse the data.
+        trust: trust file by which the signatures of the waivers are judged.
         load: returns the data, from the execution context, for assets that no IO manager loads.
         partitions_def: of the gate; taken from ``asset`` where that is an ``AssetsDefinition`` or
             ``AssetSpec``.
@@ -206,7 +210,10 @@ def build_poison_gate(
         listed = ", ".join(sorted(key.to_user_string() for key, _ in found))
         raise dg.DagsterInvalidDefinitionError(f"asset defines {listed}; pass the key of one, a gate guards one asset")
     [(key, partitions)] = found
-    gate = _GateOptions(policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot)
+    gate = _GateOptions(
+        policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot, waivers=waivers,
+        trust=trust,
+    )  # fmt: skip
 
     @dg.asset(
         name=name,
@@ -276,6 +283,8 @@ class _GateOptions:
     on_block: OnBlock
     fail_on: FailOn
     snapshot: bool
+    waivers: str | Path | None
+    trust: str | Path | None
 
 
 def _keys_of(asset: AssetLike) -> Iterator[tuple[dg.AssetKey, dg.PartitionsDefinition[Any] | None]]:
@@ -429,12 +438,15 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
     several = gate.on_block == "quarantine" and isinstance(data, Mapping | list | tuple)
     on_block = "fail" if several else gate.on_block
     keep_snapshot = False
+    from foretaste.waivers import Waivers
+
     try:
         if gate.snapshot and isinstance(data, str | Path):
             data = _copied(data, folder / "snapshot")
         with _as_one(data, gate.roles) as whole:
             result = run_gate(
                 whole, gate.policy, out=folder, roles=gate.roles, fail_on=gate.fail_on, on_block=on_block,
+                waivers=Waivers.load(gate.waivers, gate.trust),
                 progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
             )  # fmt: skip
         keep_snapshot = result.decision.action in ("pass", "warn")

@@ -43,6 +43,7 @@ def render_html(report: Report) -> str:
         steps=wording.next_steps(report),
         block_rows=len(report.flagged_rows(Severity.BLOCK)),
         review_rows=len(report.flagged_rows(Severity.REVIEW)),
+        waived=sum(f.waived for f in report.findings),
         tally=_tally(report.results),
         findings=report.findings[:MAX_CARDS],
         more_findings=max(0, len(report.findings) - MAX_CARDS),
