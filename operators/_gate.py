@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
     from foretaste.engine import Progress
+    from foretaste.history import Store
     from foretaste.policy import Policy
     from foretaste.quarantine import Quarantine
     from foretaste.roles import Roles
@@ -114,6 +115,7 @@ class GateResult:
                 "quarantined_rows": apart.quarantined_rows,
             },
             "recheck": None if self.recheck is None else self.recheck.headline(),
+            "state": None if not report.history else printable((self.recheck or report).history["note"]),
             "seconds": report.seconds,
             "version": report.version,
         }
@@ -130,6 +132,8 @@ def run_gate(
     fail_on: FailOn = "block",
     recheck: bool = True,
     waivers: Waivers | str | Path | None = None,
+    state: str | Path | Store | None = None,
+    spark: Any = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> GateResult:
     """Scan data, write the report into ``out`` and carry out what the gate decides, short of failing.
@@ -147,6 +151,9 @@ def run_gate(
         fail_on: the least verdict that the gate acts on.
         recheck: after a quarantine, scan the clean file with the same policy, and refuse it unless it passes.
         waivers: see :func:`foretaste.scan`; they hold for the first scan.
+        state: what earlier batches left (see :func:`foretaste.scan`). It takes in what the gate does not act on; after a
+            quarantine the clean rest, where that is scanned again and passes.
+        spark: scan files on Spark (see :func:`foretaste.scan`).
         progress: called after every batch.
 
     Raises:
@@ -169,7 +176,11 @@ def run_gate(
     chosen = Policy.load(policy)
     if not isinstance(data, (str, Path)):
         data, filesystem = _store(data, folder, roles), None
-    report = scan(data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, progress=progress)
+    # What the gate acts on must not enter the state.
+    kept: dict[str, Any] = {"state": state, "accept": "pass" if fail_on == "review" else None}
+    report = scan(
+        data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, progress=progress, spark=spark, **kept
+    )
     scanned = str(data)
     files = write(report, folder)
     decision = decide(report, on_block=on_block, fail_on=fail_on)
@@ -191,7 +202,7 @@ def run_gate(
     if apart.clean_rows == 0:
         decision = Decision(action="fail", reason=f"{decision.reason}; no row is left")
     elif recheck:
-        again = scan(apart.clean, chosen, roles=report.data.roles, progress=progress)
+        again = scan(apart.clean, chosen, roles=report.data.roles, progress=progress, **kept)
         write(again, folder / "recheck")
         if decide(again, fail_on=fail_on).action != "pass":
             decision = Decision(
@@ -365,6 +376,9 @@ def evidence(report: Report, limit: int = 5) -> Iterator[str]:
         yield line
         if said := owner(finding):
             yield f"  {printable(said)}"
+    if report.history:
+        told = report.history
+        yield f"state: {told['batches']} earlier batches, {told['rows']:,} rows; {printable(told['note'])}"
     if len(report.findings) > limit:
         yield f"and {len(report.findings) - limit} more findings; see the report"
     for result in report.results:

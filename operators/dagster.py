@@ -151,6 +151,7 @@ def build_poison_gate(
     snapshot: bool = False,
     waivers: str | Path | None = None,
     trust: str | Path | None = None,
+    state: str | Path | None = None,
     load: Load | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     asset_in: dg.AssetIn | None = None,
@@ -186,6 +187,8 @@ def build_poison_gate(
             the copy on, so that nobody can change the files between the scan and a later training.
         waivers: waiver file (see :mod:`foretaste.waivers`): findings that somebody answers for do not refuse the data.
         trust: trust file by which the signatures of the waivers are judged.
+        state: path or address of a file with what earlier runs or partitions left, so that a slow drip adds up; made
+            where there is none. Give the gate a ``pool`` of one slot, as one run at a time may write it.
         load: returns the data, from the execution context, for assets that no IO manager loads.
         partitions_def: of the gate; taken from ``asset`` where that is an ``AssetsDefinition`` or
             ``AssetSpec``.
@@ -212,7 +215,7 @@ def build_poison_gate(
     [(key, partitions)] = found
     gate = _GateOptions(
         policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot, waivers=waivers,
-        trust=trust,
+        trust=trust, state=state,
     )  # fmt: skip
 
     @dg.asset(
@@ -285,6 +288,7 @@ class _GateOptions:
     snapshot: bool
     waivers: str | Path | None
     trust: str | Path | None
+    state: str | Path | None
 
 
 def _keys_of(asset: AssetLike) -> Iterator[tuple[dg.AssetKey, dg.PartitionsDefinition[Any] | None]]:
@@ -447,7 +451,7 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
             result = run_gate(
                 whole, gate.policy, out=folder, roles=gate.roles, fail_on=gate.fail_on, on_block=on_block,
                 waivers=Waivers.load(gate.waivers, gate.trust),
-                progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
+                state=gate.state, progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
             )  # fmt: skip
         keep_snapshot = result.decision.action in ("pass", "warn")
     except ForetasteError as e:
@@ -492,6 +496,8 @@ def _gate_metadata(result: GateResult) -> dict[str, dg.MetadataValue[Any]]:
         }
     if result.recheck is not None:
         metadata["recheck"] = dg.MetadataValue.text(result.recheck.headline())
+    if result.report.history:
+        metadata["state"] = dg.MetadataValue.text(printable((result.recheck or result.report).history["note"], 500))
     return metadata
 
 
