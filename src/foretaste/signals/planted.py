@@ -43,9 +43,7 @@ def with_plants(
         signal.scan(state, planted)
     found = signal.value(state)
     mine = [p for p, text in enumerate(found.text) if any(w in text.lower() for w in words)]
-    places = np.concatenate([np.zeros(0, np.int64), *(np.arange(*found.spans[p : p + 2]) for p in mine)]).astype(
-        np.int64
-    )
+    places = np.concatenate([np.zeros(0, np.int64), *(np.arange(*found.spans[p : p + 2]) for p in mine)]).astype(np.int64)
     spans = table.spans[-1] + np.cumsum(found.counts[mine])
     return dataclasses.replace(
         table,

@@ -96,9 +96,7 @@ def packed_table(table: Arrays) -> Arrays:
     """The used slots of a table of :func:`foretaste.text.ngrams.count_ngrams`, and how many slots there are."""
     used = np.flatnonzero(table["keys"])
     tallies, where = table["tallies"][used], table["where"][used]
-    named = {"keys": table["keys"][used], "where": where} | {
-        n: tallies[n].copy() for n in TALLY.names or () if n != "last"
-    }
+    named = {"keys": table["keys"][used], "where": where} | {n: tallies[n].copy() for n in TALLY.names or () if n != "last"}
     return named | {"size": table["size"], "slots": len(table["keys"])}
 
 

@@ -160,7 +160,9 @@ def _resolve(parents):
         parents[i] = parents[parents[i]]  # a root is the smallest row of its cluster, so it was resolved before
 
 
-def join_rows(signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64], least: int) -> npt.NDArray[np.int32]:
+def join_rows(
+    signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64], least: int
+) -> npt.NDArray[np.int32]:
     """The smallest row of each row's cluster, int32 (rows,): equal texts, and texts that agree in ``least`` bins.
 
     ``signatures`` (rows, 64) and ``texts`` (rows,) are those of :func:`sign_rows`; a row whose text hash is 0 stays
