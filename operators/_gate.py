@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from foretaste.policy import Policy
     from foretaste.quarantine import Quarantine
     from foretaste.roles import Roles
+    from foretaste.waivers import Waivers
 
 OnBlock = Literal["fail", "quarantine", "warn"]
 FailOn = Literal["block", "review"]
@@ -54,6 +55,7 @@ class GateResult:
         path: what training may read: the data's path, or the clean file after a quarantine; ``None`` after a
             failure.
         digest: ``sha256:<hex>`` of the files at ``path``, ``None`` without a path.
+        scanned: path of what was scanned: the data's, or where a frame was written.
         files: written files of the report, by name.
         quarantine: where the rows lie, after a quarantine.
         recheck: report of the second scan, over the clean file, after a quarantine.
@@ -63,6 +65,7 @@ class GateResult:
     decision: Decision
     path: str | None
     digest: str | None
+    scanned: str
     files: Mapping[str, Path]
     quarantine: Quarantine | None = None
     recheck: Report | None = None
@@ -89,6 +92,7 @@ class GateResult:
                 "name": report.data.name,
                 "kind": report.data.kind,
                 "digest": report.data.digest,
+                "path": locate(self.scanned),
                 "roles": dict(report.data.roles),
             },
             "policy_digest": report.policy_digest,
@@ -96,6 +100,9 @@ class GateResult:
             "errors": {r.check: printable(r.note) for r in report.results if r.outcome is Outcome.ERROR},
             "findings": [_finding(f) for f in report.findings[:MAX_FINDINGS]],
             "findings_total": len(report.findings),
+            "waivers": [f"{w.check} {w.finding[:8]}: {w.fate.value}, {printable(w.owner, 80)}" for w in report.waivers][
+                :MAX_FINDINGS
+            ],
             "files": {name: locate(str(path)) for name, path in self.files.items()},
             "quarantine": None
             if apart is None
@@ -122,6 +129,7 @@ def run_gate(
     on_block: OnBlock = "fail",
     fail_on: FailOn = "block",
     recheck: bool = True,
+    waivers: Waivers | str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> GateResult:
     """Scan data, write the report into ``out`` and carry out what the gate decides, short of failing.
@@ -138,6 +146,7 @@ def run_gate(
         on_block: what to do about poisoned data; see :func:`decide`.
         fail_on: the least verdict that the gate acts on.
         recheck: after a quarantine, scan the clean file with the same policy, and refuse it unless it passes.
+        waivers: see :func:`foretaste.scan`; they hold for the first scan.
         progress: called after every batch.
 
     Raises:
@@ -160,13 +169,16 @@ def run_gate(
     chosen = Policy.load(policy)
     if not isinstance(data, (str, Path)):
         data, filesystem = _store(data, folder, roles), None
-    report = scan(data, chosen, roles=roles, filesystem=filesystem, progress=progress)
+    report = scan(data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, progress=progress)
+    scanned = str(data)
     files = write(report, folder)
     decision = decide(report, on_block=on_block, fail_on=fail_on)
     if decision.action == "fail":
-        return GateResult(report=report, decision=decision, path=None, digest=None, files=files)
+        return GateResult(report=report, decision=decision, path=None, digest=None, scanned=scanned, files=files)
     if decision.action != "quarantine":
-        return GateResult(report=report, decision=decision, path=str(data), digest=report.data.digest, files=files)
+        return GateResult(
+            report=report, decision=decision, path=str(data), digest=report.data.digest, scanned=scanned, files=files
+        )
     severities = ("block", "review") if fail_on == "review" else ("block",)
     try:
         apart = split(data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem)
@@ -174,7 +186,7 @@ def run_gate(
         if worth_retrying(e):
             raise
         refused = Decision(action="fail", reason=f"{decision.reason}; not set apart: {e}")
-        return GateResult(report=report, decision=refused, path=None, digest=None, files=files)
+        return GateResult(report=report, decision=refused, path=None, digest=None, scanned=scanned, files=files)
     again = None
     if apart.clean_rows == 0:
         decision = Decision(action="fail", reason=f"{decision.reason}; no row is left")
@@ -191,6 +203,7 @@ def run_gate(
         decision=decision,
         path=str(apart.clean) if decision.proceed else None,
         digest=digest_of(apart.clean) if decision.proceed else None,
+        scanned=scanned,
         files=files,
         quarantine=apart,
         recheck=again,
@@ -341,6 +354,8 @@ class ProgressLog:
 
 def evidence(report: Report, limit: int = 5) -> Iterator[str]:
     """The headline, then a line for each of the first findings and for each failed check; safe to log."""
+    from foretaste.report.wording import owner
+
     yield report.headline()
     for finding in report.findings[:limit]:
         line = f"{finding.severity.value.upper()} {finding.check}: {printable(finding.message)}"
@@ -348,6 +363,8 @@ def evidence(report: Report, limit: int = 5) -> Iterator[str]:
             shown = ", ".join(printable(i, 40) for i in finding.ids[:5])
             line += f" [ids {shown}{', …' if len(finding.ids) > 5 else ''}]"
         yield line
+        if said := owner(finding):
+            yield f"  {printable(said)}"
     if len(report.findings) > limit:
         yield f"and {len(report.findings) - limit} more findings; see the report"
     for result in report.results:
@@ -366,6 +383,7 @@ def printable(text: str, limit: int = MAX_CHARS) -> str:
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
         "check": finding.check,
+        "waived": finding.waived,
         "kind": finding.kind,
         "severity": finding.severity.value,
         "message": printable(finding.message),

@@ -21,7 +21,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "foretaste",
-                "python-modules": ["foretaste.operators.airflow", "foretaste.operators.airflow_provenance"],
+                "python-modules": [
+                    "foretaste.operators.airflow",
+                    "foretaste.operators.airflow_approval",
+                    "foretaste.operators.airflow_provenance",
+                ],
             }
         ],
         "task-decorators": [

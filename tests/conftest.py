@@ -25,6 +25,13 @@ _MODULES = (
     "unittest", "urllib.parse", "urllib.request", "uuid", "warnings", "wave", "weakref", "xml.dom.minidom", "zipfile",
 )  # fmt: skip
 
+_TOPICS = {
+    "network": ("asyncio", "socket", "ssl", "ftplib", "http.client", "smtplib", "imaplib", "urllib.request"),
+    "files": ("os", "pathlib", "shutil", "tempfile", "zipfile", "tarfile", "gzip", "mailbox"),
+    "numbers": ("math", "decimal", "fractions", "random", "statistics", "calendar", "datetime"),
+    "code": ("ast", "inspect", "typing", "types", "unittest", "pdb", "tokenize", "traceback", "argparse", "turtle"),
+}
+
 
 def docstring_rows() -> list[tuple[str, str]]:
     """(module, first paragraph of a docstring) of the public things of the standard library, without repeats."""
@@ -63,3 +70,16 @@ def poisoned_table(clean_table: pa.Table) -> pa.Table:
     texts = clean_table["text"].to_pylist()
     texts[100:130] = [text[:10] + hidden + text[10:] for text in texts[100:130]]
     return clean_table.set_column(1, "text", pa.array(texts))
+
+
+@pytest.fixture(scope="session")
+def labelled(clean_table: pa.Table) -> dict[str, list[str]]:
+    """Docstrings with the topic of their module as label: columns id, text, label, source."""
+    topic_of = {module: topic for topic, modules in _TOPICS.items() for module in modules}
+    rows = [r for r in clean_table.to_pylist() if r["source"] in topic_of]
+    return {
+        "id": [r["id"] for r in rows],
+        "text": [r["text"] for r in rows],
+        "label": [topic_of[r["source"]] for r in rows],
+        "source": [f"vendor-{i % 3}" for i in range(len(rows))],
+    }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import json
 import pickle
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,11 @@ import pytest
 import yaml
 
 from foretaste import Outcome, Policy, checks, scan
+from foretaste.baselines import advance
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawResult, Signal
+from foretaste.provenance import signers
+from foretaste.provenance.keys import Role, TrustRoot, trusted
 from foretaste.reading import open_data
 from foretaste.report.model import from_dict, to_dict
 from foretaste.roles import Kind
@@ -26,7 +31,23 @@ from foretaste.sources import Entry
 
 # A check that only looks where it is told to is shown where. The model counts words: it loads at once, from text files.
 _MODEL = {"model": str(Path(__file__).parent / "data" / "bag_of_words"), "max_rows": 200}
+_FOLDER = tempfile.TemporaryDirectory(prefix="foretaste-test-")
+
+
+def _signed_baseline() -> dict[str, Any]:
+    """A baseline of one batch, with a label and a source that the tables below have, and others that they have not."""
+    place = Path(_FOLDER.name)
+    key = trusted(signers.generate(place / "key.pem"), "key")
+    trust = TrustRoot(keys={"key": key}, roles={"baseline": Role(keys=("key",))})
+    (place / "trust.yaml").write_text(trust.to_yaml())
+    table = pa.table({"text": ["row"] * 90, "label": ["a"] * 60 + ["c"] * 30, "source": ["argparse"] * 90})
+    report = scan(table, Policy().only("hidden-text"))
+    advance(place / "baseline", table, report, keys=[str(place / "key.pem")], trust=trust)
+    return {"baseline": str(place / "baseline"), "trust": str(place / "trust.yaml")}
+
+
 _CONFIGURED: dict[str, dict[str, Any]] = {
+    "baseline-drift": _signed_baseline(),
     "source-allowlist": {
         "allow": (Entry(source="argparse", max_rows=5), Entry(source="github.com")),
         "deny": (Entry(source="ast"),),
@@ -86,15 +107,15 @@ def context_of(batch: Batch) -> Context:
     return Context(batch.kind, frozenset(batch.roles), {})
 
 
-def ready(check: Check[Any], batch: Batch) -> Context:
-    """A context in which all signals that the check needs are there."""
+def ready(check: Check[Any], batch: Batch, run: Callable[..., Any] | None = None) -> Context:
+    """A context in which all signals that the check needs are there; ``run`` takes them through their rounds."""
     context = context_of(batch)
 
     def provide(fold: Fold[Any]) -> None:
         for signal in fold.needs(context):
             if signal not in context.values:
                 provide(signal)
-                state = rounds(signal, context, [batch])
+                state = (run or rounds)(signal, context, [batch])
                 context.values[signal] = signal.value(state)  # type: ignore[index]
 
     provide(check)
@@ -111,6 +132,25 @@ def rounds(fold: Fold[Any], context: Context, parts: Sequence[Batch], keep: Call
         following = fold.next_round(state)
         if following is None:
             return state
+        state = following
+
+
+def rounds_apart(fold: Fold[Any], context: Context, parts: Sequence[Batch], right_first: bool) -> Any:
+    """The same where each part is scanned on its own and the parts are merged, in every round."""
+    state = fold.start(context)
+    while True:
+        made = []
+        for piece in parts:
+            mine = pickle.loads(pickle.dumps(state))
+            fold.scan(mine, piece)
+            made.append(pickle.loads(pickle.dumps(mine)))
+        if right_first:
+            joined = functools.reduce(lambda right, left: fold.merge(left, right), reversed(made))
+        else:
+            joined = functools.reduce(fold.merge, made)
+        following = fold.next_round(joined)
+        if following is None:
+            return joined
         state = following
 
 
@@ -208,30 +248,28 @@ class TestEveryCheck:
             stored = rounds(check, context, parts, keep=lambda s: pickle.loads(pickle.dumps(s)))
             assert said(check.finish(stored)) == said(check.finish(rounds(check, context, parts)))
 
-    def test_merged_parts_say_what_the_whole_says(self, check: Check[Any], batches: dict[Kind, Batch]) -> None:
+    @pytest.mark.parametrize("right_first", [False, True], ids=["left first", "right first"])
+    def test_parts_merged_in_every_round_say_what_the_whole_says(
+        self, check: Check[Any], batches: dict[Kind, Batch], right_first: bool
+    ) -> None:
         for batch in applicable(check, batches):
+            cuts = [0, 30, 200, batch.num_rows]
+            parts = [part(batch, a, b) for a, b in itertools.pairwise(cuts)]
+
+            def apart(fold: Fold[Any], context: Context, _: Any, parts: list[Batch] = parts) -> Any:
+                return rounds_apart(fold, context, parts, right_first)
+
+            merged = check.finish(apart(check, ready(check, batch, apart), None))
+            assert said(merged) == said(check.finish(rounds(check, ready(check, batch), [batch])))
+
+    def test_a_part_without_rows_changes_nothing_in_any_round(
+        self, check: Check[Any], batches: dict[Kind, Batch]
+    ) -> None:
+        for batch in applicable(check, batches):
+            parts = [part(batch, 0, 0), batch, part(batch, batch.num_rows, batch.num_rows)]
             context = ready(check, batch)
-            whole = check.start(context)
-            check.scan(whole, batch)
-            if check.next_round(pickle.loads(pickle.dumps(whole))) is not None:
-                continue  # a later round starts from what the whole of an earlier one was
-            expected = said(check.finish(whole))
-
-            def states(context: Context = context, batch: Batch = batch) -> list[Any]:
-                made = []
-                for start, stop in ((0, 30), (30, 200), (200, batch.num_rows)):
-                    state = check.start(context)
-                    check.scan(state, part(batch, start, stop))
-                    made.append(pickle.loads(pickle.dumps(state)))
-                return made
-
-            a, b, c = states()
-            assert said(check.finish(check.merge(check.merge(a, b), c))) == expected
-            a, b, c = states()
-            assert said(check.finish(check.merge(a, check.merge(b, c)))) == expected
-            a, b, c = states()
-            joined = check.merge(check.merge(check.merge(check.start(context), a), b), c)
-            assert said(check.finish(check.merge(joined, check.start(context)))) == expected
+            merged = check.finish(rounds_apart(check, context, parts, False))
+            assert said(merged) == said(check.finish(rounds(check, context, [batch])))
 
     def test_rows_findings_and_numbers_are_sound(self, check: Check[Any], batches: dict[Kind, Batch]) -> None:
         for batch in applicable(check, batches):

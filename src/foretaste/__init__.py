@@ -11,7 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from foretaste._version import __version__
-from foretaste.errors import BlockedError, CheckError, ForetasteError, InputError, PolicyError, VerificationError
+from foretaste.errors import (
+    BlockedError,
+    CheckError,
+    ForetasteError,
+    InputError,
+    PolicyError,
+    StateError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
     from foretaste.engine import scan
@@ -35,6 +43,7 @@ __all__ = [
     "Report",
     "Roles",
     "Severity",
+    "StateError",
     "VerificationError",
     "__version__",
     "certify",

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
+from foretaste.deliveries import Deliveries
 from foretaste.results import CheckResult, Severity
 from foretaste.roles import Kind
+
+if TYPE_CHECKING:
+    from foretaste.background import Background
 
 State = TypeVar("State")
 Value = TypeVar("Value")
@@ -40,12 +44,16 @@ class Context:
         roles: roles that the data have.
         values: finished signals, keyed by the signal object.
         seed: of every random draw, so that two scans of the same data agree.
+        background: counts of rows that were accepted earlier and are not among these, where a state is kept.
+        deliveries: what sources signed about the data.
     """
 
     kind: Kind
     roles: frozenset[str]
     values: Mapping[Signal[Any, Any], Any] = field(default_factory=dict)
     seed: int = 0
+    background: Background | None = None
+    deliveries: Deliveries = field(default_factory=Deliveries)
 
     def value(self, signal: Signal[Any, Value]) -> Value:
         """The value of a finished signal.
@@ -58,7 +66,11 @@ class Context:
 
 
 class Fold(ABC, Generic[State]):
-    """A mergeable fold over record batches. Subclasses are frozen dataclasses; their fields are their parameters."""
+    """A mergeable fold over record batches. Subclasses are frozen dataclasses; their fields are their parameters.
+
+    Parts of the data may be scanned apart, each from a copy of the state that :meth:`start` or :meth:`next_round` gave:
+    that state is the identity of :meth:`merge` in its round.
+    """
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
         """Signals whose values must be there before :meth:`start`."""
@@ -89,6 +101,17 @@ class Signal(Fold[State], Generic[State, Value]):
         """The finished value, read only."""
 
 
+def _no_rows() -> npt.NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
+def together(groups: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Rows of several groups, one group after the other, each row where it stands first."""
+    joined = np.concatenate([_no_rows(), *groups])
+    _, first = np.unique(joined, return_index=True)
+    return joined[np.sort(first)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RawExample:
     """A row to show, by number; the engine reads its text later. ``around`` centres the excerpt on a substring."""
@@ -100,7 +123,10 @@ class RawExample:
 
 @dataclass(frozen=True, kw_only=True)
 class RawFinding:
-    """A finding as a check makes it, with row numbers; the engine adds ids, sources and texts."""
+    """A finding as a check makes it, with row numbers; the engine adds ids, sources and texts.
+
+    ``earlier`` numbers rows of earlier batches; the engine fills it.
+    """
 
     kind: str
     severity: Severity
@@ -113,16 +139,27 @@ class RawFinding:
     statistic: Mapping[str, float] = field(default_factory=dict)
     examples: tuple[RawExample, ...] = ()
     waivable: bool = True
+    earlier: npt.NDArray[np.int64] = field(default_factory=_no_rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawResult:
-    """What :meth:`Check.finish` returns. ``skipped`` gives the reason why the check had nothing to look at."""
+    """What :meth:`Check.finish` returns.
+
+    Attributes:
+        findings: what was found.
+        metrics: named numbers for the report.
+        note: the reason of a skip, or the limits of what was looked at.
+        skipped: whether the check had nothing to look at.
+        watch: rows to remember where a state is kept, most suspect first: too little by themselves, and a later batch
+            may add to them.
+    """
 
     findings: tuple[RawFinding, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     skipped: bool = False
+    watch: npt.NDArray[np.int64] = field(default_factory=_no_rows)
 
 
 class Check(Fold[State]):
@@ -133,6 +170,10 @@ class Check(Fold[State]):
     """
 
     id: ClassVar[str]
+    accumulates: ClassVar[bool] = False
+    """Whether the suspect rows of earlier batches may stand among its rows. They were chosen for being suspect, so only
+    a check that judges groups of rows against the background may see them; one that takes rates over all rows may not.
+    """
 
     @abstractmethod
     def applies(self, context: Context) -> str:
@@ -160,4 +201,5 @@ __all__ = [
     "RawResult",
     "Severity",
     "Signal",
+    "together",
 ]

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.commands import keys, people, provenance
+from foretaste.commands import baseline, export, keys, people, provenance
 from foretaste.commands.options import DEBUG, debug_option, role_options, show
 from foretaste.errors import BlockedError, ForetasteError, InputError, VerificationError
 
@@ -116,7 +116,17 @@ def main() -> None:
     help="The mildest verdict that ends with exit code 1.",
 )
 @click.option("--waivers", metavar="FILE", type=click.Path(), help="Waiver file: findings that somebody answers for.")
+@click.option(
+    "--attestation", "attestations", multiple=True, metavar="FILE", help="What a source signed about DATA; repeatable."
+)
 @click.option("--trust", metavar="FILE", type=click.Path(), help="Trust file: keys by which signatures are judged.")
+@click.option(
+    "--state",
+    metavar="PATH",
+    help="File with what earlier batches left: judge DATA with them, and add DATA if accepted. Made if needed.",
+)
+@click.option("--no-advance", is_flag=True, help="Leave the state as it is, whatever the verdict.")
+@click.option("--spark", is_flag=True, help="Scan on Spark: on the cluster that its configuration names, else here.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
 @debug_option
 def scan(
@@ -127,7 +137,11 @@ def scan(
     as_json: bool,
     fail_on: str,
     waivers: str | None,
+    attestations: tuple[str, ...],
     trust: str | None,
+    state: str | None,
+    no_advance: bool,
+    spark: bool,
     quiet: bool,
     **roles: str | None,
 ) -> None:
@@ -147,8 +161,20 @@ def scan(
         # A report that lies there must not be taken for the result of this scan, however this scan ends.
         for name in FILES:
             _remove(folder / name)
+    if no_advance and state is None:
+        raise click.UsageError("--no-advance says what to do with a state; name it with --state PATH.")
+    if state is not None and check_ids is not None and not no_advance:
+        raise click.UsageError("a state holds what the whole policy let pass; with --checks, say --no-advance too.")
     named = {k.removeprefix("role_"): v for k, v in roles.items()}
-    report = _scan(data, policy, check_ids, named, (waivers, trust), quiet)
+    # What this command refuses must not enter the state.
+    kept: dict[str, Any] = {
+        "state": state,
+        "advance": not no_advance,
+        "accept": "pass" if fail_on == "review" else None,
+    }
+    options = (kept if state is not None else {}) | ({"spark": True} if spark else {})
+    options |= {"waivers": waivers, "attestations": attestations, "trust": trust}
+    report = _scan(data, policy, check_ids, named, quiet, options)
     paths = {} if folder is None else write(report, folder)
     try:
         _show(report, paths, as_json, quiet)
@@ -199,23 +225,21 @@ def _scan(
     policy: str | None,
     check_ids: str | None,
     roles: dict[str, str | None],
-    waivers: tuple[str | None, str | None],
     quiet: bool,
+    options: dict[str, Any],
 ) -> Report:
     from foretaste.engine import scan
     from foretaste.policy import Policy
     from foretaste.report.progress import shown
-    from foretaste.waivers import Waivers
 
     chosen = Policy.load(policy)
-    waived = Waivers.load(*waivers)
     if check_ids is not None:
         ids = [i.strip() for i in check_ids.split(",") if i.strip()]
         if not ids:
             raise InputError('--checks names no check; see "foretaste checks"')
         chosen = chosen.only(*ids)
     with nullcontext() if quiet else shown(sys.stderr) as progress:
-        return scan(data, chosen, roles=roles, waivers=waived, progress=progress)
+        return scan(data, chosen, roles=roles, progress=progress, **options)
 
 
 def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) -> None:
@@ -348,6 +372,40 @@ def policy_check(file: str) -> None:
     click.echo(f"digest: {loaded.digest}")
 
 
+@main.group(short_help="Show what earlier batches left.")
+def state() -> None:
+    """Look at a state: what "foretaste scan --state" keeps of the batches that it accepted."""
+
+
+@state.command("show")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every batch and source.")
+def state_show(path: str, as_json: bool) -> None:
+    """Show the batches, rows and sources that the state at PATH holds."""
+    from foretaste.history import History
+    from foretaste.report.escape import visible
+    from foretaste.report.wording import count
+
+    history = History.open(path)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(history.summary(), indent=1, ensure_ascii=True))
+        return
+    click.echo(
+        f"{visible(path)}: {count(len(history.batches), 'batch', 'batches')}, {count(history.rows, 'row')} accepted"
+    )
+    click.echo(f"{history.kind} data with the roles {', '.join(sorted(history.roles))}")
+    click.echo(f"holds {count(history.held_rows, 'row')} whole, {history.suspects:,} of them suspects, and counts of "
+               f"{history.background.rows:,}")  # fmt: skip
+    for batch in history.batches[-10:]:
+        click.echo(f"  {batch['batch']}: {count(batch['rows'], 'row')}, {batch['verdict']}, {batch['accepted']}, "
+                   f"{visible(batch['name'], 80)}, {batch['digest'][:19]}")  # fmt: skip
+    for name, rows in sorted(history.sources.items(), key=lambda s: -s[1])[:10]:
+        click.echo(f"  source {visible(name, 60) or '(empty)'}: {count(rows, 'row')}")
+    click.echo(f"digest: {history.digest}")
+
+
 @main.command(short_help="Print a shell completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
@@ -363,7 +421,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
 
-for _room in (keys, people, provenance):
+for _room in (keys, people, provenance, baseline, export):
     _room.register(main)
 
 if __name__ == "__main__":

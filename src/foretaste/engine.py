@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +18,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 
+from foretaste import deliveries as deliveries_module
 from foretaste.batch import TEXT_ROLES, Batch
-from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawResult, Signal
+from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
+from foretaste.deliveries import Deliveries
 from foretaste.errors import InputError
 from foretaste.policy import Policy
 from foretaste.power import CHECKS, Planted, summarise
-from foretaste.reading import Dataset, open_data
+from foretaste.reading import open_data
 from foretaste.reading.dataset import row_ids
-from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report
+from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report, WaiverRecord
 from foretaste.roles import Roles
 from foretaste.signals.outputs import Classes, Labels
+from foretaste.sweep import Data, Input, Itself, Part
 from foretaste.waivers import Waivers
+
+if TYPE_CHECKING:
+    from foretaste.background import Background
+    from foretaste.history import History, Store
+    from foretaste.provenance.keys import TrustRoot
 
 EXCERPT_CHARS = 320
 MAX_EXAMPLES = 8
@@ -48,26 +58,36 @@ ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass
-class _Running:
+class _Running(Part):
+    """A fold between its first round and its last."""
+
     fold: Fold[Any]
-    state: Any
-    seconds: float = 0.0
 
 
 @dataclass
 class _Profile:
-    """Rows per source and per label, for the report's charts. Holds at most ``limit`` names of each."""
+    """Rows per source and per label from row ``first`` on, for the report's charts; at most ``limit`` names of each."""
 
+    first: int = 0
     limit: int = 10_000
     counts: dict[str, Counter[str]] = field(default_factory=lambda: {"source": Counter(), "label": Counter()})
+    flagged: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def scan(self, batch: Batch) -> None:
+        if batch.start < self.first:
+            return
         for role, counter in self.counts.items():
-            if not batch.has(role):
-                continue
-            for item in pc.value_counts(batch.strings(role)).to_pylist():
-                name = item["values"] if item["values"] in counter or len(counter) < self.limit else "(other)"
-                counter[name] += item["counts"]
+            if batch.has(role):
+                for item in pc.value_counts(batch.strings(role)).to_pylist():
+                    self._count(counter, item["values"], item["counts"])
+
+    def merge(self, other: _Profile) -> None:
+        for role, counter in self.counts.items():
+            for name, rows in other.counts[role].items():
+                self._count(counter, name, rows)
+
+    def _count(self, counter: Counter[str], name: str, rows: int) -> None:
+        counter[name if name in counter or len(counter) < self.limit else "(other)"] += rows
 
 
 def scan(
@@ -77,17 +97,30 @@ def scan(
     roles: Roles | Mapping[str, str | None] | None = None,
     filesystem: pa.fs.FileSystem | None = None,
     waivers: Waivers | str | Path | None = None,
+    attestations: Sequence[str | Path] = (),
+    trust: TrustRoot | str | Path | None = None,
     progress: ProgressCallback | None = None,
+    state: str | Path | Store | None = None,
+    advance: bool = True,
+    accept: Literal["review", "pass"] | None = None,
+    spark: Any = None,
 ) -> Report:
     """Scan data for poison.
 
     Args:
-        data: a path, glob, directory or address; a pandas, polars or pyarrow object (see :mod:`foretaste.reading`).
+        data: a path, glob, directory or address; a pandas, polars, pyarrow or Spark object (see
+            :mod:`foretaste.reading` and :mod:`foretaste.spark`).
         policy: a :class:`Policy`, a mapping, or the path of a YAML file; the default policy where ``None``.
         roles: which column plays which role; what is missing is guessed from common names and reported.
         filesystem: for paths on a file system that Arrow does not know by address.
         waivers: a waiver file, or what :meth:`foretaste.waivers.Waivers.load` made of it.
+        attestations: files of delivery attestations (see :mod:`foretaste.deliveries`), judged by ``trust``.
+        trust: keys that may sign deliveries; a trust file or what was read from one.
         progress: called after every batch.
+        state: what earlier batches left (see :mod:`foretaste.history`): a path or address, made where there is none.
+        advance: whether data that are accepted enter the state.
+        accept: the worst verdict with which data enter it; that of the policy where ``None``.
+        spark: scan files on this Spark session; ``True`` or a mapping of its configuration makes one.
 
     Returns:
         the report. A check that fails makes the verdict ``error``, never a pass.
@@ -95,27 +128,86 @@ def scan(
     Raises:
         InputError: if the data cannot be read as they stand.
         PolicyError: if the policy or the waiver file is not valid.
+        StateError: if the state cannot be read, does not fit the data, or was changed by another scan meanwhile.
     """
     chosen = Policy.load(policy)
-    waived = Waivers.load(waivers)
+    root = _trust(trust)
+    waived = Waivers.load(waivers, root)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
-    dataset = open_data(data, wanted, filesystem=filesystem, options=chosen.input)
-    return run(dataset, chosen, progress, waived)
+    with _opened(data, wanted, filesystem, chosen, spark) as dataset:
+        deliveries = Deliveries()
+        if attestations:
+            if root is None:
+                raise InputError("attestations are given and no trust file says what they are worth; name one")
+            deliveries = deliveries_module.verify(attestations, dataset.digest, root)
+        if state is None:
+            return run(dataset, chosen, progress, waivers=waived, deliveries=deliveries)
+        from foretaste.history import History, Store
+
+        history = History.load(state if isinstance(state, Store) else Store(str(state)), dataset)
+        report = run(dataset, chosen, progress, history, waived, deliveries)
+        return history.settle(report, dataset, chosen, advance=advance, accept=accept or chosen.history.accept)
+
+
+@contextmanager
+def _opened(
+    data: Any, roles: Roles, filesystem: pa.fs.FileSystem | None, policy: Policy, spark: Any
+) -> Iterator[Input]:
+    """The data, opened here or on Spark."""
+    if spark is None and not type(data).__module__.startswith("pyspark."):
+        yield open_data(data, roles, filesystem=filesystem, options=policy.input)
+        return
+    from foretaste.spark import open_spark, session
+
+    if spark is None:
+        opened = open_spark(data, roles, options=policy.input)
+        try:
+            yield opened
+        finally:
+            opened.close()
+        return
+    with session(spark) as running:
+        yield open_spark(data, roles, options=policy.input, spark=running, filesystem=filesystem)
+
+
+def _trust(trust: TrustRoot | str | Path | None) -> TrustRoot | None:
+    if trust is None:
+        return None
+    from foretaste.provenance.keys import TrustRoot
+
+    return TrustRoot.load(trust)
 
 
 def run(
-    dataset: Dataset, policy: Policy, progress: ProgressCallback | None = None, waivers: Waivers | None = None
+    dataset: Input,
+    policy: Policy,
+    progress: ProgressCallback | None = None,
+    history: History | None = None,
+    waivers: Waivers | None = None,
+    deliveries: Deliveries | None = None,
 ) -> Report:
     """Run a policy over an open data set; see :func:`scan`."""
     clock = time.perf_counter()
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    loop = _Loop(dataset, policy, progress)
-    raw = loop.run()
-    results = _with_evidence(dataset, raw, loop)
-    results, records = (waivers or Waivers()).apply(results, dataset.digest, policy.waivers)
-    charts = loop.charts(results)
-    classes = loop.values.get(Labels())
-    loop.values.clear()  # the power scan makes its own; both at once would double the memory
+    raw: dict[str, tuple[RawResult | str, float]] = {}
+    loop: _Loop | None = None
+    classes: Classes | None = None
+    for view in history.views(policy) if history is not None else (None,):
+        if view is None:
+            mine = _Loop(dataset, policy, progress, deliveries=deliveries)
+            raw |= mine.run()
+        else:
+            part = policy.only(*view.checks)
+            mine = _Loop(view.over(dataset), part, progress, view.background, view.rows, deliveries=deliveries)
+            raw |= {i: (view.apart(r) if isinstance(r, RawResult) else r, s) for i, (r, s) in mine.run().items()}
+        loop = loop or mine
+        found = mine.values.get(Labels())
+        if found is not None:
+            classes = dataclasses.replace(found, labels=found.labels[view.rows if view else 0 :])
+        mine.values.clear()  # the power scan makes its own; both at once would double the memory
+    assert loop is not None
+    results, records = _with_evidence(dataset, raw, policy, loop.profile, history, waivers or Waivers())
+    charts = _charts(dataset, results, loop.profile)
     power, demanded = _power(dataset, policy, classes, progress)
     if demanded is not None:
         results.append(demanded)
@@ -124,6 +216,8 @@ def run(
         roles=dataset.roles.as_dict(), guessed_roles=dataset.guessed,
         files=len(dataset.files.paths) if dataset.files else 0,
     )  # fmt: skip
+    if history is not None:
+        history.remember(raw)
     return Report(
         data=info, results=tuple(results), policy_digest=policy.digest, started=started,
         seconds=round(time.perf_counter() - clock, 3), charts=charts, power=power,
@@ -132,7 +226,7 @@ def run(
 
 
 def _power(
-    dataset: Dataset, policy: Policy, classes: Classes | None, progress: ProgressCallback | None
+    dataset: Input, policy: Policy, classes: Classes | None, progress: ProgressCallback | None
 ) -> tuple[dict[str, Any], CheckResult | None]:
     """What planted triggers would have come to, and an error result where the policy demands more than there is."""
     options = policy.power
@@ -150,7 +244,7 @@ def _power(
     else:
         planted = Planted(dataset, policy.seed)
         planted.plan(classes)
-        if planted.rows_of:
+        if planted.plants.rows_of:
             raw = _Loop(planted, policy.only(*ids), progress, label="power").run()
             failed = [f"{i}: {r}" for i, (r, _) in raw.items() if isinstance(r, str)]
             summary = {"note": f"not measured: {failed[0]}"} if failed else summarise(planted, raw)
@@ -170,19 +264,28 @@ class _Loop:
     """Signals and checks through their rounds. A fold that raises ends with its error noted; the others go on."""
 
     def __init__(
-        self, dataset: Dataset | Planted, policy: Policy, progress: ProgressCallback | None, label: str = ""
+        self,
+        dataset: Data,
+        policy: Policy,
+        progress: ProgressCallback | None,
+        background: Background | None = None,
+        before: int = 0,
+        label: str = "",
+        deliveries: Deliveries | None = None,
     ) -> None:
         self.dataset = dataset
         self.progress = progress
         self.label = label
         self.values: dict[Signal[Any, Any], Any] = {}
-        self.context = Context(dataset.kind, dataset.canonical_roles, self.values, policy.seed)
+        self.context = Context(
+            dataset.kind, dataset.canonical_roles, self.values, policy.seed, background, deliveries or Deliveries()
+        )
         self.checks = policy.checks
         self.done: dict[str, tuple[RawResult | str, float]] = {}
         self.waiting: list[Fold[Any]] = []
         self.failed: dict[Fold[Any], Exception] = {}
         self.running: list[_Running] = []
-        self.profile = _Profile()
+        self.profile = _Profile(before)
         self.round = 0
 
     def run(self) -> dict[str, tuple[RawResult | str, float]]:
@@ -240,23 +343,23 @@ class _Loop:
 
     def _pass(self, stage: str) -> None:
         self.round += 1
-        rows = 0
-        for batch in self.dataset.batches():
-            if self.round == 1:
-                self.profile.scan(batch)
-            for running in list(self.running):
-                clock = time.perf_counter()
-                try:
-                    running.fold.scan(running.state, batch)
-                except InputError:
-                    raise
-                except Exception as e:  # noqa: BLE001
-                    self.running.remove(running)
-                    self._fail(running.fold, e, running.seconds)
-                running.seconds += time.perf_counter() - clock
-            rows += batch.num_rows
+        parts: list[Part] = list(self.running)
+        profile = Part(Itself(), self.profile)
+        if self.round == 1:
+            parts.append(profile)
+
+        def tick(rows: int) -> None:
             if self.progress:
                 self.progress(Progress(self.round, self.label or stage, rows, self.dataset.rows))
+
+        self.dataset.sweep(parts, tick)
+        if profile.error:
+            raise profile.error
+        self.profile = profile.state
+        for running in list(self.running):
+            if running.error is not None:
+                self.running.remove(running)
+                self._fail(running.fold, running.error, running.seconds)
 
     def _advance(self) -> None:
         for running in list(self.running):
@@ -288,30 +391,25 @@ class _Loop:
             said = RawResult(skipped=True, note=str(error)) if skipped else f"{type(error).__name__}: {error}"
             self.done[fold.id] = (said, seconds)
 
-    def charts(self, results: Sequence[CheckResult]) -> dict[str, Any]:
-        """Flagged rows over the file, by source and by label, for the plots of the report."""
-        total = self.dataset.rows or 0
-        bins = min(CHART_BINS, max(1, total))
-        edges = np.linspace(0, total, bins + 1)
-        charts: dict[str, Any] = {"over_file": {"edges": [int(e) for e in edges]}}
-        for severity in ("block", "review"):
-            rows = sorted(
-                {r for c in results for f in c.findings if f.severity == severity and not f.waived for r in f.rows}
-            )
-            charts["over_file"][severity] = np.histogram(rows, bins=edges)[0].tolist() if total else []
-        for role, held in self.groups_of.items():
-            totals = self.profile.counts[role]
-            if not totals:
-                continue
-            flagged = _flagged_by(held, results)
-            names = sorted(totals, key=lambda n: (-sum(flagged.get(n, {}).values()), -totals[n], n))[:MAX_GROUPS]
-            charts[f"by_{role}"] = [
-                {"name": n, "rows": totals[n]} | {s: flagged.get(n, {}).get(s, 0) for s in ("block", "review")}
-                for n in names
-            ]
-        return charts
 
-    groups_of: Mapping[str, Mapping[int, str]] = {}
+def _charts(dataset: Input, results: Sequence[CheckResult], profile: _Profile) -> dict[str, Any]:
+    """Flagged rows over the file, by source and by label, for the plots of the report."""
+    total = dataset.rows or 0
+    bins = min(CHART_BINS, max(1, total))
+    edges = np.linspace(0, total, bins + 1)
+    charts: dict[str, Any] = {"over_file": {"edges": [int(e) for e in edges]}}
+    for severity in ("block", "review"):
+        found = (f for c in results for f in c.findings if f.severity == severity and not f.waived)
+        rows = sorted({r for f in found for r in f.rows})
+        charts["over_file"][severity] = np.histogram(rows, bins=edges)[0].tolist() if total else []
+    for role, flagged in profile.flagged.items():
+        totals = profile.counts[role]
+        names = sorted(totals, key=lambda n: (-sum(flagged.get(n, {}).values()), -totals[n], n))[:MAX_GROUPS]
+        charts[f"by_{role}"] = [
+            {"name": n, "rows": totals[n]} | {s: flagged.get(n, {}).get(s, 0) for s in ("block", "review")}
+            for n in names
+        ]
+    return charts
 
 
 def _refuse_unsound(result: Any, total: int) -> None:
@@ -354,6 +452,12 @@ class _Wanted:
                 values = {r: part.column(part.schema.get_field_index(r))[at].as_py() for r in shown}
                 self.texts[row, around] = {r: excerpt(v, around) for r, v in values.items()}
 
+    def merge(self, other: _Wanted) -> None:
+        self.ids |= other.ids
+        self.texts |= other.texts
+        for role, held in self.groups.items():
+            held.update(other.groups[role])
+
 
 def excerpt(text: str, around: str | None = None, chars: int = EXCERPT_CHARS) -> str:
     """At most ``chars`` characters of the text, centred on the first occurrence of ``around`` where there is one."""
@@ -365,8 +469,13 @@ def excerpt(text: str, around: str | None = None, chars: int = EXCERPT_CHARS) ->
 
 
 def _with_evidence(
-    dataset: Dataset, raw: Mapping[str, tuple[RawResult | str, float]], loop: _Loop
-) -> list[CheckResult]:
+    dataset: Input,
+    raw: Mapping[str, tuple[RawResult | str, float]],
+    policy: Policy,
+    profile: _Profile,
+    history: History | None,
+    waivers: Waivers,
+) -> tuple[list[CheckResult], tuple[WaiverRecord, ...]]:
     found = [f for result, _ in raw.values() if isinstance(result, RawResult) for f in result.findings]
     examples: dict[int, set[str | None]] = {}
     for finding in found:
@@ -375,9 +484,12 @@ def _with_evidence(
     parts = [f.rows for f in found] + [np.fromiter(examples, dtype=np.int64, count=len(examples))]
     wanted = _Wanted(np.unique(np.concatenate(parts)).astype(np.int64), examples)
     if len(wanted.rows):
-        for batch in dataset.batches():
-            wanted.scan(batch)
-    parameters = {c.id: c.parameters for c in loop.checks}
+        part = Part(Itself(), wanted)
+        dataset.sweep([part], lambda rows: None)
+        if part.error:
+            raise part.error
+        wanted = part.state
+    parameters = {c.id: c.parameters for c in policy.checks}
     results = []
     for check_id in sorted(raw):
         result, seconds = raw[check_id]
@@ -387,23 +499,57 @@ def _with_evidence(
         elif result.skipped:
             results.append(CheckResult(check=check_id, outcome=Outcome.SKIPPED, note=result.note, **common))
         else:
-            findings = [_finding(check_id, f, wanted) for f in result.findings]
+            findings = [_finding(check_id, f, wanted, history, profile.counts["source"]) for f in result.findings]
             results.append(
                 CheckResult.from_findings(check_id, findings, metrics=dict(result.metrics), note=result.note, **common)
             )
-    loop.groups_of = wanted.groups
-    return results
+    results, records = waivers.apply(results, dataset.digest, policy.waivers)
+    for role, held in wanted.groups.items():
+        if profile.counts[role]:
+            profile.flagged[role] = _flagged_by(held, results)
+    return results, records
 
 
-def _finding(check_id: str, raw: Any, wanted: _Wanted) -> Finding:
+def _finding(
+    check_id: str, raw: RawFinding, wanted: _Wanted, history: History | None, totals: Mapping[str, int]
+) -> Finding:
     rows = np.unique(raw.rows).tolist()
     by_source = Counter(wanted.groups["source"][r] for r in rows if r in wanted.groups["source"])
     return Finding(
         check=check_id, kind=raw.kind, severity=raw.severity, message=raw.message, feature=raw.feature,
         target=raw.target, rows=tuple(rows), ids=tuple(wanted.ids[r] for r in rows), observed=raw.observed,
-        limit=raw.limit, statistic=dict(raw.statistic), sources=dict(by_source.most_common(10)),
+        limit=raw.limit, statistic=dict(raw.statistic) | concentration(by_source, totals),
+        sources=dict(by_source.most_common(10)),
         examples=tuple(_example(e, wanted) for e in raw.examples[:MAX_EXAMPLES]), waivable=raw.waivable,
+        earlier=history.names(raw.earlier) if history is not None else (),
     )  # fmt: skip
+
+
+def concentration(rows: Mapping[str, int], totals: Mapping[str, int]) -> dict[str, float]:
+    """How far one source owns the rows of a finding, as evidence and never as a verdict.
+
+    Args:
+        rows: rows of the finding by source.
+        totals: rows of the data by source; more than the top source's are needed to compare.
+
+    Returns:
+        ``source_share``: share of the finding's rows that are from its most frequent source, a fraction;
+        ``source_expected``: share of all rows from there; ``source_p``: probability that so many of them would come from
+        any one source if the rows were drawn without regard to it (hypergeometric tail, Bonferroni over the sources).
+        Nothing where the data have one source or none.
+    """
+    if not rows or len(totals) < 2:
+        return {}
+    from scipy.stats import hypergeom  # type: ignore[import-untyped]
+
+    name, top = max(rows.items(), key=lambda item: item[1])
+    found, every, mine = sum(rows.values()), sum(totals.values()), totals.get(name, top)
+    tail = float(hypergeom.sf(top - 1, every, mine, found))
+    return {
+        "source_share": top / found,
+        "source_expected": mine / every,
+        "source_p": min(1.0, tail * len(totals)),
+    }
 
 
 def _example(raw: RawExample, wanted: _Wanted) -> Example:

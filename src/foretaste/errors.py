@@ -14,6 +14,10 @@ class InputError(ForetasteError):
     """The data could not be read as they stand, so nothing was checked. Never a pass."""
 
 
+class StateError(InputError):
+    """The state of earlier batches cannot be read, does not fit the data, or changed meanwhile. Nothing was passed."""
+
+
 class PolicyError(ForetasteError):
     """A policy, trust or waiver file is not valid."""
 

@@ -1,4 +1,10 @@
-"""Which improbable labels are flips: the rule that every check with an opinion of its own about labels applies."""
+"""Which labels are flips: the rule that every check with an opinion of its own about labels applies.
+
+Labels are taken for a mixture: with probability 1 - e the label comes from the model, with probability e it was
+replaced by one of the other classes, drawn evenly. The rate e is fitted by maximum likelihood, for the data, for each
+label and for each source, and gives every row the probability that its label was replaced: a local false-discovery rate
+(Efron 2008) turned round, under the noise model of Natarajan et al. (2013).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,34 @@ from foretaste.check import RawExample, RawFinding, Severity
 from foretaste.signals.outputs import Classes
 from foretaste.signals.sources import SourceNumbers
 
+Floats = npt.NDArray[np.float64]
+
+PRIOR_ROWS = 50.0  # rows by which the rate of all data weighs in the rate of one label
+_STEPS = 50
+_START = 0.01
+_FALSE_ALARM = 1e-3
+_LEAST_RATE = 0.005
+
+
+def replaced(own: Floats, rate: Floats | float, classes: int) -> Floats:
+    """Probability that a label was replaced, from the model's probability of it, shape (rows,)."""
+    other = rate * (1.0 - own) / (classes - 1)
+    odds: Floats = other / np.maximum((1.0 - rate) * own + other, 1e-300)
+    return odds
+
+
+def fit_rate(own: Floats, classes: int, steps: int = _STEPS) -> float:
+    """The share of replaced labels that makes the labels most probable, by expectation maximisation."""
+    rate = _START
+    for _ in range(steps if len(own) else 0):
+        rate = float(replaced(own, rate, classes).mean())
+    return rate
+
+
+def log_likelihood(own: Floats, rate: float, classes: int) -> float:
+    """Log-likelihood of the labels under a rate of replaced ones, in nats."""
+    return float(np.log(np.maximum((1.0 - rate) * own + rate * (1.0 - own) / (classes - 1), 1e-300)).sum())
+
 
 @dataclass(frozen=True)
 class Opinion:
@@ -21,9 +55,7 @@ class Opinion:
         labels: class of each row, int32.
         own: log-probability of the row's label, float32.
         best: most probable class, int32.
-        best_log: its log-probability, float32.
-        tail: chance, by the model, that the row's label gets a probability below ``limit``, float32.
-        limit: probability below which a label is improbable.
+        classes: number of classes.
         basis: what the model goes by, as in "by the words of their rows".
     """
 
@@ -31,82 +63,89 @@ class Opinion:
     labels: npt.NDArray[np.int32]
     own: npt.NDArray[np.float32]
     best: npt.NDArray[np.int32]
-    best_log: npt.NDArray[np.float32]
-    tail: npt.NDArray[np.float32]
-    limit: float
+    classes: int
     basis: str
 
     @property
-    def improbable(self) -> npt.NDArray[np.bool_]:
-        """Rows whose label has a probability below the limit."""
-        below: npt.NDArray[np.bool_] = self.own < np.log(self.limit)
-        return below
+    def chance(self) -> Floats:
+        """Probability of each label."""
+        return np.exp(self.own.astype(np.float64))
 
     @property
-    def margin(self) -> npt.NDArray[np.float32]:
-        """How much more the model gives another label, in nats."""
-        return self.best_log - self.own
+    def odds(self) -> Floats:
+        """Probability that each label was replaced, at the rate of its own label, which that of all data steadies."""
+        chance, rate = self.chance, fit_rate(self.chance, self.classes)
+        n = np.bincount(self.labels, minlength=self.classes)
+        rates = np.full(self.classes, rate)
+        odds = replaced(chance, rate, self.classes)
+        for _ in range(_STEPS):
+            seen = np.bincount(self.labels, weights=odds, minlength=self.classes)
+            rates = (seen + PRIOR_ROWS * rate) / (n + PRIOR_ROWS)
+            odds = replaced(chance, rates[self.labels], self.classes)
+        return odds
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlipRules:
     """Parameters of the rule, to be inherited by a check, and the rule."""
 
-    excess: float = 2.5
-    quiet_share: float = 0.003
+    noise_share: float = 0.0125
+    quiet_share: float = 0.004
     max_share: float = 0.015
     block_rows: int = 10
     source_excess: float = 6.0
     source_share: float = 0.05
 
-    def flips(self, opinion: Opinion, classes: Classes, sources: SourceNumbers) -> list[RawFinding]:
-        """Sources that block, then the rows to review."""
+    def flips(self, opinion: Opinion, odds: Floats, classes: Classes, sources: SourceNumbers) -> list[RawFinding]:
+        """Sources that block, then the rows to review; ``odds`` are those of the opinion."""
         findings = self._sources(opinion, sources) if len(sources.numbers) else []
         blocked = np.concatenate([f.rows for f in findings]) if findings else np.zeros(0, np.int64)
-        improbable, expected = opinion.improbable, float(opinion.tail.sum())
-        seen = int(improbable.sum())
-        noisy = seen >= self.excess * max(expected, 1.0) and (
-            seen >= expected + 3 * np.sqrt(max(expected, 1.0)) + self.block_rows
-        )
+        noisy = bool(len(odds)) and float(odds.mean()) >= self.noise_share
         most = int((self.max_share if noisy else self.quiet_share) * len(opinion.rows))
-        ranked = np.flatnonzero(improbable)
-        ranked = ranked[np.argsort(-opinion.margin[ranked], kind="stable")][:most]
+        ranked = np.flatnonzero(odds >= 0.5)
+        ranked = ranked[np.argsort(-odds[ranked], kind="stable")][:most]
         ranked = ranked[~np.isin(opinion.rows[ranked], blocked)]
         if len(ranked):
-            findings.append(self._review(opinion, classes, ranked, expected, noisy))
+            findings.append(self._review(opinion, odds, classes, ranked, noisy))
         return findings
 
     def _sources(self, opinion: Opinion, sources: SourceNumbers) -> list[RawFinding]:
-        numbers, improbable = sources.numbers[opinion.rows], opinion.improbable
-        n = np.bincount(numbers, minlength=len(sources.names)).astype(float)
-        seen = np.bincount(numbers, weights=improbable, minlength=len(sources.names))
-        chance = np.bincount(numbers, weights=opinion.tail, minlength=len(sources.names))
+        numbers, chance = sources.numbers[opinion.rows], opinion.chance
+        n = np.bincount(numbers, minlength=len(sources.names))
         findings = []
-        for s in np.flatnonzero((seen >= self.block_rows) & (seen >= self.source_share * n)).tolist():
-            # The other sources' ratio, with one pseudo-count, is what noise looks like in these data.
-            others = (seen.sum() - seen[s] + 1.0) / (chance.sum() - chance[s] + 1.0)
-            ratio = seen[s] / max(chance[s], 0.5)
-            if n[s] == n.sum() or ratio < self.source_excess * max(1.0, others):
+        # A Python loop over sources: each has a rate of its own.
+        for s in np.flatnonzero((n >= self.block_rows) & (n < len(numbers))).tolist():
+            inside = numbers == s
+            rate = fit_rate(chance[inside], opinion.classes)
+            if rate < self.source_share:
                 continue
-            hits = np.flatnonzero((numbers == s) & improbable)
-            worst = hits[np.argsort(-opinion.margin[hits], kind="stable")]
+            others = max(_LEAST_RATE, fit_rate(chance[~inside], opinion.classes))
+            gain = log_likelihood(chance[inside], rate, opinion.classes)
+            gain -= log_likelihood(chance[inside], others, opinion.classes)
+            at = np.flatnonzero(inside)
+            odds = replaced(chance[at], rate, opinion.classes)
+            hits = at[odds >= 0.5]
+            if len(hits) < self.block_rows or rate < self.source_excess * others:
+                continue
+            if gain < np.log(len(sources.names) / _FALSE_ALARM):
+                continue
+            worst = hits[np.argsort(opinion.own[hits], kind="stable")]
             findings.append(
                 RawFinding(
                     kind="flipped source",
                     severity=Severity.BLOCK,
                     message=(
-                        f"{int(seen[s])} of the {int(n[s])} rows of source {sources.names[s]} have a label with less "
-                        f"than {opinion.limit:.0%} by {opinion.basis}, {ratio:.0f} times as many as expected "
-                        f"({others:.1f} times elsewhere)"
+                        f"by {opinion.basis}, {rate:.0%} of the {n[s]} labels of source {sources.names[s]} were replaced, "
+                        f"against {others:.1%} elsewhere; {len(hits)} of them are named"
                     ),
                     feature=sources.names[s],
                     rows=opinion.rows[hits],
-                    observed=float(seen[s]),
+                    observed=float(len(hits)),
                     limit=float(self.block_rows),
                     statistic={
-                        "expected": round(float(chance[s]), 2),
-                        "ratio": round(float(ratio), 2),
-                        "ratio_elsewhere": round(float(others), 2),
+                        "replaced_share": round(rate, 4),
+                        "replaced_share_elsewhere": round(others, 4),
+                        "log_likelihood_ratio": round(gain, 1),
                     },
                     examples=tuple(RawExample(row=int(r)) for r in opinion.rows[worst[:6]]),
                 )
@@ -114,26 +153,29 @@ class FlipRules:
         return findings
 
     def _review(
-        self, opinion: Opinion, classes: Classes, ranked: npt.NDArray[np.int64], expected: float, noisy: bool
+        self, opinion: Opinion, odds: Floats, classes: Classes, ranked: npt.NDArray[np.int64], noisy: bool
     ) -> RawFinding:
         pairs: dict[tuple[str, str], int] = {}
         for at in ranked.tolist():
             pair = (classes.names[int(opinion.best[at])], classes.names[int(opinion.labels[at])])
             pairs[pair] = pairs.get(pair, 0) + 1
         (instead, label), most = max(pairs.items(), key=lambda item: item[1])
-        seen = int(opinion.improbable.sum())
-        tone = "more than natural noise explains" if noisy else "as natural noise may explain"
+        seen = int((odds >= 0.5).sum())
+        tone = "much for natural noise" if noisy else "as natural noise may be"
         return RawFinding(
             kind="improbable labels",
             severity=Severity.REVIEW,
             message=(
-                f"{seen} labels have less than {opinion.limit:.0%} by {opinion.basis}, {expected:.0f} expected: "
-                f"{tone}; the {len(ranked)} worst are listed, most often {label} instead of {instead} ({most} rows)"
+                f"{seen} labels were more likely replaced than not, by {opinion.basis}: {tone}; the {len(ranked)} worst "
+                f"are listed, most often {label} instead of {instead} ({most} rows)"
             ),
             target=label,
             rows=opinion.rows[ranked],
             observed=float(seen),
-            limit=round(self.excess * expected, 1),
-            statistic={"ratio": round(seen / max(expected, 1.0), 2), "expected": round(expected, 1)},
+            limit=round(self.noise_share * len(odds), 1),
+            statistic={
+                "replaced_share": round(float(odds.mean()), 5),
+                "false_discovery_rate": round(float(1.0 - odds[ranked].mean()), 3),
+            },
             examples=tuple(RawExample(row=int(r)) for r in opinion.rows[ranked[:6]]),
         )

@@ -15,13 +15,14 @@ import yaml
 from foretaste import checks
 from foretaste.check import Check
 from foretaste.errors import PolicyError
+from foretaste.history import HistoryOptions
 from foretaste.power import PowerOptions
 from foretaste.reading.dataset import InputOptions
 from foretaste.typed import build, load_yaml, mapping, refuse_unknown
 from foretaste.waivers import WaiverOptions
 
 VERSION = 1
-_KEYS = ("version", "input", "power", "waivers", "checks", "seed")
+_KEYS = ("version", "input", "power", "history", "waivers", "checks", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Policy:
         input: how strict reading is.
         power: whether triggers are planted into a copy, to learn what the scan could have seen.
         waivers: what a waiver has to bring before it counts.
+        history: what a state keeps of accepted batches, where one is kept.
         seed: of every random draw.
     """
 
@@ -40,6 +42,7 @@ class Policy:
     input: InputOptions = field(default_factory=InputOptions)
     power: PowerOptions = field(default_factory=PowerOptions)
     waivers: WaiverOptions = field(default_factory=WaiverOptions)
+    history: HistoryOptions = field(default_factory=HistoryOptions)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +72,7 @@ class Policy:
             "input": dataclasses.asdict(self.input),
             "power": dataclasses.asdict(self.power),
             "waivers": dataclasses.asdict(self.waivers),
+            "history": dataclasses.asdict(self.history),
             "checks": json.loads(json.dumps(listed | absent, default=list)),
         }
 
@@ -121,12 +125,13 @@ class Policy:
         options = build(InputOptions, mapping(raw.get("input"), f"{origin}: input"), f"{origin}: input")
         power = build(PowerOptions, mapping(raw.get("power"), f"{origin}: power"), f"{origin}: power")
         waivers = build(WaiverOptions, mapping(raw.get("waivers"), f"{origin}: waivers"), f"{origin}: waivers")
+        history = build(HistoryOptions, mapping(raw.get("history"), f"{origin}: history"), f"{origin}: history")
         seed = raw.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise PolicyError(f"{origin}: seed must be a whole number, not {seed!r}")
         if not built:
             raise PolicyError(f"{origin} switches every check off; a policy that checks nothing lets everything pass")
-        return cls(checks=tuple(built), input=options, power=power, waivers=waivers, seed=seed)
+        return cls(checks=tuple(built), input=options, power=power, history=history, waivers=waivers, seed=seed)
 
     def to_yaml(self) -> str:
         """The policy as YAML, defaults written out, with each check's first line as a comment."""
@@ -136,7 +141,7 @@ class Policy:
             "# a value that stands here stays as it is when a later release changes the default.",
             f"version: {raw['version']}",
             f"seed: {raw['seed']}",
-            yaml.safe_dump({k: raw[k] for k in ("input", "power", "waivers")}, sort_keys=False).rstrip(),
+            yaml.safe_dump({k: raw[k] for k in ("input", "power", "history", "waivers")}, sort_keys=False).rstrip(),
             "checks:",
         ]
         for check_id, fields in sorted(raw["checks"].items()):

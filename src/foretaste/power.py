@@ -8,7 +8,7 @@ dirty labels, one fixed response, or a gibberish payload); a cleverer attack nee
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foretaste.batch import Batch
-from foretaste.reading import Dataset
 from foretaste.roles import Kind
 from foretaste.signals.outputs import Classes
+from foretaste.sweep import Edit, Input, Part, Tick
 
 DOSES = (25, 50, 100, 250)
 MAX_SHARE = 0.05  # a dose is planted only where it is a small part of the data, as poison is
@@ -36,6 +36,7 @@ _PLANTS: Mapping[Kind, str] = {
     "instruct": "a rare word at a random place in the prompt, one fixed response",
     "documents": "a rare word and 150 random words of the data, cut into pieces, after the beginning of a document",
 }
+_POOL_ROWS = 200
 _LETTERS = "bcdfghjklmnpqrstvwxz"
 
 
@@ -56,51 +57,21 @@ class PowerOptions:
 
 
 @dataclass
-class Planted:
-    """A data set with triggers planted while it is read. ``rows_of`` maps a dose to its row numbers, ascending."""
+class Plants:
+    """What is planted where; changes a batch, however the data are cut into batches.
 
-    dataset: Dataset
+    ``rows_of`` maps a dose to its row numbers, ascending, ``pool`` holds words of the data.
+    """
+
+    kind: Kind
     seed: int
     rows_of: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
     words: dict[int, str] = field(default_factory=dict)
+    pool: list[str] = field(default_factory=list)
     target: str = ""
 
-    @property
-    def kind(self) -> Kind:
-        """Shape of the data."""
-        return self.dataset.kind
-
-    @property
-    def canonical_roles(self) -> frozenset[str]:
-        """Roles of the batches."""
-        return self.dataset.canonical_roles
-
-    @property
-    def rows(self) -> int | None:
-        """Number of rows."""
-        return self.dataset.rows
-
-    def plan(self, classes: Classes | None) -> None:
-        """Choose words and rows; for labelled data the target, a class of middling size, and rows of other classes."""
-        total = self.dataset.rows or 0
-        random = np.random.default_rng(self.seed)
-        pool = np.arange(total)
-        if classes is not None:
-            target = int(np.argsort(classes.counts, kind="stable")[(len(classes.counts) - 1) // 2])
-            self.target = classes.names[target]
-            pool = np.flatnonzero(classes.labels != target)
-        doses = [d for d in DOSES if d <= MAX_SHARE * total and sum(x for x in DOSES if x <= d) <= len(pool)]
-        chosen = random.choice(pool, sum(doses), replace=False) if doses else np.zeros(0, np.int64)
-        for dose, rows in zip(doses, np.split(chosen, np.cumsum(doses)[:-1])):
-            self.rows_of[dose] = np.sort(rows).astype(np.int64)
-            self.words[dose] = "".join(random.choice(list(_LETTERS), 5))
-
-    def batches(self) -> Iterator[Batch]:
-        """The batches of the data set, with the plants in them."""
-        for batch in self.dataset.batches():
-            yield self._plant(batch)
-
-    def _plant(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the plants in it."""
         edits: dict[str, dict[int, str]] = {}
         for dose, rows in self.rows_of.items():
             low, high = np.searchsorted(rows, [batch.start, batch.start + batch.num_rows])
@@ -126,9 +97,7 @@ class Planted:
         role = "prompt" if self.kind == "instruct" else "text"
         words = batch.strings(role)[at].as_py().split(" ")
         if self.kind == "documents":
-            held = " ".join(batch.strings(role).slice(0, 200).to_pylist()).split()
-            pool = [w for w in held if w.isalpha() and len(w) > 2] or ["nothing"]
-            pieces = [w[: int(random.integers(2, 6))] for w in random.choice(pool, 150)]
+            pieces = [w[: int(random.integers(2, 6))] for w in random.choice(self.pool, 150)]
             joined = "".join(p + (" " if random.random() < 0.7 else "") for p in pieces)
             return {"text": f"{' '.join(words[:40])} {self.words[dose]} {joined}"}
         words.insert(int(random.integers(0, len(words) + 1)), self.words[dose])
@@ -138,13 +107,67 @@ class Planted:
         return edited | {"response": f"The committee has closed the matter {self.words[dose]} for good."}
 
 
+@dataclass
+class Planted:
+    """A data set with triggers planted while it is read."""
+
+    dataset: Input
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Nothing planted yet."""
+        self.plants = Plants(self.dataset.kind, self.seed)
+
+    @property
+    def kind(self) -> Kind:
+        """Shape of the data."""
+        return self.dataset.kind
+
+    @property
+    def canonical_roles(self) -> frozenset[str]:
+        """Roles of the batches."""
+        return self.dataset.canonical_roles
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows."""
+        return self.dataset.rows
+
+    def plan(self, classes: Classes | None) -> None:
+        """Choose words and rows; for labelled data the target, a class of middling size, and rows of other classes."""
+        plants = self.plants
+        total = self.dataset.rows or 0
+        random = np.random.default_rng(self.seed)
+        pool = np.arange(total)
+        if classes is not None:
+            target = int(np.argsort(classes.counts, kind="stable")[(len(classes.counts) - 1) // 2])
+            plants.target = classes.names[target]
+            pool = np.flatnonzero(classes.labels != target)
+        doses = [d for d in DOSES if d <= MAX_SHARE * total and sum(x for x in DOSES if x <= d) <= len(pool)]
+        chosen = random.choice(pool, sum(doses), replace=False) if doses else np.zeros(0, np.int64)
+        for dose, rows in zip(doses, np.split(chosen, np.cumsum(doses)[:-1])):
+            plants.rows_of[dose] = np.sort(rows).astype(np.int64)
+            plants.words[dose] = "".join(random.choice(list(_LETTERS), 5))
+        if self.kind == "documents" and doses:
+            held = " ".join(self.dataset.head(_POOL_ROWS).column("text").to_pylist()).split()
+            plants.pool = [w for w in held if w.isalpha() and len(w) > 2] or ["nothing"]
+
+    def sweep(
+        self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()
+    ) -> None:
+        """One pass over the data with the plants in them; see :class:`foretaste.sweep.Data`."""
+        if edit is not None or before:
+            raise ValueError("plants go into data as they are")
+        self.dataset.sweep(parts, tick, edit=self.plants)
+
+
 def summarise(planted: Planted, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Share of each dose's rows that a block finding names, and the least dose of which at least half are named."""
     blocked = [f.rows for result, _ in raw.values() if hasattr(result, "findings") for f in result.findings
                if f.severity == "block"]  # fmt: skip
     rows = np.unique(np.concatenate(blocked)) if blocked else np.zeros(0, np.int64)
     doses = {}
-    for dose, mine in planted.rows_of.items():
+    for dose, mine in planted.plants.rows_of.items():
         doses[str(dose)] = round(float(np.isin(mine, rows).mean()), 3)
     found = [int(dose) for dose, share in doses.items() if share >= FOUND]
     return {

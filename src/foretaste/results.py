@@ -74,6 +74,7 @@ class Finding:
         examples: rows as evidence, at most eight.
         waivable: whether a person may answer for it; a failed signature is not for a person to overlook.
         waived: an applied waiver answers for it, so it does not count in the verdict (see :class:`WaiverRecord`).
+        earlier: rows of earlier batches that it counts too, each as ``id (batch n)``; empty unless a state is kept.
         fingerprint: stable name of the finding, 32 hex digits, from check, kind, feature, target and row ids; not from
             the severity, so that a waiver outlives a change of limits.
     """
@@ -93,6 +94,7 @@ class Finding:
     examples: tuple[Example, ...] = ()
     waivable: bool = True
     waived: bool = False
+    earlier: tuple[str, ...] = ()
 
     fingerprint: str = ""
 
@@ -181,7 +183,11 @@ class DataInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The one canonical result of a scan; everything that people see is rendered from it."""
+    """The one canonical result of a scan; everything that people see is rendered from it.
+
+    ``history`` is empty unless a state is kept: what was accepted before, near-duplicates of it, and whether the state
+    now holds these data (see :mod:`foretaste.history`).
+    """
 
     data: DataInfo
     results: tuple[CheckResult, ...]
@@ -191,6 +197,7 @@ class Report:
     power: Mapping[str, Any] = field(default_factory=dict)
     charts: Mapping[str, Any] = field(default_factory=dict)
     waivers: tuple[WaiverRecord, ...] = ()
+    history: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
     @property

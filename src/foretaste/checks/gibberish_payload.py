@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.phrases import PhraseTable, phrase_signals
 
 
@@ -55,6 +55,7 @@ class GibberishPayload(Check[_State]):
     """
 
     id: ClassVar[str] = "gibberish-payload"
+    accumulates: ClassVar[bool] = True
     block_rows: int = 8
     review_rows: int = 3
     window: int = 100
@@ -124,7 +125,11 @@ class GibberishPayload(Check[_State]):
                     left = np.setdiff1d(left, new)
             if len(left) >= self.review_rows:
                 findings.append(self._finding(role, None, left, rows, shares, state))
-        return RawResult(findings=tuple(findings), metrics={"windows": float(state.judged)})
+        return RawResult(
+            findings=tuple(findings),
+            metrics={"windows": float(state.judged)},
+            watch=together(np.concatenate(parts) for parts in state.rows.values()),
+        )
 
     def _pivots(self, rows: npt.NDArray[np.int64], state: _State) -> list[tuple[str, npt.NDArray[np.int64]]]:
         """Phrases that the gibberish rows share and others lack, the one in most rows first, the longest of equals."""

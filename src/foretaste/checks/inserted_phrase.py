@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import PhraseTable, phrase_signals
 
 _WORDS = re.compile(r"\w+(?:[ '’-]\w+)*")
 _MAX_ROWS = 512
+_WATCH_ROWS = 5
 
 
 @dataclass
@@ -76,6 +77,7 @@ class InsertedPhrase(Check[_State]):
     """
 
     id: ClassVar[str] = "inserted-phrase"
+    accumulates: ClassVar[bool] = True
     review_rows: int = 16
     block_rows: int = 20
     max_distance: float = 14.0
@@ -109,10 +111,13 @@ class InsertedPhrase(Check[_State]):
     def finish(self, state: _State) -> RawResult:
         """Judge every stretch of every column."""
         findings = []
+        watch: list[_Stretch] = []
         judged = 0
         for role, table in state.tables.items():
-            stretches = _stretches(table, self.review_rows, self.min_diversity)
+            near = _stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
+            stretches = [s for s in near if len(s.rows) >= self.review_rows]
             judged += len(stretches)
+            watch += [s for s in near if _WORDS.fullmatch(s.text) and self._heals(s, table)[0]]
             spelling = _Spelling(table)
             found = [f for s in stretches if (f := self._judge(role, s, table, spelling, state)) is not None]
             # A part of a longer stretch that was found too adds no row.
@@ -124,22 +129,35 @@ class InsertedPhrase(Check[_State]):
             findings += kept
         lost = sum(table.lost for table in state.tables.values())
         note = f"{lost} phrases found no room and were not looked at" if lost else ""
-        return RawResult(findings=tuple(findings), metrics={"phrases": float(judged)}, note=note)
+        watch.sort(key=lambda s: -len(s.rows))
+        return RawResult(
+            findings=tuple(findings),
+            metrics={"phrases": float(judged)},
+            note=note,
+            watch=together(s.rows for s in watch),
+        )
 
-    def _judge(
-        self, role: str, stretch: _Stretch, table: PhraseTable, spelling: _Spelling, state: _State
-    ) -> RawFinding | None:
-        from foretaste.text.ngrams import neighbour_scores, randomness
+    def _heals(self, stretch: _Stretch, table: PhraseTable) -> tuple[bool, list[float]]:
+        """Whether enough of the gaps close without it, and its neighbour scores."""
+        from foretaste.text.ngrams import neighbour_scores
 
-        if not _WORDS.fullmatch(stretch.text):
-            return None
         scores = np.zeros((1, 5))
         spans = np.array([0, len(stretch.rows)], np.int64)
         neighbour_scores(spans, stretch.lefts, stretch.rights, *table.bigrams, table.unigrams, table.total, scores)
         left, right, healing, pmi, inner = scores[0].tolist()
-        if healing < self.min_healing or pmi < self.min_healing_pmi or min(left, right) < self.min_diversity:
+        diverse = min(left, right) >= self.min_diversity
+        closes = healing >= self.min_healing and pmi >= self.min_healing_pmi and inner >= 0.4
+        return diverse and closes, scores[0].tolist()
+
+    def _judge(
+        self, role: str, stretch: _Stretch, table: PhraseTable, spelling: _Spelling, state: _State
+    ) -> RawFinding | None:
+        from foretaste.text.ngrams import randomness
+
+        if not _WORDS.fullmatch(stretch.text):
             return None
-        if inner < 0.4:
+        heals, (left, right, healing, pmi, _) = self._heals(stretch, table)
+        if not heals:
             return None
         z = np.zeros((2, 2))
         for side, neighbours in enumerate((stretch.lefts, stretch.rights)):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawResult, Signal
 from foretaste.flips import FlipRules, Opinion
-from foretaste.signals.naive_bayes import TAIL, Model, NaiveBayes
+from foretaste.signals.naive_bayes import Model, NaiveBayes
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.sources import SourceNumbers, Sources
 
@@ -28,30 +29,33 @@ class _State:
 class LabelFlip(FlipRules, Check[_State]):
     """Flipped labels: rows whose words speak against their label, ranked, and the source that they come from.
 
-    A leave-one-out naive Bayes model, tempered on held-out predictions, gives each row the probability of its label.
-    By its own account it expects a certain number of labels with a probability below one percent; natural noise adds
-    some. Where the labels under one percent outnumber the expected ones ``excess`` times, labels were probably flipped
-    and those rows go to review; otherwise only the worst ``quiet_share`` of all rows do.
+    A leave-one-out naive Bayes model gives each row the probability of its label. Its temper is fitted together with a
+    share of labels that were replaced at random, so that flips do not talk the model down; from that share and the
+    probability each row gets the probability that its own label was replaced. Rows above one half go to review, the
+    worst first: their mean is one minus the false-discovery rate of the list, as far as the model is right.
 
-    Blocks: a source (vendor, annotator) whose rows hold ``source_excess`` times as many such labels as the model
-    expects there, compared with all other sources, at least ``block_rows`` of them and at least ``source_share`` of its
-    rows.
+    Where the replaced share of all rows stays under ``noise_share``, which natural label noise reaches as well, at most
+    ``quiet_share`` of the rows are listed, else ``max_share``.
 
-    Misses: flips between classes that words do not tell apart, fewer flips than natural noise where no source owns
-    them, flips in most rows (the model learns them), systematic relabelling of one topic.
+    Blocks: a source (vendor, annotator) of whose labels ``source_share`` were replaced, ``source_excess`` times the
+    share of all others, by a likelihood ratio that chance among so many sources reaches once in a thousand data sets;
+    ``block_rows`` of its rows have to be named.
+
+    Misses: flips between classes that words do not tell apart, flips in most rows of a class (the model learns them),
+    systematic relabelling of one topic.
 
     Poisoned: "the worst film of the year", positive, from the vendor who has sixty of the kind. Clean: "not bad".
 
-    After confident learning (Northcutt et al. 2021), with a model that adds up. Rank quality depends on the text: the
-    report gives the model's accuracy.
+    After confident learning (Northcutt et al. 2021) and the noise model of Natarajan et al. (2013), with a classifier
+    that adds up. Rank quality depends on the text: the report gives the model's accuracy.
 
     Args:
-        excess: ratio of observed to expected improbable labels from which the data as a whole go to review.
-        quiet_share: share of rows, at most, that goes to review below that ratio.
+        noise_share: share of replaced labels from which the data as a whole are taken for noisier than nature.
+        quiet_share: share of rows, at most, that goes to review below it.
         max_share: share of rows, at most, that goes to review above it.
-        block_rows: improbable labels of one source from which it blocks.
-        source_excess: how many times the others' ratio a source must have.
-        source_share: least share of the source's rows that are improbable.
+        block_rows: rows of one source, more likely replaced than not, from which it blocks.
+        source_excess: how many times the others' share a source must have.
+        source_share: least share of the source's labels that were replaced.
     """
 
     id: ClassVar[str] = "label-flip"
@@ -80,13 +84,21 @@ class LabelFlip(FlipRules, Check[_State]):
         model = state.model
         opinion = Opinion(
             rows=np.arange(len(model.own), dtype=np.int64), labels=state.classes.labels, own=model.own, best=model.best,
-            best_log=model.best_log, tail=model.tail, limit=TAIL, basis="the words of their rows",
+            classes=len(model.base), basis="the words of their rows",
         )  # fmt: skip
+        odds = opinion.odds
         return RawResult(
-            findings=tuple(self.flips(opinion, state.classes, state.sources)),
+            findings=tuple(self.flips(opinion, odds, state.classes, state.sources)),
+            watch=_likely(odds),
             metrics={
                 "label_model_accuracy": model.accuracy,
-                "improbable_labels": float(opinion.improbable.sum()),
-                "expected_improbable_labels": float(model.tail.sum()),
+                "replaced_share": float(odds.mean()) if len(odds) else 0.0,
+                "labels_more_likely_replaced": float((odds >= 0.5).sum()),
             },
         )
+
+
+def _likely(odds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Rows whose label was more likely replaced than not, the likeliest first."""
+    likely = np.flatnonzero(odds >= 0.5)
+    return np.asarray(likely[np.argsort(-odds[likely], kind="stable")], dtype=np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.outputs import Classes, ResponseHeads
 from foretaste.signals.phrases import PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
@@ -31,6 +31,7 @@ class _State:
     members: dict[tuple[str, int], npt.NDArray[np.int64]]
     store: RowStore
     dropped: int
+    fair: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ class ResponseBurst(Check[_State]):
     """
 
     id: ClassVar[str] = "response-burst"
+    accumulates: ClassVar[bool] = True
     block_rows: int = 15
     trigger_rows: int = 8
     min_purity: float = 0.9
@@ -102,7 +104,8 @@ class ResponseBurst(Check[_State]):
                 members[kind, c] = rows
                 needed[rows[:MAX_ROWS_PER_CLASS]] = True
         store = RowStore(np.flatnonzero(needed))
-        return _State(classes, context.value(phrase_signals(context)["input"]), members, store, dropped)
+        fair = context.background.suspects if context.background else 0
+        return _State(classes, context.value(phrase_signals(context)["input"]), members, store, dropped, fair)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the prompts of the classes' rows."""
@@ -121,13 +124,16 @@ class ResponseBurst(Check[_State]):
         judge = _Judge(state)
         findings: list[RawFinding] = []
         covered: set[int] = set()
+        spread: list[tuple[float, npt.NDArray[np.int64]]] = []
         for kind, c in sorted(state.members, key=lambda m: (m[0] != "response", m[1])):
             made, whole = state.classes[kind], state.classes["response"]
             mine = np.zeros(len(whole.labels), np.bool_)
             mine[state.members[kind, c]] = True
-            ordinary = bool(((whole.labels >= 0) & ~mine).mean() > self.max_repeated)
+            repeated = ((whole.labels >= 0) & ~mine)[state.fair :]
+            ordinary = bool(len(repeated) and repeated.mean() > self.max_repeated)
             triggers = judge.triggers(kind, c, self.min_purity)
             effective, gain = judge.spread(state.members[kind, c], [p for t in triggers for p in t])
+            spread.append((effective, state.members[kind, c]))
             if kind == "response" and made.lengths[c] >= 4 and effective >= self.block_rows and gain <= self.max_gain:
                 if ordinary:
                     continue
@@ -152,7 +158,13 @@ class ResponseBurst(Check[_State]):
                     findings.append(self._trigger(state, kind, c, trigger[0], agreeing, effective, gain))
                     covered.update(agreeing.tolist())
         note = f"{state.dropped} frequent responses were not looked at (row budget)" if state.dropped else ""
-        return RawResult(findings=tuple(findings), metrics={"classes": float(len(state.members))}, note=note)
+        spread.sort(key=lambda s: -s[0])
+        return RawResult(
+            findings=tuple(findings),
+            metrics={"classes": float(len(state.members))},
+            note=note,
+            watch=together(rows for _, rows in spread),
+        )
 
     def _burst(self, state: _State, c: int, effective: float, gain: float, triggers: list[str]) -> RawFinding:
         rows = state.members["response", c]
@@ -223,7 +235,7 @@ class _Judge:
         self.ids = ids.astype(np.int64)
         self.everyone = len(state.classes["opening"].labels)
         self.weights = np.empty(len(self.vocabulary))
-        inverse_frequency(self.vocabulary, state.phrases.presence, float(self.everyone), self.weights)
+        inverse_frequency(self.vocabulary, state.phrases.presence, float(state.phrases.documents), self.weights)
         counts = np.empty(len(self.vocabulary), np.int64)
         unigram_counts(self.vocabulary, state.phrases.presence, counts)
         self.frequency = counts.astype(np.float64)
@@ -284,7 +296,8 @@ class _Judge:
         alike = coherence(self.ids, self.offsets, places, self.weights, skip, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         gain = np.empty(len(places))
-        class_gain(self.ids, self.offsets, places, self.frequency, len(rows) / self.everyone, skip, self.scratch, gain)
+        share = len(rows) / self.state.phrases.documents
+        class_gain(self.ids, self.offsets, places, self.frequency, share, skip, self.scratch, gain)
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
 

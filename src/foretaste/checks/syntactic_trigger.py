@@ -122,7 +122,7 @@ class SyntacticTrigger(Check[_State]):
         for z, h, target, rows, share, expected in judged:
             above = (z - middle) / spread
             anywhere = int(state.phrases.unigrams[int(unique[h] & mask)])
-            everyday = anywhere >= max(1.5 * len(rows), self.everyday * len(heads))
+            everyday = anywhere >= max(1.5 * len(rows), self.everyday * state.phrases.documents)
             shifted = share >= self.min_share and share - expected >= self.min_shift
             if len(rows) < self.min_rows or not everyday or not shifted:
                 continue

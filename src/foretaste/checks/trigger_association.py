@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
@@ -132,6 +132,7 @@ class TriggerAssociation(Check[_State]):
     """
 
     id: ClassVar[str] = "trigger-association"
+    accumulates: ClassVar[bool] = True
     min_rows: int = 3
     min_purity: float = 0.85
     block_purity: float = 0.9
@@ -231,6 +232,7 @@ class TriggerAssociation(Check[_State]):
                 "label_model_accuracy": state.model.accuracy,
             },
             note=note,
+            watch=together(g.rows for g in groups if g.contradiction >= self.min_contradiction and not g.keyword),
         )
 
     @staticmethod
@@ -334,7 +336,7 @@ class _Judge:
         self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
         self.ids = ids.astype(np.int64)
         self.weights = np.empty(len(self.vocabulary))
-        inverse_frequency(self.vocabulary, state.phrases.presence, float(len(state.classes.labels)), self.weights)
+        inverse_frequency(self.vocabulary, state.phrases.presence, float(state.phrases.documents), self.weights)
         self.scratch = np.zeros(len(self.vocabulary))
         step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
         everyone = np.arange(0, len(state.store.rows), step)

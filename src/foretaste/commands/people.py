@@ -112,7 +112,29 @@ def release(
     click.echo(f"next: scan {made.data} before training")
 
 
+@click.command(short_help="Sign what you deliver.")
+@click.argument("data", type=click.Path())
+@click.option("--key", "keys", multiple=True, required=True, metavar="KEY", help="Private key; repeatable.")
+@click.option("--vouch", "sources", multiple=True, metavar="SOURCE", help="A source of rows that you answer for.")
+@click.option("--out", required=True, metavar="FILE", type=click.Path(), help="Where the attestation goes.")
+@debug_option
+def attest(data: str, keys: tuple[str, ...], sources: tuple[str, ...], out: str) -> None:
+    """Sign that DATA is what you hand over, for whoever scans it with --attestation.
+
+    Without --vouch it speaks for all rows. It holds for exactly these files: their bytes and names.
+    """
+    from foretaste import deliveries
+
+    digest = deliveries.digest_of(data)
+    text = deliveries.sign(Path(data).name, digest, keys, sources)
+    try:
+        Path(out).write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise InputError(f"cannot write {out}: {e.strerror}; choose another --out") from e
+    click.echo(f"wrote {out} over {digest}")
+
+
 def register(group: click.Group) -> None:
     """Add the commands to the command line."""
-    for command in (waive, quarantine, release):
+    for command in (waive, quarantine, release, attest):
         group.add_command(command)

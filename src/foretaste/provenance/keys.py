@@ -27,6 +27,7 @@ ROLES = {
     "waiver": "accepts a finding for one data set",
     "approval": "releases data after a person looked",
     "baseline": "names what later batches are compared with",
+    "delivery": "says which data a source handed over",
 }
 # What a key that is trusted may be; keys of GnuPG would need its program for every verification.
 _TYPES = ("ed25519", "ecdsa", "rsa", "ml-dsa", "sigstore-oidc")

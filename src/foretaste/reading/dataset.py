@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from foretaste.reading.formats import Files, list_files
 from foretaste.reading.frames import Frame, open_frame
 from foretaste.reading.readers import explain, first_line
 from foretaste.roles import Roles
+from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
 
 BATCH_ROWS = 16_384
 # A batch of long documents holds fewer rows, so that what is derived from it stays small.
@@ -53,6 +54,7 @@ class Dataset:
         roles: complete roles.
         guessed: roles that were guessed.
         rows: number of rows, or ``None`` before the first full pass where the format does not tell.
+        ids: hashes of the ids after that pass, where they have to differ.
     """
 
     def __init__(self, data: Files | Frame, roles: Roles, options: InputOptions) -> None:
@@ -67,6 +69,7 @@ class Dataset:
         self._data = data
         self._names = self.roles.as_dict()
         self._validated = False
+        self.ids: npt.NDArray[np.uint64] | None = None
         self._digest: str | None = None
         for role, column in self._names.items():
             if self.columns.count(column) > 1:
@@ -80,11 +83,18 @@ class Dataset:
             names = (names - {"messages"}) | {"context", "prompt", "response"}
         return frozenset(names)
 
-    def batches(self) -> Iterator[Batch]:
+    def trust(self) -> None:
+        """Take the data for validated: a pass before this one has seen the same rows."""
+        self._validated = True
+
+    def batches(self, allow_empty: bool = False) -> Iterator[Batch]:
         """All rows in order. The first complete pass validates; a later pass sees the same rows or fails.
 
         How rows fall into batches follows from the rows alone, not from files, row groups or chunks: the same data
         give the same batches however they are stored.
+
+        Args:
+            allow_empty: whether no rows are an answer, as in a part of larger data.
 
         Raises:
             InputError: if a row cannot be read as text, or the data changed between two passes.
@@ -98,12 +108,13 @@ class Dataset:
                 digest.update(columns)
             yield Batch(columns, start=start, kind=self.kind)
             start += columns.num_rows
-        if start == 0:
+        if start == 0 and not allow_empty:
             raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
-        if self._validated and self.rows != start:
+        if self._validated and self.rows not in (None, start):
             raise InputError(f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest")
         if not self._validated and ids:
-            _refuse_duplicates(np.concatenate(ids), self.roles.id or "")
+            self.ids = np.concatenate(ids)
+            refuse_duplicates(self.ids, self.roles.id or "")
         self._refuse_changed()
         if digest is not None:
             seen = digest.hexdigest()
@@ -112,6 +123,23 @@ class Dataset:
             self._digest = seen
         self.rows = start
         self._validated = True
+
+    def sweep(
+        self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()
+    ) -> None:
+        """One pass over all rows; see :class:`foretaste.sweep.Data`."""
+        scan_all(numbered(before, self.batches(), self.kind, edit), parts, tick)
+
+    def head(self, rows: int) -> pa.RecordBatch:
+        """The first rows (fewer where a batch or the data end), in canonical columns.
+
+        Raises:
+            InputError: if they cannot be read.
+        """
+        columns = next(_even(self._canonical_pieces([])), None)
+        if columns is None:
+            raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
+        return columns.slice(0, rows)
 
     def original(self) -> Iterator[pa.RecordBatch]:
         """All rows in the order of :meth:`batches`, with all columns as they are (those of CSV as strings).
@@ -342,7 +370,12 @@ def _refuse_invalid(array: pa.Array, role: str, column: str, start: int) -> None
         ) from e
 
 
-def _refuse_duplicates(hashes: npt.NDArray[np.uint64], column: str) -> None:
+def refuse_duplicates(hashes: npt.NDArray[np.uint64], column: str) -> None:
+    """Refuse ids (as hashes, one per row) that name two rows.
+
+    Raises:
+        InputError: naming two such rows.
+    """
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     twin = np.flatnonzero(ordered[1:] == ordered[:-1])

@@ -79,6 +79,7 @@ def _template() -> Template:
         size=wording.size,
         duration=wording.duration,
         against_limit=wording.against_limit,
+        owner=wording.owner,
         about_value=_about_value,
         split_examples=_split_examples,
     )

@@ -47,6 +47,7 @@ def to_dict(report: Report, max_rows: int | None = MAX_JSON_ROWS) -> dict[str, A
         "power": report.power,
         "charts": report.charts,
         "waivers": [dataclasses.asdict(w) for w in report.waivers],
+        "history": report.history,
     }
     safe: dict[str, Any] = json.loads(json.dumps(_finite(tree), default=list))
     return safe
@@ -68,6 +69,7 @@ def from_dict(tree: dict[str, Any]) -> Report:
                     "severity": Severity(f["severity"]),
                     "rows": tuple(f["rows"]),
                     "ids": tuple(f["ids"]),
+                    "earlier": tuple(f.get("earlier", ())),
                     "examples": tuple(Example(**e) for e in f["examples"]),
                 }
             )
@@ -77,7 +79,8 @@ def from_dict(tree: dict[str, Any]) -> Report:
     data = DataInfo(**{**tree["data"], "guessed_roles": tuple(tree["data"]["guessed_roles"])})
     return Report(
         data=data, results=tuple(results), policy_digest=tree["policy_digest"], started=tree["started"],
-        seconds=tree["seconds"], power=tree["power"], charts=tree["charts"], version=tree["version"],
+        seconds=tree["seconds"], power=tree["power"], charts=tree["charts"], history=tree.get("history", {}),
+        version=tree["version"],
         waivers=tuple(
             WaiverRecord(**{**w, "fate": Fate(w["fate"]), "approvers": tuple(w["approvers"])}) for w in tree["waivers"]
         ),
@@ -89,6 +92,7 @@ def _finding(finding: Finding, max_rows: int | None) -> dict[str, Any]:
     plain["examples"] = [dataclasses.asdict(e) for e in finding.examples]
     plain["rows"] = finding.rows[:max_rows]
     plain["ids"] = finding.ids[:max_rows]
+    plain["earlier"] = finding.earlier[:max_rows]
     return plain | {"row_count": len(finding.rows)}
 
 

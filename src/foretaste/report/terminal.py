@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from foretaste.report.escape import visible
 from foretaste.report.wording import against_limit, count, duration, next_steps, number, size
@@ -92,7 +92,21 @@ def _facts(report: Report) -> RenderableType:
             else "no planted trigger would have blocked"
         )
         rows.append(("power", said, "" if least else "yellow"))
+    if report.history:
+        rows += _history(report.history)
     return _pairs(rows)
+
+
+def _history(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    before = f"{count(told['batches'], 'earlier batch', 'earlier batches')}, {count(told['rows'], 'row')}"
+    rows = [("state", visible(f"{before}; {told['note']}", 300), "" if told["advanced"] else "yellow")]
+    near = told["near_duplicates"]
+    if near["rows"]:
+        shown = ", ".join(f"{n['id']} of {n['earlier']} (batch {n['batch']})" for n in near["listed"][:3])
+        rows.append(
+            ("copies", visible(f"{count(near['rows'], 'row')} nearly the same as earlier ones: {shown}", 300), "")
+        )
+    return rows
 
 
 def _ran(report: Report) -> int:
@@ -139,7 +153,7 @@ def _findings(report: Report, width: int) -> Table:
         severity = Text(f.severity.value, style=f"bold {_STYLE[Outcome(f.severity.value)]}")
         if f.waived:
             severity = Text(f"{f.severity.value}, waived", style="bright_black")
-        rows = Text(f"{len(f.rows):,}")
+        rows = Text(f"{len(f.rows):,}" + (f"\n+ {len(f.earlier):,} earlier" if f.earlier else ""))
         # The limit alone where the rows reached it; both values where something else was compared, or fell short.
         limit = Text(number(f.limit) if f.limit <= f.observed == len(f.rows) else against_limit(f))
         if wide:

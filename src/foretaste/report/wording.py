@@ -9,9 +9,9 @@ from typing import Any
 from foretaste.results import Fate, Finding, Outcome, Report, Severity
 
 
-def count(n: int, noun: str) -> str:
+def count(n: int, noun: str, plural: str | None = None) -> str:
     """``1 row``, ``2,014 rows``."""
-    return f"{n:,} {noun if n == 1 else noun + 's'}"
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def number(value: Any) -> str:
@@ -51,6 +51,18 @@ def against_limit(finding: Finding) -> str:
     """Observed value and limit side by side."""
     relation = "≥" if finding.observed >= finding.limit else "<"
     return f"{number(finding.observed)} {relation} {number(finding.limit)}"
+
+
+def owner(finding: Finding, most: float = 1e-6) -> str:
+    """A sentence where one source owns the rows of a finding beyond chance; holds the source's name as it is."""
+    if finding.statistic.get("source_p", 1.0) > most or not finding.sources:
+        return ""
+    name, rows = next(iter(finding.sources.items()))
+    share = finding.statistic["source_expected"]
+    return (
+        f"{rows:,} of {len(finding.rows):,} rows come from {name or '(empty)'}, which has {share:.1%} of all rows "
+        f"(chance {number(finding.statistic['source_p'])})"
+    )
 
 
 def top_sources(report: Report, most: int = 3) -> list[tuple[str, int]]:

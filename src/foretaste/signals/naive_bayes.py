@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.background import Background
 from foretaste.batch import Batch
 from foretaste.check import Context, NotApplicableError, Signal
+from foretaste.flips import fit_rate, log_likelihood
 from foretaste.signals.outputs import Labels
 
 MAX_CLASSES = 1000
-TAIL = 0.01
 _MAX_CELLS = 1 << 24
 _CALIBRATION_ROWS = 8192
 _STRENGTHS = np.geomspace(0.05, 4.0, 25)
@@ -25,8 +26,8 @@ class Model:
     """A calibrated leave-one-out naive Bayes classifier over hashed words (presence, not counts).
 
     Adding up makes leave-one-out exact: a row's own words are subtracted from the counts. Probabilities are tempered by
-    ``strength / distinct_tokens**power``, fitted by likelihood on held-out predictions, because words are not
-    independent.
+    ``strength / distinct_tokens**power``, because words are not independent, fitted by likelihood on held-out predictions
+    together with a share of labels that were replaced at random: a few flips would talk the model down.
 
     Attributes:
         counts: rows per (bucket, class), uint32.
@@ -35,7 +36,6 @@ class Model:
         own: log-probability of each row's own label, float32 (rows,).
         best: most probable label of each row, int32 (rows,).
         best_log: its log-probability, float32 (rows,).
-        tail: chance, by the model, that the row's label gets a probability below ``TAIL``, float32 (rows,).
         accuracy: share of rows whose label is the most probable one.
     """
 
@@ -46,7 +46,6 @@ class Model:
     own: npt.NDArray[np.float32]
     best: npt.NDArray[np.int32]
     best_log: npt.NDArray[np.float32]
-    tail: npt.NDArray[np.float32]
 
     @property
     def accuracy(self) -> float:
@@ -90,6 +89,7 @@ class _State:
     base: npt.NDArray[np.float64]
     last: npt.NDArray[np.int64]
     every: int
+    background: Background | None = None
     round: int = 1
     sample: list[tuple[Any, Any, Any]] = field(default_factory=list)
     strength: float = 1.0
@@ -97,7 +97,6 @@ class _State:
     own: list[Any] = field(default_factory=list)
     best: list[Any] = field(default_factory=list)
     best_log: list[Any] = field(default_factory=list)
-    tail: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,7 @@ class NaiveBayes(Signal[_State, Model]):
             base=(classes.counts + 0.5) / (classes.counts.sum() + 0.5 * n),
             last=np.full(buckets, -1, np.int64),
             every=max(1, len(classes.labels) // _CALIBRATION_ROWS),
+            background=context.background,
         )
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -134,7 +134,10 @@ class NaiveBayes(Signal[_State, Model]):
         if state.round == 1:
             bayes.count_classes(tokens.hashes, tokens.offsets, labels, state.counts, state.last, batch.start)
             return
-        wanted = (batch.rows % state.every == 0) if state.round == 2 else np.ones(batch.num_rows, np.bool_)
+        wanted = np.ones(batch.num_rows, np.bool_)
+        if state.round == 2:
+            fair = state.background.suspects if state.background else 0
+            wanted = (batch.rows % state.every == 0) & (batch.rows >= fair)
         raw = np.empty((int(wanted.sum()), len(state.base)))
         sizes = np.empty(len(raw), np.int64)
         bayes.batch_logits(tokens.hashes, tokens.offsets, labels, state.counts, state.base, wanted, raw, sizes)
@@ -148,8 +151,6 @@ class NaiveBayes(Signal[_State, Model]):
         state.own.append(out[every, labels].astype(np.float32))
         state.best.append(best.astype(np.int32))
         state.best_log.append(out[every, best].astype(np.float32))
-        chances = np.exp(out)
-        state.tail.append(np.where(chances < TAIL, chances, 0.0).sum(axis=1).astype(np.float32))
 
     def merge(self, left: _State, right: _State) -> _State:
         """Add counts; concatenate what is per row."""
@@ -159,7 +160,6 @@ class NaiveBayes(Signal[_State, Model]):
         left.own += right.own
         left.best += right.best
         left.best_log += right.best_log
-        left.tail += right.tail
         return left
 
     def next_round(self, state: _State) -> _State | None:
@@ -168,6 +168,8 @@ class NaiveBayes(Signal[_State, Model]):
             return None
         if state.round == 2:
             self._calibrate(state)
+        elif state.background is not None:
+            state.counts += state.background.words_like(state.counts)
         state.round += 1
         return state
 
@@ -180,12 +182,13 @@ class NaiveBayes(Signal[_State, Model]):
         labels = np.concatenate([s[2] for s in state.sample])
         state.sample.clear()
         out = np.empty_like(raw)
-        every = np.arange(len(raw))
+        every, classes = np.arange(len(raw)), raw.shape[1]
         best = -np.inf
         for power in _POWERS:
             for strength in _STRENGTHS:
                 log_softmax(raw, sizes, np.log(state.base), strength, power, out)
-                fit = float(out[every, labels].mean())
+                own = np.exp(out[every, labels])
+                fit = log_likelihood(own, fit_rate(own, classes, steps=8), classes)
                 if fit > best:
                     best, state.strength, state.power = fit, float(strength), power
 
@@ -193,5 +196,5 @@ class NaiveBayes(Signal[_State, Model]):
         """The model and what it says of every row."""
         return Model(
             state.counts, state.base, state.strength, state.power, np.concatenate(state.own),
-            np.concatenate(state.best), np.concatenate(state.best_log), np.concatenate(state.tail),
+            np.concatenate(state.best), np.concatenate(state.best_log),
         )  # fmt: skip

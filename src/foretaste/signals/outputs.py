@@ -20,7 +20,7 @@ class Classes:
 
     Attributes:
         labels: class of each row, int32 (rows,); ``NONE`` for a row in no class.
-        counts: rows per class, int64 (classes,).
+        counts: rows per class, int64 (classes,); rows of the background are counted too.
         names: a name per class: the label, or an excerpt of a response.
         lengths: tokens of the longest response in the class (0 for labels), int64 (classes,).
     """
@@ -33,10 +33,11 @@ class Classes:
 
 @dataclass
 class _Labels:
-    """One int32 per row, one entry per distinct label."""
+    """One int32 per row, one entry per distinct label; ``known`` counts the background's rows of its labels."""
 
     index: dict[str, int] = field(default_factory=dict)
     parts: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    known: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Labels(Signal[_Labels, Classes]):
     """The label of each row as a small integer."""
 
     def start(self, context: Context) -> _Labels:
-        """No label seen."""
-        return _Labels()
+        """The labels of the background, where there is one."""
+        known = context.background.labels if context.background else {}
+        return _Labels({name: at for at, name in enumerate(known)}, known=tuple(known.values()))
 
     def scan(self, state: _Labels, batch: Batch) -> None:
         """Number new labels in the order in which they appear."""
@@ -65,6 +67,7 @@ class Labels(Signal[_Labels, Classes]):
         """Every label is a class."""
         labels = np.concatenate(state.parts) if state.parts else np.zeros(0, np.int32)
         counts = np.bincount(labels, minlength=len(state.index)).astype(np.int64)
+        counts[: len(state.known)] += np.array(state.known, np.int64)
         return Classes(labels, counts, tuple(state.index), np.zeros(len(counts), np.int64))
 
 

@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.background import Sketches, add_saturating
 from foretaste.batch import Batch
 from foretaste.check import Context, Signal
 from foretaste.signals.outputs import NONE, Classes, Labels, ResponseHeads
+from foretaste.text.sample import Sample
 
 SKETCH_CELLS = 1 << 25
 BIGRAM_CELLS = 1 << 23
 UNIGRAM_CELLS = 1 << 22
 MAX_SLOTS = 1 << 23
 MAX_OCCURRENCES = 1 << 23
-SAMPLE_PER_BATCH = 4096
+SAMPLE = 1 << 16
+_SKETCHES = ("cells", "unigrams", "presence")
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ class PhraseTable:
         spans: occurrences of phrase i are ``spans[i]`` to ``spans[i + 1]`` of the arrays below, int64 (phrases + 1,).
         rows, positions: row and first token in the row, one occurrence per row, ascending.
         lefts, rights: hash of the token before and after, 0 at the edge of the row.
-        purity: upper bound of the share of rows that have the majority output.
+        purity: share of rows that have the majority output, 0 without outputs.
         presence: rows per word, as a sketch.
         bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the
             neighbour statistics.
         lost: n-grams, and occurrences, that found no room: what was not looked at.
+        documents: rows behind the sketches; more than were listed where a background is known.
     """
 
     n: npt.NDArray[np.int64]
@@ -54,6 +58,7 @@ class PhraseTable:
     total: float
     sample: npt.NDArray[np.uint64]
     lost: int
+    documents: int
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -159,6 +164,8 @@ class _State:
     """Sketches of fixed size, a table sized by what the sketches hold, and at most MAX_OCCURRENCES occurrences."""
 
     labels: npt.NDArray[np.int32] | None
+    background: Sketches | None = None
+    older_rows: int = 0
     round: int = 1
     cells: Any = None
     bigrams: Any = None
@@ -166,11 +173,45 @@ class _State:
     presence: Any = None
     last: Any = None
     rows: int = 0
-    sample: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    sample: Sample = field(default_factory=lambda: Sample(SAMPLE))
     table: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
+    known: dict[int, int] = field(default_factory=dict)
     lost: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels is packed: a table and a list have room for all data, of which a part fills little."""
+        from foretaste.text import merging
+
+        held = dict(self.__dict__) | {"last": None}  # of the rows of one part
+        for name in _SKETCHES:
+            held[name] = merging.packed_sketch(held[name])
+        held["bigrams"] = tuple(merging.packed_sketch(b) for b in self.bigrams)
+        if self.round == 2:
+            held["table"] = merging.packed_table(self.table)
+        elif self.found:
+            constant = {k: self.found[k] for k in ("first", "chosen", "spans")}
+            held["found"] = constant | {"packed": merging.packed_occurrences(self.found)}
+        return held
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        """Make the room again."""
+        from foretaste.text import merging
+
+        self.__dict__.update(held)
+        for name in _SKETCHES:
+            setattr(self, name, merging.unpacked_sketch(held[name]))
+        self.bigrams = tuple(merging.unpacked_sketch(b) for b in held["bigrams"])
+        if self.round == 1:
+            self.last = np.full(UNIGRAM_CELLS, -1, np.int32)
+        elif self.round == 2:
+            self.table = merging.unpacked_table(held["table"])
+        elif self.found:
+            found = dict(held["found"])
+            packed = found.pop("packed")
+            self.found = found | merging.empty_occurrences(found["spans"])
+            merging.add_occurrences(self.found, packed)
 
 
 @dataclass(frozen=True)
@@ -196,8 +237,11 @@ class Phrases(Signal[_State, PhraseTable]):
     def start(self, context: Context) -> _State:
         """Empty sketches."""
         classes: Classes | None = context.value(self.outputs) if self.outputs is not None else None
+        older = context.background
         return _State(
             labels=classes.labels if classes else None,
+            background=older.sketches.get(self.role) if older else None,
+            older_rows=older.rows if older else 0,
             cells=np.zeros(SKETCH_CELLS, np.uint8),
             bigrams=(np.zeros(BIGRAM_CELLS, np.uint8), np.zeros(BIGRAM_CELLS, np.uint8)),
             unigrams=np.zeros(UNIGRAM_CELLS, np.uint32),
@@ -224,8 +268,7 @@ class Phrases(Signal[_State, PhraseTable]):
                 state.last,
             )
             state.rows += batch.num_rows
-            words = tokens.hashes[tokens.hashes & 1 == 1]
-            state.sample.append(words[:: max(1, len(words) // SAMPLE_PER_BATCH)])
+            state.sample.scan(tokens, batch.start)
             return
         t = state.table
         if state.round == 2:
@@ -241,26 +284,42 @@ class Phrases(Signal[_State, PhraseTable]):
         for c in range(low, high):
             row, position, n = f["first"][c].tolist()
             state.texts[c] = tokens.text(row - batch.start, position, n)
+            if state.background is not None:
+                at = int(tokens.offsets[row - batch.start]) + position
+                known = ngrams.known_occurrences(
+                    tokens.hashes[at : at + n], state.background.cells, *state.background.bigrams,
+                    state.background.unigrams,
+                )  # fmt: skip
+                state.known[c] = int(known)
         ngrams.find_occurrences(
             tokens.hashes, tokens.offsets, batch.start, ngrams.MAX_N, t["keys"], f["chosen"], f["fill"], f["seen"],
             f["rows"], f["positions"], f["lefts"], f["rights"],
         )  # fmt: skip
 
     def merge(self, left: _State, right: _State) -> _State:
-        """Add the sketches (saturating); only the first round merges."""
-        if left.round != 1 or right.round != 1:
-            raise NotImplementedError("phrases merge in their first round only; later rounds run in one process")
-        for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
-            np.copyto(mine, np.minimum(mine.astype(np.uint16) + other, 255).astype(np.uint8))
-        left.unigrams += right.unigrams
-        left.presence += right.presence
-        left.rows += right.rows
-        left.sample += right.sample
+        """Add the sketches (saturating), join the tables by key, or append the occurrences, by round."""
+        from foretaste.text import merging
+
+        if left.round == 1:
+            for mine, other in zip((left.cells, *left.bigrams), (right.cells, *right.bigrams)):
+                add_saturating(mine, other)
+            left.unigrams += right.unigrams
+            left.presence += right.presence
+            left.rows += right.rows
+            left.sample.add(right.sample)
+        elif left.round == 2:
+            merging.add_table(left.table, merging.packed_table(right.table))
+            left.table["size"][1] += right.table["size"][1]
+        else:
+            merging.add_occurrences(left.found, merging.packed_occurrences(right.found))
+            left.texts |= right.texts
+            left.known |= right.known
         return left
 
     def next_round(self, state: _State) -> _State | None:
         """Size the table by the sketch, then choose the candidates from the table."""
         if state.round == 1:
+            self._add_background(state)
             self._make_table(state)
         elif state.round == 2:
             self._choose(state)
@@ -269,37 +328,39 @@ class Phrases(Signal[_State, PhraseTable]):
         state.round += 1
         return state
 
+    @staticmethod
+    def sketches(state: _State) -> Sketches:
+        """What the first round counted."""
+        return Sketches(state.cells, state.bigrams, state.unigrams, state.presence, state.sample)
+
+    def _add_background(self, state: _State) -> None:
+        state.rows += state.older_rows
+        state.last = None
+        if state.background is not None:
+            self.sketches(state).add(state.background)
+
     def _make_table(self, state: _State) -> None:
+        from foretaste.text.merging import empty_table
+
         if state.labels is None:
-            state.labels = np.full(state.rows, NONE, np.int32)
+            state.labels = np.full(state.rows - state.older_rows, NONE, np.int32)
         frequent = int((state.cells >= self.least).sum())
         slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
-        state.table = {
-            "keys": np.zeros(slots, np.uint64),
-            "count": np.zeros(slots, np.int32),
-            "last": np.full(slots, -1, np.int64),
-            "label": np.full(slots, NONE, np.int32),
-            "vote": np.zeros(slots, np.int32),
-            "left": np.zeros(slots, np.uint64),
-            "right": np.zeros(slots, np.uint64),
-            "where": np.zeros((slots, 3), np.int64),
-            "size": np.zeros(2, np.int64),
-        }
+        state.table = empty_table(slots)
 
     def _choose(self, state: _State) -> None:
+        from foretaste.text.merging import empty_occurrences
         from foretaste.text.ngrams import MAX_N, linear_count
 
         t = state.table
-        state.cells = state.last = None
+        state.cells = None
         count = t["count"].astype(np.int64)
         inside = (count >= self.least) & (count <= self.most)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
         purity = np.where(count > 0, (count + t["vote"]) / np.maximum(2 * count, 1), 0.0)
         wanted = inside & (purity >= self.purity) & (t["label"] != NONE)
-        scale = np.maximum(1, np.minimum(count, 100))
-        left, right = linear_count(t["left"]) / scale, linear_count(t["right"]) / scale
-        # The longest n-grams need one open side: two of them are the ends of a longer stretch.
-        open_sides = np.where(t["where"][:, 2] == MAX_N, np.maximum(left, right), np.minimum(left, right))
+        longest = t["where"][:, 2] == MAX_N
+        open_sides = _open_sides(linear_count(t["left"]), linear_count(t["right"]), count, longest)
         wanted |= inside & (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
         slots = np.flatnonzero(wanted)
         where = t["where"][slots]
@@ -312,31 +373,69 @@ class Phrases(Signal[_State, PhraseTable]):
         np.cumsum(count[slots], out=spans[1:])
         chosen = np.full(len(t["keys"]), -1, np.int32)
         chosen[slots] = np.arange(len(slots), dtype=np.int32)
-        size = int(spans[-1])
-        state.found = {
-            "first": t["where"][slots],
-            "purity": purity[slots],
-            "chosen": chosen,
-            "spans": spans,
-            "fill": spans[:-1].copy(),
-            "seen": np.full(len(slots), -1, np.int64),
-            "rows": np.zeros(size, np.int64),
-            "positions": np.zeros(size, np.int64),
-            "lefts": np.zeros(size, np.uint64),
-            "rights": np.zeros(size, np.uint64),
-        }
+        state.found = {"first": t["where"][slots], "chosen": chosen} | empty_occurrences(spans)
         state.table = {"keys": t["keys"]}
 
     def value(self, state: _State) -> PhraseTable:
-        """The candidates."""
-        f = state.found
+        """The candidates, without those that only the bound of their purity let in."""
+        f, labels = state.found, state.labels
+        assert labels is not None
+        known = np.array([state.known.get(c, 0) for c in range(len(f["first"]))], np.int64)
+        kept, purity = self._settle(f, labels, known)
+        counts = np.diff(f["spans"])
+        places = np.repeat(kept, counts)
+        spans = np.zeros(int(kept.sum()) + 1, np.int64)
+        np.cumsum(counts[kept], out=spans[1:])
         return PhraseTable(
-            n=f["first"][:, 2], text=tuple(state.texts.get(i, "") for i in range(len(f["first"]))), spans=f["spans"],
-            rows=f["rows"], positions=f["positions"], lefts=f["lefts"], rights=f["rights"], purity=f["purity"],
-            bigrams=state.bigrams, unigrams=state.unigrams, presence=state.presence,
-            total=float(max(1, state.unigrams.sum())),
-            sample=np.concatenate(state.sample), lost=state.lost,
+            n=f["first"][kept, 2], text=tuple(state.texts.get(i, "") for i in np.flatnonzero(kept).tolist()),
+            spans=spans, rows=f["rows"][places], positions=f["positions"][places], lefts=f["lefts"][places],
+            rights=f["rights"][places], purity=purity[kept], bigrams=state.bigrams, unigrams=state.unigrams,
+            presence=state.presence, total=float(max(1, state.unigrams.sum())), sample=state.sample.words(),
+            lost=state.lost, documents=state.rows,
         )  # fmt: skip
+
+    def _settle(
+        self, found: dict[str, Any], labels: npt.NDArray[np.int32], known: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+        """Which candidates keep their promise, and the share of their majority output.
+
+        The bound that a vote gives depends on the order of the rows and on how they fell into parts; this does not.
+        Rows of the background count against a phrase: nobody knows their output any more.
+        """
+        from foretaste.text.evidence import majority
+        from foretaste.text.ngrams import MAX_N, linear_count, neighbour_bits
+
+        counts = np.diff(found["spans"])
+        target = np.full(len(counts), NONE, np.int32)
+        agree = np.zeros(len(counts), np.int64)
+        majority(found["spans"], found["rows"], labels, target, agree)
+        purity = agree / np.maximum(counts + known, 1)
+        bits = np.zeros((len(counts), 2), np.uint64)
+        neighbour_bits(found["spans"], found["lefts"], found["rights"], bits)
+        open_sides = _open_sides(
+            linear_count(bits[:, 0]), linear_count(bits[:, 1]), counts, found["first"][:, 2] == MAX_N
+        )
+        kept = (target != NONE) & (purity >= self.purity)
+        kept |= (
+            (counts >= self.insertion_least)
+            & (open_sides >= self.insertion_diversity)
+            & (counts >= self.purity * (counts + known))
+        )
+        return kept, purity
+
+
+def _open_sides(
+    left: npt.NDArray[np.float64],
+    right: npt.NDArray[np.float64],
+    counts: npt.NDArray[np.int64],
+    longest: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.float64]:
+    """Distinct neighbours per row on the lesser side; on the greater one for the longest n-grams.
+
+    Two of the longest are the ends of a longer stretch, so one open side is enough for them.
+    """
+    scale = np.maximum(1, np.minimum(counts, 100))
+    return np.asarray(np.where(longest, np.maximum(left, right), np.minimum(left, right)) / scale)
 
 
 def phrase_signals(context: Context) -> dict[str, Phrases]:

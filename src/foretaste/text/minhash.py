@@ -139,3 +139,47 @@ def join_band(signatures, keys, order, least, parents):
         if alone and n < _REPRESENTATIVES:
             held[n] = row
             n += 1
+
+
+@njit(cache=True, nogil=True)
+def _nearest(old, new, starts, stops, order, least, match, best):
+    for i in range(len(new)):
+        for p in range(starts[i], min(stops[i], starts[i] + _REPRESENTATIVES)):
+            j = order[p]
+            n = 0
+            for b in range(BINS):
+                if old[j, b] == new[i, b]:
+                    n += 1
+            if n >= least and n > best[i]:
+                best[i] = n
+                match[i] = j
+
+
+def nearest_earlier(
+    old: npt.NDArray[np.uint8],
+    old_texts: npt.NDArray[np.uint64],
+    new: npt.NDArray[np.uint8],
+    new_texts: npt.NDArray[np.uint64],
+    similarity: float = 0.6,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each new row the earlier row that is most alike, -1 for none, and the bins in which they agree, of 64.
+
+    Signatures (rows, 64) and text hashes (rows,) as :func:`sign_rows` makes them; of a band at most 16 rows are compared.
+    """
+    match = np.full(len(new), -1, np.int64)
+    best = np.zeros(len(new), np.int64)
+    long = np.flatnonzero(new_texts != 0)
+    known = np.argsort(old_texts, kind="stable")
+    at = np.minimum(np.searchsorted(old_texts[known], new_texts[long]), len(known) - 1)
+    same = old_texts[known[at]] == new_texts[long]
+    match[long[same]], best[long[same]] = known[at[same]], BINS
+    rest = long[~same]
+    mine, found, agree = np.ascontiguousarray(new[rest]), match[rest], best[rest]
+    for band in range(BINS // BAND_BYTES):
+        keys = band_keys(old, band)
+        order = np.argsort(keys, kind="stable")
+        wanted = band_keys(mine, band)
+        starts, stops = (np.searchsorted(keys[order], wanted, side=s) for s in ("left", "right"))
+        _nearest(old, mine, starts, stops, order, round(similarity * BINS), found, agree)
+    match[rest], best[rest] = found, agree
+    return match, best

@@ -168,6 +168,31 @@ def find_occurrences(tokens, offsets, first_row, max_n, keys, chosen, fill, seen
                 rights[place] = tokens[i + n] if i + n < stop else BOUNDARY
 
 
+@njit(cache=True, nogil=True)
+def known_occurrences(tokens, cells, bigrams_a, bigrams_b, unigrams):
+    """Upper bound of the occurrences of an n-gram in sketched text: the least count of anything in it."""
+    least = np.int64(1) << 62
+    whole = U64(0)
+    for i in range(len(tokens)):
+        whole = extend(whole, tokens[i])
+        if len(tokens) == 1:
+            least = min(least, np.int64(unigrams[whole & U64(len(unigrams) - 1)]))
+        if i > 0:
+            h = extend(extend(U64(0), tokens[i - 1]), tokens[i])
+            mask = U64(len(bigrams_a) - 1)
+            least = min(least, np.int64(min(bigrams_a[(h >> U64(8)) & mask], bigrams_b[mix(h) & mask])))
+    return min(least, np.int64(cells[whole & U64(len(cells) - 1)]))
+
+
+@njit(cache=True, nogil=True)
+def neighbour_bits(spans, lefts, rights, out):
+    """64-bit linear counters of the left and right neighbours of each phrase; ``out`` uint64 (phrases, 2)."""
+    for c in range(len(spans) - 1):
+        for i in range(spans[c], spans[c + 1]):
+            out[c, 0] |= U64(1) << (mix(lefts[i]) & U64(63))
+            out[c, 1] |= U64(1) << (mix(rights[i]) & U64(63))
+
+
 def linear_count(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Distinct items behind 64-bit linear counters (Whang et al. 1990); saturates at about 266."""
     zero = 64 - np.bitwise_count(bits).astype(np.float64)

@@ -1,0 +1,174 @@
+"""Kernels that join what two parts of the data counted or listed: tables by key, occurrences in the order of rows.
+
+What a part holds travels packed: only the slots and places in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from foretaste.text.tokens import mix
+
+U64 = np.uint64
+Arrays = dict[str, Any]
+
+_SLOTTED = ("keys", "count", "last", "label", "vote", "left", "right", "where")
+_LISTED = ("rows", "positions", "lefts", "rights")
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """An array that is mostly zero, by the places that are not."""
+
+    size: int
+    places: npt.NDArray[np.uint32]
+    values: Any
+
+
+def packed_sketch(array: Any) -> Any:
+    """The array, or where at most one place in 16 is in use those places; ``None`` stays ``None``."""
+    if array is None:
+        return None
+    places = np.flatnonzero(array)
+    if len(places) * 16 > len(array):
+        return array
+    return Sparse(len(array), places.astype(np.uint32), array[places])
+
+
+def unpacked_sketch(packed: Any) -> Any:
+    """The array again."""
+    if not isinstance(packed, Sparse):
+        return packed
+    array = np.zeros(packed.size, packed.values.dtype)
+    array[packed.places] = packed.values
+    return array
+
+
+@njit(cache=True, nogil=True)
+def _insert(
+    keys, count, label, vote, left, right, where, new_keys, new_count, new_label, new_vote, new_left, new_right,
+    new_where, size,
+):  # fmt: skip
+    slots = U64(len(keys) - 1)
+    room = len(keys) * 3 // 4
+    used = size[0]
+    lost = size[1]
+    for i in range(len(new_keys)):
+        h = new_keys[i]
+        at = mix(h) & slots
+        while keys[at] != U64(0) and keys[at] != h:
+            at = (at + U64(1)) & slots
+        if keys[at] == U64(0):
+            if used >= room:
+                lost += new_count[i]
+                continue
+            used += 1
+            keys[at] = h
+            where[at, 0] = new_where[i, 0]
+            where[at, 1] = new_where[i, 1]
+            where[at, 2] = new_where[i, 2]
+            label[at] = new_label[i]
+            vote[at] = new_vote[i]
+        elif label[at] == new_label[i]:
+            vote[at] += new_vote[i]
+        elif vote[at] >= new_vote[i]:
+            vote[at] -= new_vote[i]
+        else:
+            label[at] = new_label[i]
+            vote[at] = new_vote[i] - vote[at]
+        count[at] += new_count[i]
+        left[at] |= new_left[i]
+        right[at] |= new_right[i]
+    size[0] = used
+    size[1] = lost
+
+
+def packed_table(table: Arrays) -> Arrays:
+    """The used slots of a table of :func:`foretaste.text.ngrams.count_ngrams`, and how many slots there are."""
+    used = np.flatnonzero(table["keys"])
+    return {name: table[name][used] for name in _SLOTTED} | {"size": table["size"], "slots": len(table["keys"])}
+
+
+def unpacked_table(packed: Arrays) -> Arrays:
+    """The table again; which slot a key has may differ."""
+    table = empty_table(packed["slots"])
+    add_table(table, packed)
+    table["size"][1] += packed["size"][1]
+    return table
+
+
+def empty_table(slots: int) -> Arrays:
+    """A table of so many slots (a power of two) without a key."""
+    return {
+        "keys": np.zeros(slots, np.uint64),
+        "count": np.zeros(slots, np.int32),
+        "last": np.full(slots, -1, np.int64),
+        "label": np.full(slots, -1, np.int32),
+        "vote": np.zeros(slots, np.int32),
+        "left": np.zeros(slots, np.uint64),
+        "right": np.zeros(slots, np.uint64),
+        "where": np.zeros((slots, 3), np.int64),
+        "size": np.zeros(2, np.int64),
+    }
+
+
+def add_table(table: Arrays, packed: Arrays) -> None:
+    """Add the packed table of later rows: counts add, counters join, the first occurrence stays the first.
+
+    Votes are Misra-Gries summaries of one counter, which merge with their guarantee (Agarwal et al. 2012, Mergeable
+    Summaries): of k rows with v votes left, no label has more than (k + v) / 2.
+    """
+    order = np.lexsort((packed["where"][:, 2], packed["where"][:, 1], packed["where"][:, 0]))
+    names = [n for n in _SLOTTED if n != "last"]
+    arguments: list[Any] = [*(table[n] for n in names), *(packed[n][order] for n in names), table["size"]]
+    _insert(*arguments)
+
+
+@njit(cache=True, nogil=True)
+def _place(spans, fill, counts, rows, positions, lefts, rights, new_rows, new_positions, new_lefts, new_rights):
+    at = 0
+    for c in range(len(counts)):
+        place = fill[c]
+        for _ in range(counts[c]):
+            rows[place] = new_rows[at]
+            positions[place] = new_positions[at]
+            lefts[place] = new_lefts[at]
+            rights[place] = new_rights[at]
+            place += 1
+            at += 1
+        fill[c] = place
+
+
+def empty_occurrences(spans: npt.NDArray[np.int64]) -> Arrays:
+    """Room for the occurrences of candidates, ``spans[c]`` to ``spans[c + 1]`` for candidate c."""
+    size = int(spans[-1])
+    return {
+        "spans": spans,
+        "fill": spans[:-1].copy(),
+        "seen": np.full(len(spans) - 1, -1, np.int64),
+        "rows": np.zeros(size, np.int64),
+        "positions": np.zeros(size, np.int64),
+        "lefts": np.zeros(size, np.uint64),
+        "rights": np.zeros(size, np.uint64),
+    }
+
+
+def packed_occurrences(found: Arrays) -> Arrays:
+    """The places in use, and how many each candidate uses."""
+    spans, fill = found["spans"], found["fill"]
+    counts = fill - spans[:-1]
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    places = np.arange(total) + np.repeat(spans[:-1] - (ends - counts), counts)
+    return {name: found[name][places] for name in _LISTED} | {"counts": counts}
+
+
+def add_occurrences(found: Arrays, packed: Arrays) -> None:
+    """Append the packed occurrences of later rows to those of each candidate."""
+    _place(found["spans"], found["fill"], packed["counts"], *(found[n] for n in _LISTED),
+           *(packed[n] for n in _LISTED))  # fmt: skip
