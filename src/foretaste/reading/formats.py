@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs
@@ -123,7 +123,7 @@ class Files:
             base = base.parent
         return base
 
-    def _digest_file(self, path: str, copy: IO[bytes] | None) -> tuple[int, str]:
+    def _digest_file(self, path: str, copy: BinaryIO | None) -> tuple[int, str]:
         digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
         view = memoryview(buffer)
         with self.filesystem.open_input_stream(path, compression=None, buffer_size=0) as stream:
