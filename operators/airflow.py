@@ -73,6 +73,7 @@ class PoisonGateOperator(BaseOperator):
         recheck: after a quarantine, scan the clean rest and fail unless it passes.
         waivers: local waiver file (see :mod:`foretaste.waivers`).
         trust: local trust file by which its signatures are judged.
+        certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
         report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
             where ``None``.
 
@@ -81,7 +82,8 @@ class PoisonGateOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "trust", "report_url"
+        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "trust", "certify_with",
+        "report_url",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
     operator_extra_links = (PoisonReportLink(),)
@@ -101,6 +103,7 @@ class PoisonGateOperator(BaseOperator):
         recheck: bool = True,
         waivers: str | None = None,
         trust: str | None = None,
+        certify_with: str | None = None,
         report_url: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -116,6 +119,7 @@ class PoisonGateOperator(BaseOperator):
         self.recheck = recheck
         self.waivers = waivers
         self.trust = trust
+        self.certify_with = certify_with
         self.report_url = report_url
 
     def execute(self, context: Context) -> str:
@@ -152,6 +156,7 @@ class PoisonGateOperator(BaseOperator):
                 fail_on=self.fail_on,
                 recheck=self.recheck,
                 waivers=Waivers.load(_text(self.waivers), _text(self.trust)),
+                certify_with=_text(self.certify_with),
                 progress=_gate.ProgressLog(self.log.info),
             )
             self._log(result)
