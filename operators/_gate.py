@@ -6,7 +6,7 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,6 +15,7 @@ from foretaste.results import Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:
     import pyarrow.fs
+    from securesystemslib.signer import Signer
 
     from foretaste.engine import Progress
     from foretaste.history import Store
@@ -31,6 +32,7 @@ Action = Literal["pass", "fail", "quarantine", "warn"]
 MAX_FINDINGS = 20
 MAX_IDS = 10
 MAX_CHARS = 200
+CERTIFICATE = "certificate.intoto.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,7 @@ def run_gate(
     waivers: Waivers | str | Path | None = None,
     state: str | Path | Store | None = None,
     spark: Any = None,
+    certify_with: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> GateResult:
     """Scan data, write the report into ``out`` and carry out what the gate decides, short of failing.
@@ -154,6 +157,8 @@ def run_gate(
         state: what earlier batches left (see :func:`foretaste.scan`). It takes in what the gate does not act on; after a
             quarantine the clean rest, where that is scanned again and passes.
         spark: scan files on Spark (see :func:`foretaste.scan`).
+        certify_with: private key (a PEM file); what passed, or what a quarantine left and the second scan passed, gets
+            a certificate in ``out/certificate.intoto.jsonl``.
         progress: called after every batch.
 
     Raises:
@@ -168,9 +173,11 @@ def run_gate(
     choice("on_block", on_block, OnBlock)
     choice("fail_on", fail_on, FailOn)
     folder = Path(out)
+    signer = _signer(certify_with)
     try:
         # Otherwise the pass of an earlier scan would stand there if this one cannot finish.
-        (folder / "report.json").unlink(missing_ok=True)
+        for name in ("report.json", CERTIFICATE):
+            (folder / name).unlink(missing_ok=True)
     except OSError as e:
         raise InputError(f"cannot write the report to {folder}: {e}; choose another directory") from e
     chosen = Policy.load(policy)
@@ -187,9 +194,10 @@ def run_gate(
     if decision.action == "fail":
         return GateResult(report=report, decision=decision, path=None, digest=None, scanned=scanned, files=files)
     if decision.action != "quarantine":
-        return GateResult(
+        result = GateResult(
             report=report, decision=decision, path=str(data), digest=report.data.digest, scanned=scanned, files=files
         )
+        return _certified(result, report, chosen, folder, signer, filesystem)
     severities = ("block", "review") if fail_on == "review" else ("block",)
     try:
         apart = split(data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem)
@@ -209,7 +217,7 @@ def run_gate(
                 action="fail",
                 reason=f"{decision.reason}; what was left is not clean either: {again.headline()}",
             )
-    return GateResult(
+    result = GateResult(
         report=report,
         decision=decision,
         path=str(apart.clean) if decision.proceed else None,
@@ -219,6 +227,34 @@ def run_gate(
         quarantine=apart,
         recheck=again,
     )
+    return _certified(result, again, chosen, folder, signer, None)
+
+
+def _signer(key: str | None) -> Signer | None:
+    """Opened before the scan: a key that cannot be opened must not cost hours first."""
+    if key is None:
+        return None
+    from foretaste.provenance.signers import open_signer
+
+    return open_signer(key)
+
+
+def _certified(
+    result: GateResult,
+    report: Report | None,
+    policy: Policy,
+    folder: Path,
+    signer: Signer | None,
+    filesystem: pyarrow.fs.FileSystem | None,
+) -> GateResult:
+    """The result, with a certificate where the report of what is handed on passed."""
+    if signer is None or result.path is None or report is None or report.blocked:
+        return result
+    from foretaste.provenance.certificate import certify
+
+    certificate = certify(result.path, [signer], report=report, policy=policy, filesystem=filesystem)
+    files = {**result.files, CERTIFICATE: certificate.write(folder / CERTIFICATE)}
+    return replace(result, files=files)
 
 
 def decide(report: Report, *, on_block: OnBlock = "fail", fail_on: FailOn = "block") -> Decision:

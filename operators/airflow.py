@@ -73,6 +73,7 @@ class PoisonGateOperator(BaseOperator):
         recheck: after a quarantine, scan the clean rest and fail unless it passes.
         waivers: local waiver file (see :mod:`foretaste.waivers`).
         trust: local trust file by which its signatures are judged.
+        certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
         report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
             where ``None``.
         state: path or address of a file with what earlier batches left, so that a slow drip adds up; made where there is
@@ -85,7 +86,7 @@ class PoisonGateOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "trust",
+        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "trust", "certify_with",
         "report_url", "state", "spark",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
@@ -106,6 +107,7 @@ class PoisonGateOperator(BaseOperator):
         recheck: bool = True,
         waivers: str | None = None,
         trust: str | None = None,
+        certify_with: str | None = None,
         report_url: str | None = None,
         state: str | None = None,
         spark: bool | Mapping[str, str] | None = None,
@@ -123,6 +125,7 @@ class PoisonGateOperator(BaseOperator):
         self.recheck = recheck
         self.waivers = waivers
         self.trust = trust
+        self.certify_with = certify_with
         self.report_url = report_url
         self.state = state
         self.spark = spark
@@ -163,6 +166,7 @@ class PoisonGateOperator(BaseOperator):
                 waivers=Waivers.load(_text(self.waivers), _text(self.trust)),
                 state=_store(self.state, _text(self.out_conn_id)),
                 spark=_gate.parsed(self.spark) or None,
+                certify_with=_text(self.certify_with),
                 progress=_gate.ProgressLog(self.log.info),
             )
             self._log(result)

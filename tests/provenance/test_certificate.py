@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
@@ -79,6 +80,20 @@ def test_another_implementation_reads_every_statement(case: Case) -> None:
         "https://in-toto.io/attestation/test-result/v0.1",
         "https://in-toto.io/attestation/svr/v0.2",
     ]
+
+
+def test_the_signature_holds_by_the_standard_s_own_words_and_for_in_toto(case: Case) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from in_toto.models.metadata import Envelope as InTotoEnvelope
+
+    public: Any = load_pem_public_key(case.keys.pem("alice").with_suffix(".pub").read_bytes())
+    for line in case.certificate.to_text().splitlines():
+        tree = json.loads(line)
+        payload, kind = base64.b64decode(tree["payload"]), tree["payloadType"].encode()
+        signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        public.verify(base64.b64decode(tree["signatures"][0]["sig"]), signed)
+        key = case.keys.trust.keys["alice"].verifier()
+        InTotoEnvelope.from_dict(tree).verify_signature({"keyid": key.keyid, **key.to_dict()})
 
 
 def test_the_predicate_is_as_its_published_schema_says(case: Case) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib import dsse as independent
 
-from foretaste.errors import ForetasteError, VerificationError
+from foretaste.errors import ForetasteError, InputError, VerificationError
 from foretaste.provenance import dsse, signers
 from foretaste.provenance.keys import Role
 
@@ -87,6 +87,20 @@ def test_a_key_holds_to_the_end_of_its_last_day(keys: Any) -> None:
     last = dataclasses.replace(keys.trust.keys["alice"], expires="2026-11-25")
     trust = dataclasses.replace(keys.trust, keys={**keys.trust.keys, "alice": last})
     assert dsse.verify(signed(keys, "alice"), trust, "certificate", now=TODAY)
+
+
+def test_a_signer_that_signs_something_else_is_found_out_at_once(keys: Any) -> None:
+    honest = signers.open_signer(str(keys.pem("alice")))
+
+    class Confused(type(honest)):  # type: ignore[misc]
+        """Signs a digest of what it is given, as a key service may that takes a digest for a message."""
+
+        def sign(self, payload: bytes) -> Any:
+            return super().sign(payload[::-1])
+
+    confused = Confused(honest._private_key, honest.public_key)
+    with pytest.raises(InputError, match="cannot sign with"):
+        dsse.sign(dsse.Envelope(payload=b"{}"), confused)
 
 
 GOOD = {"payloadType": dsse.IN_TOTO, "payload": "e30=", "signatures": [{"keyid": "k", "sig": "AAAA"}]}

@@ -58,6 +58,11 @@ def test_a_trust_file_grows_key_by_key_and_reads_back(tmp_path: Path) -> None:
     assert "certificate (2 of 3)" in shown
     run("keys", "revoke", trust, "b", "--reason", "laptop gone")
     assert "revoked: laptop gone" in run("keys", "show", trust)
+    # Trusting a key in one more role neither lets it back in nor forgets when it ends.
+    run("keys", "trust", trust, tmp_path / "b.pub", "--role", "waiver")
+    again = TrustRoot.load(trust).keys["b"]
+    assert (again.revoked, again.expires) == ("laptop gone", "2030-01-31")
+    assert "belongs to another key" in run("keys", "trust", trust, tmp_path / "a.pub", "--name", "b", code=2)
     assert 'no key "d"' in run("keys", "revoke", trust, "d", "--reason", "x", code=2)
 
 

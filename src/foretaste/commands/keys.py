@@ -56,7 +56,7 @@ def trust(
 ) -> None:  # fmt: skip
     """Add KEY to a trust file, made if needed: a PEM file, or a key of a service (awskms:, gcpkms:, hv:, sigstore:).
 
-    A key of a service is asked for once; what it answered stands in the file.
+    A key of a service is asked for once; what it answered stands in the file. Comments in the file are not kept.
     """
     import dataclasses
 
@@ -71,7 +71,13 @@ def trust(
     root = TrustRoot.load(trust) if Path(trust).exists() else TrustRoot()
     name = name or Path(key).stem
     try:
-        ours = trusted(public, name, owner=owner, expires=expires)
+        old_key = root.keys.get(name)
+        ours = trusted(
+            public, name, owner=owner or (old_key.owner if old_key else ""),
+            expires=expires or (old_key.expires if old_key else None), revoked=old_key.revoked if old_key else None,
+        )  # fmt: skip
+        if old_key is not None and old_key.keyid != ours.keyid:
+            raise ValueError(f'the name "{name}" belongs to another key; choose another one with --name')
         made = dict(root.roles)
         for role in roles:
             old = made.get(role)

@@ -283,6 +283,30 @@ def refetch(
     sys.exit(1 if found.changed else 0 if found.complete else 2)
 
 
+@click.command(short_help="Send OpenLineage events.")
+@click.argument("file", metavar="REPORT|CHAIN", type=click.Path())
+@click.option("--url", help="Collector; the client's own configuration (OPENLINEAGE_URL) without it.")
+@click.option("--namespace", default="foretaste", show_default=True, help="Namespace of the jobs.")
+@click.option("--job", default="scan", show_default=True, help="Name of the job that scanned.")
+@debug_option
+def emit(file: str, url: str | None, namespace: str, job: str) -> None:
+    """Send what a report.json or a chain of custody says to an OpenLineage collector.
+
+    Sending the same file again sends the same runs, so nothing is counted twice.
+    """
+    from foretaste.provenance.certificate import read, read_report
+    from foretaste.report import openlineage
+
+    if b"payloadType" in read(file, "file")[:4096]:
+        from foretaste.provenance.chain import Chain
+
+        events = openlineage.chain_events(Chain.load(file), namespace=namespace)
+    else:
+        report, _, _ = read_report(file)
+        events = openlineage.report_events(report, namespace=namespace, job=job)
+    click.echo(f"sent {openlineage.emit(events, url)} events")
+
+
 def _signers(keys: tuple[str, ...], known_as: str | None, trust: str | None) -> list[Signer]:
     from foretaste.errors import did_you_mean
     from foretaste.provenance.keys import TrustRoot
@@ -318,5 +342,5 @@ def _tip(chain: Chain, data: str | None) -> Link:
 
 def register(main: click.Group) -> None:
     """Add the commands to ``foretaste``."""
-    for command in (manifest, certify, countersign, verify, proof, record, lineage, refetch):
+    for command in (manifest, certify, countersign, verify, proof, record, lineage, refetch, emit):
         main.add_command(command)

@@ -138,7 +138,7 @@ def certify(
     if isinstance(report, Report):
         made, tree, raw = report, to_dict(report), to_json(report).encode()
     else:
-        made, tree, raw = _read_report(report)
+        made, tree, raw = read_report(report)
     _refuse_verdict(made)
     if policy is not None and chosen.digest != made.policy_digest:
         raise VerificationError(
@@ -192,7 +192,13 @@ def _write(path: str | Path, text: str) -> Path:
     return target
 
 
-def _read_report(path: str | Path) -> tuple[Report, dict[str, Any], bytes]:
+def read_report(path: str | Path) -> tuple[Report, dict[str, Any], bytes]:
+    """A ``report.json``: the report, its JSON, and its bytes.
+
+    Raises:
+        InputError: if it cannot be read, or another release wrote it.
+        VerificationError: if it is malformed, or its verdict is not what its results say.
+    """
     from foretaste.report.model import from_dict
 
     raw = read(path, "report")

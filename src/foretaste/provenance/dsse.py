@@ -95,11 +95,16 @@ def parse_lines(raw: bytes | str, what: str = "the bundle") -> tuple[Envelope, .
 def sign(envelope: Envelope, signer: Signer) -> Envelope:
     """The envelope with one more signature; an earlier one by the same key is replaced.
 
+    The signature is held against the public key at once: a service that signs with another key, or something else than
+    it was given, must be found out here and not where training starts.
+
     Raises:
-        InputError: if the signer fails, for example because a key service is out of reach.
+        InputError: if the signer fails, for example because a key service is out of reach, or its signature does not
+            fit.
     """
     try:
         made = signer.sign(envelope.pae)
+        signer.public_key.verify_signature(made, envelope.pae)
         raw = made.unrecognized_fields.get("bundle") and base64.b64decode(made.signature)
         ours = Signature(
             keyid=made.keyid,

@@ -120,7 +120,8 @@ class Role:
     Attributes:
         keys: names of the keys.
         threshold: distinct keys that must have signed.
-        max_age_days: a statement of this age in days is refused, so that an old one cannot be shown for ever.
+        max_age_days: an older certificate is refused, so that old data cannot be shown with theirs for ever; of the
+            role ``certificate`` only.
     """
 
     keys: tuple[str, ...]

@@ -11,8 +11,8 @@ from foretaste.report.escape import visible
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-_WIDTH, _HEIGHT, _GAP, _LINE = 280, 74, 46, 18
-_NAME_CHARS = 36
+_WIDTH, _HEIGHT, _GAP, _LINE = 310, 74, 46, 18
+_NAME_CHARS = 34
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328 } .kind { font-weight: 600 } .dim { fill: #59636e; font-size: 11px }
 rect { fill: #ffffff; stroke: #57606a } .origin { stroke: #0969da } .quarantine { stroke: #bc4c00 }
