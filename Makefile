@@ -3,6 +3,7 @@
 # make lint   ruff, and mypy over the installed package
 # make bench  seconds and memory of reading, of checks and of a whole scan, beside other tools
 # make bench-detection   published attacks planted into clean data, beside other methods
+# make bench-digest   what manifests and certificates cost, beside reading and SHA-256
 # PYTHON names another interpreter (3.11 to 3.13), PYTEST_ARGS goes to pytest.
 
 SHELL := bash
@@ -16,7 +17,7 @@ SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name
 # Compiled files halve the start of every host.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-detection env clean
+.PHONY: demo test lint bench bench-detection bench-digest env clean
 
 demo: $(DEMO)/.installed
 	@$(DEMO)/bin/python scripts/demo.py
@@ -39,6 +40,9 @@ bench: $(VENV)/.installed
 bench-detection: $(VENV)/.installed
 	@$(PYTHON) scripts/make_env.py $(VENV) cleanlab datasketch
 	@$(VENV)/bin/python benchmarks/detection.py $(DATA) $(ARGS) $(if $(DATA),,--peers --out benchmarks/detection.json)
+
+bench-digest: $(VENV)/.installed
+	@$(VENV)/bin/python benchmarks/digesting.py $(DATA) $(ARGS)
 
 env: $(VENV)/.installed
 

@@ -6,7 +6,7 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,12 +15,14 @@ from foretaste.results import Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:
     import pyarrow.fs
+    from securesystemslib.signer import Signer
 
     from foretaste.engine import Progress
     from foretaste.history import Store
     from foretaste.policy import Policy
     from foretaste.quarantine import Quarantine
     from foretaste.roles import Roles
+    from foretaste.waivers import Waivers
 
 OnBlock = Literal["fail", "quarantine", "warn"]
 FailOn = Literal["block", "review"]
@@ -30,6 +32,7 @@ Action = Literal["pass", "fail", "quarantine", "warn"]
 MAX_FINDINGS = 20
 MAX_IDS = 10
 MAX_CHARS = 200
+CERTIFICATE = "certificate.intoto.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,7 @@ class GateResult:
         path: what training may read: the data's path, or the clean file after a quarantine; ``None`` after a
             failure.
         digest: ``sha256:<hex>`` of the files at ``path``, ``None`` without a path.
+        scanned: path of what was scanned: the data's, or where a frame was written.
         files: written files of the report, by name.
         quarantine: where the rows lie, after a quarantine.
         recheck: report of the second scan, over the clean file, after a quarantine.
@@ -64,6 +68,7 @@ class GateResult:
     decision: Decision
     path: str | None
     digest: str | None
+    scanned: str
     files: Mapping[str, Path]
     quarantine: Quarantine | None = None
     recheck: Report | None = None
@@ -90,6 +95,7 @@ class GateResult:
                 "name": report.data.name,
                 "kind": report.data.kind,
                 "digest": report.data.digest,
+                "path": locate(self.scanned),
                 "roles": dict(report.data.roles),
             },
             "policy_digest": report.policy_digest,
@@ -97,6 +103,9 @@ class GateResult:
             "errors": {r.check: printable(r.note) for r in report.results if r.outcome is Outcome.ERROR},
             "findings": [_finding(f) for f in report.findings[:MAX_FINDINGS]],
             "findings_total": len(report.findings),
+            "waivers": [f"{w.check} {w.finding[:8]}: {w.fate.value}, {printable(w.owner, 80)}" for w in report.waivers][
+                :MAX_FINDINGS
+            ],
             "files": {name: locate(str(path)) for name, path in self.files.items()},
             "quarantine": None
             if apart is None
@@ -124,8 +133,10 @@ def run_gate(
     on_block: OnBlock = "fail",
     fail_on: FailOn = "block",
     recheck: bool = True,
+    waivers: Waivers | str | Path | None = None,
     state: str | Path | Store | None = None,
     spark: Any = None,
+    certify_with: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> GateResult:
     """Scan data, write the report into ``out`` and carry out what the gate decides, short of failing.
@@ -142,9 +153,12 @@ def run_gate(
         on_block: what to do about poisoned data; see :func:`decide`.
         fail_on: the least verdict that the gate acts on.
         recheck: after a quarantine, scan the clean file with the same policy, and refuse it unless it passes.
+        waivers: see :func:`foretaste.scan`; they hold for the first scan.
         state: what earlier batches left (see :func:`foretaste.scan`). It takes in what the gate does not act on; after a
             quarantine the clean rest, where that is scanned again and passes.
         spark: scan files on Spark (see :func:`foretaste.scan`).
+        certify_with: private key (a PEM file); what passed, or what a quarantine left and the second scan passed, gets
+            a certificate in ``out/certificate.intoto.jsonl``.
         progress: called after every batch.
 
     Raises:
@@ -159,9 +173,11 @@ def run_gate(
     choice("on_block", on_block, OnBlock)
     choice("fail_on", fail_on, FailOn)
     folder = Path(out)
+    signer = _signer(certify_with)
     try:
         # Otherwise the pass of an earlier scan would stand there if this one cannot finish.
-        (folder / "report.json").unlink(missing_ok=True)
+        for name in ("report.json", CERTIFICATE):
+            (folder / name).unlink(missing_ok=True)
     except OSError as e:
         raise InputError(f"cannot write the report to {folder}: {e}; choose another directory") from e
     chosen = Policy.load(policy)
@@ -169,13 +185,19 @@ def run_gate(
         data, filesystem = _store(data, folder, roles), None
     # What the gate acts on must not enter the state.
     kept: dict[str, Any] = {"state": state, "accept": "pass" if fail_on == "review" else None}
-    report = scan(data, chosen, roles=roles, filesystem=filesystem, progress=progress, spark=spark, **kept)
+    report = scan(
+        data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, progress=progress, spark=spark, **kept
+    )
+    scanned = str(data)
     files = write(report, folder)
     decision = decide(report, on_block=on_block, fail_on=fail_on)
     if decision.action == "fail":
-        return GateResult(report=report, decision=decision, path=None, digest=None, files=files)
+        return GateResult(report=report, decision=decision, path=None, digest=None, scanned=scanned, files=files)
     if decision.action != "quarantine":
-        return GateResult(report=report, decision=decision, path=str(data), digest=report.data.digest, files=files)
+        result = GateResult(
+            report=report, decision=decision, path=str(data), digest=report.data.digest, scanned=scanned, files=files
+        )
+        return _certified(result, report, chosen, folder, signer, filesystem)
     severities = ("block", "review") if fail_on == "review" else ("block",)
     try:
         apart = split(data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem)
@@ -183,7 +205,7 @@ def run_gate(
         if worth_retrying(e):
             raise
         refused = Decision(action="fail", reason=f"{decision.reason}; not set apart: {e}")
-        return GateResult(report=report, decision=refused, path=None, digest=None, files=files)
+        return GateResult(report=report, decision=refused, path=None, digest=None, scanned=scanned, files=files)
     again = None
     if apart.clean_rows == 0:
         decision = Decision(action="fail", reason=f"{decision.reason}; no row is left")
@@ -195,15 +217,44 @@ def run_gate(
                 action="fail",
                 reason=f"{decision.reason}; what was left is not clean either: {again.headline()}",
             )
-    return GateResult(
+    result = GateResult(
         report=report,
         decision=decision,
         path=str(apart.clean) if decision.proceed else None,
         digest=digest_of(apart.clean) if decision.proceed else None,
+        scanned=scanned,
         files=files,
         quarantine=apart,
         recheck=again,
     )
+    return _certified(result, again, chosen, folder, signer, None)
+
+
+def _signer(key: str | None) -> Signer | None:
+    """Opened before the scan: a key that cannot be opened must not cost hours first."""
+    if key is None:
+        return None
+    from foretaste.provenance.signers import open_signer
+
+    return open_signer(key)
+
+
+def _certified(
+    result: GateResult,
+    report: Report | None,
+    policy: Policy,
+    folder: Path,
+    signer: Signer | None,
+    filesystem: pyarrow.fs.FileSystem | None,
+) -> GateResult:
+    """The result, with a certificate where the report of what is handed on passed."""
+    if signer is None or result.path is None or report is None or report.blocked:
+        return result
+    from foretaste.provenance.certificate import certify
+
+    certificate = certify(result.path, [signer], report=report, policy=policy, filesystem=filesystem)
+    files = {**result.files, CERTIFICATE: certificate.write(folder / CERTIFICATE)}
+    return replace(result, files=files)
 
 
 def decide(report: Report, *, on_block: OnBlock = "fail", fail_on: FailOn = "block") -> Decision:
@@ -350,6 +401,8 @@ class ProgressLog:
 
 def evidence(report: Report, limit: int = 5) -> Iterator[str]:
     """The headline, then a line for each of the first findings and for each failed check; safe to log."""
+    from foretaste.report.wording import owner
+
     yield report.headline()
     for finding in report.findings[:limit]:
         line = f"{finding.severity.value.upper()} {finding.check}: {printable(finding.message)}"
@@ -357,6 +410,8 @@ def evidence(report: Report, limit: int = 5) -> Iterator[str]:
             shown = ", ".join(printable(i, 40) for i in finding.ids[:5])
             line += f" [ids {shown}{', …' if len(finding.ids) > 5 else ''}]"
         yield line
+        if said := owner(finding):
+            yield f"  {printable(said)}"
     if report.history:
         told = report.history
         yield f"state: {told['batches']} earlier batches, {told['rows']:,} rows; {printable(told['note'])}"
@@ -378,6 +433,7 @@ def printable(text: str, limit: int = MAX_CHARS) -> str:
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
         "check": finding.check,
+        "waived": finding.waived,
         "kind": finding.kind,
         "severity": finding.severity.value,
         "message": printable(finding.message),

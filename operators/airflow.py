@@ -71,6 +71,9 @@ class PoisonGateOperator(BaseOperator):
             rest; ``warn`` logs and lets the data through.
         fail_on: ``block``, or ``review`` to act on findings for review too.
         recheck: after a quarantine, scan the clean rest and fail unless it passes.
+        waivers: local waiver file (see :mod:`foretaste.waivers`).
+        trust: local trust file by which its signatures are judged.
+        certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
         report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
             where ``None``.
         state: path or address of a file with what earlier batches left, so that a slow drip adds up; made where there is
@@ -83,7 +86,8 @@ class PoisonGateOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "report_url", "state", "spark"
+        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "trust", "certify_with",
+        "report_url", "state", "spark",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
     operator_extra_links = (PoisonReportLink(),)
@@ -101,6 +105,9 @@ class PoisonGateOperator(BaseOperator):
         on_block: OnBlock = "fail",
         fail_on: FailOn = "block",
         recheck: bool = True,
+        waivers: str | None = None,
+        trust: str | None = None,
+        certify_with: str | None = None,
         report_url: str | None = None,
         state: str | None = None,
         spark: bool | Mapping[str, str] | None = None,
@@ -116,6 +123,9 @@ class PoisonGateOperator(BaseOperator):
         self.on_block = on_block
         self.fail_on = fail_on
         self.recheck = recheck
+        self.waivers = waivers
+        self.trust = trust
+        self.certify_with = certify_with
         self.report_url = report_url
         self.state = state
         self.spark = spark
@@ -140,6 +150,8 @@ class PoisonGateOperator(BaseOperator):
         return str(summary["path"])
 
     def _run(self, context: Context) -> dict[str, Any]:
+        from foretaste.waivers import Waivers
+
         source = _Source.find(self.data, _text(self.conn_id))
         with _Out.open(self.out, self.out_conn_id) as out:
             result = _gate.run_gate(
@@ -151,8 +163,10 @@ class PoisonGateOperator(BaseOperator):
                 on_block=self.on_block,
                 fail_on=self.fail_on,
                 recheck=self.recheck,
+                waivers=Waivers.load(_text(self.waivers), _text(self.trust)),
                 state=_store(self.state, _text(self.out_conn_id)),
                 spark=_gate.parsed(self.spark) or None,
+                certify_with=_text(self.certify_with),
                 progress=_gate.ProgressLog(self.log.info),
             )
             self._log(result)
@@ -164,6 +178,7 @@ class PoisonGateOperator(BaseOperator):
         summary = result.summary(locate)
         ours = result.path is not None and out.holds(result.path)
         summary["conn_id"] = _text(self.out_conn_id if ours else self.conn_id)
+        summary["data"]["conn_id"] = _text(self.out_conn_id if out.holds(result.scanned) else self.conn_id)
         base = _text(self.report_url)
         page = summary["files"]["report.html"]
         summary["report_url"] = f"{base.rstrip('/')}/report.html" if base else _as_url(page)
@@ -371,15 +386,11 @@ def require_gate(gate: str, context: Context | None = None, *, verify: bool = Tr
         from airflow.sdk import get_current_context
 
         context = get_current_context()
-    ti = context["ti"]
-    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[gate], run_ids=[ti.run_id]).get(ti.run_id, {})
-    if not states:
-        raise AirflowFailException(f'no task "{gate}" in this run; name the gate with its task groups')
+    states, found = gate_results(gate, context)
     bad = {name: state for name, state in states.items() if state != "success"}
     if bad:
         raise AirflowFailException(f"the gate has not let its data through: {bad}")
-    found = ti.xcom_pull(task_ids=[gate], key=XCOM_KEY)
-    summaries = [s for s in found if isinstance(s, Mapping) and s.get("proceed") is True]
+    summaries = [s for s in found if s.get("proceed") is True]
     if len(summaries) != len(states):
         raise AirflowFailException(
             f'{len(states) - len(summaries)} of {len(states)} gates "{gate}" left no result that lets data '
@@ -387,24 +398,41 @@ def require_gate(gate: str, context: Context | None = None, *, verify: bool = Tr
         )
     for summary in summaries:
         if verify and summary["path"] is not None:
-            _verify(summary)
+            refuse_changed(summary["path"], summary["digest"], summary.get("conn_id"))
     paths = [s["path"] for s in summaries]
     return paths[0] if list(states) == [gate] else paths
 
 
-def _verify(summary: Mapping[str, Any]) -> None:
-    path = str(summary["path"])
+def gate_results(gate: str, context: Context) -> tuple[Mapping[str, str], list[Mapping[str, Any]]]:
+    """States of the task instances of a gate in this run, and the summaries that they pushed.
+
+    Raises:
+        AirflowFailException: if there is no such task.
+    """
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[gate], run_ids=[ti.run_id]).get(ti.run_id, {})
+    if not states:
+        raise AirflowFailException(f'no task "{gate}" in this run; name the gate with its task groups')
+    found = ti.xcom_pull(task_ids=[gate], key=XCOM_KEY)
+    return states, [s for s in found if isinstance(s, Mapping)]
+
+
+def refuse_changed(path: str, wanted: str, conn_id: str | None) -> None:
+    """Compare the digest of the data at a path with that of their scan.
+
+    Raises:
+        AirflowFailException: if they differ, or the data cannot be read as they stand.
+    """
     try:
-        source = _Source.find(path, summary.get("conn_id"))
+        source = _Source.find(path, conn_id)
         digest = _gate.digest_of(source.data, source.filesystem)
     except ForetasteError as e:
         if _gate.worth_retrying(e):
             raise
         raise AirflowFailException(str(e)) from e
-    if digest != summary["digest"]:
+    if digest != wanted:
         raise AirflowFailException(
-            f"{path} has changed since the gate scanned it (now {digest}, scanned {summary['digest']}); "
-            "run the gate again"
+            f"{path} has changed since the gate scanned it (now {digest}, scanned {wanted}); run the gate again"
         )
 
 
@@ -582,6 +610,14 @@ def _object_path(address: Any, conn_id: str | None) -> ObjectStoragePath | None:
     if path is None or (path.conn_id is None and (path.protocol in ("", "file") or not has_fs(path.protocol))):
         return None
     return path
+
+
+def open_address(address: str, conn_id: str | None) -> ObjectStoragePath | Path:
+    """A file that a gate wrote, to read or write: on this machine, or in a storage that Airflow opens."""
+    remote = _object_path(address, conn_id)
+    if remote is not None:
+        return remote
+    return Path(unquote(urlsplit(address).path) if "://" in address else address)
 
 
 def _fs(path: ObjectStoragePath) -> Any:

@@ -18,7 +18,19 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["software"],
             }
         ],
-        "operators": [{"integration-name": "foretaste", "python-modules": ["foretaste.operators.airflow"]}],
-        "task-decorators": [{"name": "poison_gate", "class-name": "foretaste.operators.airflow.poison_gate_task"}],
+        "operators": [
+            {
+                "integration-name": "foretaste",
+                "python-modules": [
+                    "foretaste.operators.airflow",
+                    "foretaste.operators.airflow_approval",
+                    "foretaste.operators.airflow_provenance",
+                ],
+            }
+        ],
+        "task-decorators": [
+            {"name": "poison_gate", "class-name": "foretaste.operators.airflow.poison_gate_task"},
+            {"name": "verified", "class-name": "foretaste.operators.airflow_provenance.verified_task"},
+        ],
         "extra-links": ["foretaste.operators.airflow.PoisonReportLink"],
     }

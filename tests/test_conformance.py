@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import json
 import pickle
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ import pytest
 import yaml
 
 from foretaste import Outcome, Policy, checks, scan
+from foretaste.baselines import advance
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawResult, Signal
+from foretaste.provenance import signers
+from foretaste.provenance.keys import Role, TrustRoot, trusted
 from foretaste.reading import open_data
 from foretaste.report.model import from_dict, to_dict
 from foretaste.roles import Kind
@@ -27,7 +31,23 @@ from foretaste.sources import Entry
 
 # A check that only looks where it is told to is shown where. The model counts words: it loads at once, from text files.
 _MODEL = {"model": str(Path(__file__).parent / "data" / "bag_of_words"), "max_rows": 200}
+_FOLDER = tempfile.TemporaryDirectory(prefix="foretaste-test-")
+
+
+def _signed_baseline() -> dict[str, Any]:
+    """A baseline of one batch, with a label and a source that the tables below have, and others that they have not."""
+    place = Path(_FOLDER.name)
+    key = trusted(signers.generate(place / "key.pem"), "key")
+    trust = TrustRoot(keys={"key": key}, roles={"baseline": Role(keys=("key",))})
+    (place / "trust.yaml").write_text(trust.to_yaml())
+    table = pa.table({"text": ["row"] * 90, "label": ["a"] * 60 + ["c"] * 30, "source": ["argparse"] * 90})
+    report = scan(table, Policy().only("hidden-text"))
+    advance(place / "baseline", table, report, keys=[str(place / "key.pem")], trust=trust)
+    return {"baseline": str(place / "baseline"), "trust": str(place / "trust.yaml")}
+
+
 _CONFIGURED: dict[str, dict[str, Any]] = {
+    "baseline-drift": _signed_baseline(),
     "source-allowlist": {
         "allow": (Entry(source="argparse", max_rows=5), Entry(source="github.com")),
         "deny": (Entry(source="ast"),),

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
@@ -15,10 +15,13 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from foretaste import CheckResult, InputError, Outcome, Policy, Report, scan
 from foretaste.checks.source_allowlist import SourceAllowlist
-from foretaste.quarantine import COLUMNS, split
+from foretaste.cli import main
+from foretaste.quarantine import COLUMNS, Quarantine, release, split
+from foretaste.report import write
 from foretaste.report.model import from_dict, to_dict
 from foretaste.sources import Entry
 
@@ -190,3 +193,88 @@ class TestRefusals:
         (tmp_path / "file").touch()
         with pytest.raises(InputError, match="choose another directory"):
             split(table, report, tmp_path / "file" / "out")
+
+
+class TestRelease:
+    by: ClassVar[dict[str, str]] = {"owner": "ann", "reason": "a watermark of the vendor"}
+
+    @pytest.fixture
+    def run(self, table: pa.Table, report: Report, tmp_path: Path) -> Quarantine:
+        return split(table, report, tmp_path / "q")
+
+    @pytest.mark.parametrize("rows", [(100,), (129,), (100, 115, 129), tuple(range(100, 130))])
+    def test_clean_and_released_rows_are_the_data_without_the_rest_in_their_order(
+        self, table: pa.Table, run: Quarantine, tmp_path: Path, rows: tuple[int, ...]
+    ) -> None:
+        made = release(run.manifest.parent, tmp_path / "r", rows=rows, **self.by)
+        gone = set(range(100, 130)) - set(rows)
+        assert pq.read_table(made.data).to_pylist() == [r for i, r in enumerate(table.to_pylist()) if i not in gone]
+        assert made.rows == run.clean_rows + len(rows)
+        assert made.released_rows + made.kept_rows == run.quarantined_rows
+
+    def test_rows_at_both_ends_return_to_their_places(self, table: pa.Table, tmp_path: Path) -> None:
+        texts = table["text"].to_pylist()
+        hidden = texts[100]
+        last = len(texts) - 1
+        ends = table.set_column(1, "text", pa.array([hidden, *texts[1:last], hidden]))
+        run = split(ends, scan(ends, ONLY), tmp_path / "q")
+        assert {0, last} <= set(pq.read_table(run.quarantined)["foretaste_row"].to_pylist())
+        made = release(run.manifest.parent, tmp_path / "r", everything=True, **self.by)
+        assert pq.read_table(made.data).equals(ends)
+
+    def test_it_is_on_record_and_the_quarantine_stays_as_it_is(self, run: Quarantine, tmp_path: Path) -> None:
+        before = [p.read_bytes() for p in (run.clean, run.quarantined, run.manifest)]
+        made = release(run.manifest.parent, tmp_path / "r", rows=(101,), **self.by)
+        said = json.loads(made.manifest.read_text())
+        assert (said["owner"], said["reason"]) == ("ann", "a watermark of the vendor")
+        assert said["released"] == {"rows": [101], "count": 1, "kept": 29}
+        digest = hashlib.sha256(made.data.read_bytes()).hexdigest()
+        assert said["output"]["data.parquet"] == {"rows": run.clean_rows + 1, "digest": f"sha256:{digest}"}
+        assert [p.read_bytes() for p in (run.clean, run.quarantined, run.manifest)] == before
+
+    def test_a_finding_releases_only_rows_that_have_no_other(self, table: pa.Table, tmp_path: Path) -> None:
+        allow = SourceAllowlist(allow=(Entry(source="nowhere"),))
+        report = scan(table, Policy(checks=(*ONLY.checks, allow)))
+        run = split(table, report, tmp_path / "q")
+        names = [f.fingerprint for f in report.findings if f.check == "source-allowlist"]
+        made = release(run.manifest.parent, tmp_path / "r", findings=names, **self.by)
+        assert (made.released_rows, made.kept_rows) == (table.num_rows - 30, 30)
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"rows": (99,)}, "not in this quarantine"),
+            ({"findings": ("0" * 32,)}, "no row here has the finding"),
+            ({}, "no row is chosen"),
+            ({"everything": True, "owner": " "}, "needs an owner"),
+            ({"everything": True, "reason": ""}, "needs a reason"),
+        ],
+    )
+    def test_what_is_not_there_or_not_explained_is_refused(
+        self, run: Quarantine, tmp_path: Path, given: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(InputError, match=said):
+            release(run.manifest.parent, tmp_path / "r", **{**self.by, **given})
+        assert not list((tmp_path / "r").glob("*"))
+
+    def test_a_file_that_changed_in_quarantine_is_refused(
+        self, table: pa.Table, run: Quarantine, tmp_path: Path
+    ) -> None:
+        pq.write_table(pq.read_table(run.clean).slice(1), run.clean)
+        with pytest.raises(InputError, match="has changed since it was set apart"):
+            release(run.manifest.parent, tmp_path / "r", everything=True, **self.by)
+
+
+def test_quarantine_and_release_on_the_command_line_account_for_every_row(table: pa.Table, tmp_path: Path) -> None:
+    data = as_parquet(table, tmp_path)
+    write(scan(data, ONLY), tmp_path / "report")
+    told = CliRunner().invoke(
+        main, ["quarantine", str(data), "--report", str(tmp_path / "report"), "--out", str(tmp_path / "q")]
+    )
+    assert told.exit_code == 0, told.output
+    (run,) = (tmp_path / "q").iterdir()
+    by = ["--owner", "ann", "--reason", "watermark", "--out", str(tmp_path / "r")]
+    told = CliRunner().invoke(main, ["release", str(run), *by, "--row", "100", "--row", "101"])
+    assert told.exit_code == 0, told.output
+    assert f"{table.num_rows - 28:,} rows, of which 2 were released" in told.stdout
+    assert "28 rows stay in quarantine" in told.stdout

@@ -11,11 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from foretaste._version import __version__
-from foretaste.errors import BlockedError, CheckError, ForetasteError, InputError, PolicyError, StateError
+from foretaste.errors import (
+    BlockedError,
+    CheckError,
+    ForetasteError,
+    InputError,
+    PolicyError,
+    StateError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
     from foretaste.engine import scan
     from foretaste.policy import Policy
+    from foretaste.provenance.certificate import certify
+    from foretaste.provenance.verify import verified, verify
     from foretaste.report import write
     from foretaste.results import CheckResult, Finding, Outcome, Report, Severity
     from foretaste.roles import Roles
@@ -34,8 +44,12 @@ __all__ = [
     "Roles",
     "Severity",
     "StateError",
+    "VerificationError",
     "__version__",
+    "certify",
     "scan",
+    "verified",
+    "verify",
     "write",
 ]
 
@@ -43,6 +57,9 @@ __all__ = [
 _LAZY = {
     "scan": "foretaste.engine",
     "Policy": "foretaste.policy",
+    "certify": "foretaste.provenance.certificate",
+    "verified": "foretaste.provenance.verify",
+    "verify": "foretaste.provenance.verify",
     "write": "foretaste.report",
     "CheckResult": "foretaste.results",
     "Finding": "foretaste.results",

@@ -52,6 +52,7 @@ class Background:
         sketches: by role.
         suspects: rows at the head of the scanned data that stand there for being suspect, and are no fair sample.
         sources: rows per source accepted in all earlier batches, held or not.
+        before: rows at the head of the scanned data that came in earlier batches, suspects among them.
     """
 
     rows: int = 0
@@ -60,6 +61,7 @@ class Background:
     sketches: dict[str, Sketches] = field(default_factory=dict)
     suspects: int = 0
     sources: Mapping[str, int] = field(default_factory=dict)
+    before: int = 0
 
     def words_like(self, counts: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         """``words`` with as many buckets and classes as ``counts`` has (no more buckets, no fewer classes)."""

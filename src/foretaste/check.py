@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
+from foretaste.deliveries import Deliveries
 from foretaste.results import CheckResult, Severity
 from foretaste.roles import Kind
 
@@ -45,6 +46,7 @@ class Context:
         seed: of every random draw, so that two scans of the same data agree.
         memory: bytes that the rows and tables of a scan may take, all together.
         background: counts of rows that were accepted earlier and are not among these, where a state is kept.
+        deliveries: what sources signed about the data.
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class Context:
     values: Mapping[Signal[Any, Any], Any] = field(default_factory=dict)
     seed: int = 0
     background: Background | None = None
+    deliveries: Deliveries = field(default_factory=Deliveries)
     memory: int = 2 << 30
 
     def value(self, signal: Signal[Any, Value]) -> Value:
@@ -144,6 +147,7 @@ class RawFinding:
     limit: float = 0.0
     statistic: Mapping[str, float] = field(default_factory=dict)
     examples: tuple[RawExample, ...] = ()
+    waivable: bool = True
     earlier: npt.NDArray[np.int64] = field(default_factory=_no_rows)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.errors import ForetasteError, InputError
+from foretaste.commands import baseline, export, keys, people, provenance
+from foretaste.commands.options import DEBUG, debug_option, role_options, show
+from foretaste.errors import BlockedError, ForetasteError, InputError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
 
 # Everything heavier than click is imported inside the commands: --help and completion answer at once.
 
+_print = show
 BUG_ADDRESS = "https://github.com/foretaste/foretaste/issues"
 POLICY_FILE = "foretaste.yaml"
 EXIT_BLOCKED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-_DEBUG = "foretaste.debug"
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Gate(click.Group):
@@ -46,6 +46,10 @@ class _Gate(click.Group):
             raise
         except click.ClickException as e:
             _complain(e.format_message())
+        except (BlockedError, VerificationError) as e:
+            _complain(str(e), "refused")
+            _traceback(ctx)
+            ctx.exit(EXIT_BLOCKED)
         except ForetasteError as e:
             _complain(str(e))
             _traceback(ctx)
@@ -55,7 +59,7 @@ class _Gate(click.Group):
         except Exception as e:  # noqa: BLE001 - the exit code must say error, never the 1 of a refusal; nothing is hidden
             _complain(f"{type(e).__name__}: {e}")
             _traceback(ctx)
-            if not ctx.meta.get(_DEBUG):
+            if not ctx.meta.get(DEBUG):
                 click.echo(
                     f"This is a bug in foretaste. Please run again with --debug and report it: {BUG_ADDRESS}",
                     err=True,
@@ -63,32 +67,17 @@ class _Gate(click.Group):
         ctx.exit(EXIT_ERROR)
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, head: str = "error") -> None:
     from foretaste.report.escape import visible
 
-    click.echo(f"error: {visible(' '.join(message.split()))}", err=True)
+    click.echo(f"{head}: {visible(' '.join(message.split()))}", err=True)
 
 
 def _traceback(ctx: click.Context) -> None:
-    if ctx.meta.get(_DEBUG):
+    if ctx.meta.get(DEBUG):
         import traceback
 
         traceback.print_exc()
-
-
-def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.meta[_DEBUG] = True
-
-
-_debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_set_debug,
-    help="Show tracebacks of errors.",
-)
 
 
 def _complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -106,34 +95,15 @@ def _complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 @click.group(cls=_Gate, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@_debug_option
+@debug_option
 def main() -> None:
     """Keep poisoned data out of training: scan a data set before a model learns from it."""
-
-
-def _role_options(command: _Command) -> _Command:
-    """One option per role, in the order of the help text."""
-    roles = {
-        "text": "Column with the text.",
-        "label": "Column with the class.",
-        "prompt": "Column with the prompt.",
-        "context": "Column with the context of the prompt.",
-        "response": "Column with the response.",
-        "chosen": "Column with the preferred response.",
-        "rejected": "Column with the rejected response.",
-        "messages": "Column with chat turns, {role, content}.",
-        "source": "Column that says where a row comes from.",
-        "id": "Column that names a row.",
-    }
-    for role, text in reversed(roles.items()):
-        command = click.option(f"--{role}", f"role_{role}", metavar="COL", help=text)(command)
-    return command
 
 
 @main.command(short_help="Scan data and write the report.")
 @click.argument("data", type=click.Path())
 @click.option("--policy", metavar="FILE", type=click.Path(), help="Policy file (YAML); the default policy without it.")
-@_role_options
+@role_options
 @click.option("--checks", "check_ids", metavar="IDS", shell_complete=_complete_ids, help="Run these only, as in a,b.")
 @click.option("--out", metavar="DIR", type=click.Path(), help="Folder for report.json, report.html, flagged.parquet.")
 @click.option(
@@ -146,6 +116,11 @@ def _role_options(command: _Command) -> _Command:
     show_default=True,
     help="The mildest verdict that ends with exit code 1.",
 )
+@click.option("--waivers", metavar="FILE", type=click.Path(), help="Waiver file: findings that somebody answers for.")
+@click.option(
+    "--attestation", "attestations", multiple=True, metavar="FILE", help="What a source signed about DATA; repeatable."
+)
+@click.option("--trust", metavar="FILE", type=click.Path(), help="Trust file: keys by which signatures are judged.")
 @click.option(
     "--state",
     metavar="PATH",
@@ -155,7 +130,7 @@ def _role_options(command: _Command) -> _Command:
 @click.option("--spark", is_flag=True, help="Scan on Spark: on the cluster that its configuration names, else here.")
 @click.option("--memory", metavar="SIZE", help="For rows and tables, as in 512MB or 4GB; else what the policy says.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
-@_debug_option
+@debug_option
 def scan(
     data: str,
     policy: str | None,
@@ -163,6 +138,9 @@ def scan(
     out: str | None,
     as_json: bool,
     fail_on: str,
+    waivers: str | None,
+    attestations: tuple[str, ...],
+    trust: str | None,
     state: str | None,
     no_advance: bool,
     spark: bool,
@@ -198,6 +176,7 @@ def scan(
         "accept": "pass" if fail_on == "review" else None,
     }
     options = (kept if state is not None else {}) | ({"spark": True} if spark else {})
+    options |= {"waivers": waivers, "attestations": attestations, "trust": trust}
     if memory is not None:
         options["memory_mb"] = _megabytes(memory)
     report = _scan(data, policy, check_ids, named, quiet, options)
@@ -291,20 +270,6 @@ def _show(report: Report, paths: dict[str, Path], as_json: bool, quiet: bool) ->
         from foretaste.report.terminal import print_report
 
         _print(lambda console: print_report(report, console, paths))
-
-
-def _print(draw: Callable[[Console], None]) -> None:
-    """Print what rich draws. In one piece by us: on a closed pipe, rich would exit with 1, the code of a refusal."""
-    from foretaste.report.terminal import make_console
-
-    # Box drawing must not stop the summary on a terminal with an old encoding.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    console = make_console(sys.stdout)
-    with console.capture() as drawn:
-        draw(console)
-    # Tables are padded with blanks, which only a screen needs.
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
 
 
 def _exit_code(report: Report, fail_on: str) -> int:
@@ -472,6 +437,9 @@ def completion(shell: str) -> None:
     assert made is not None, "click has completion for each of the choices"
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
+
+for _room in (keys, people, provenance, baseline, export):
+    _room.register(main)
 
 if __name__ == "__main__":
     main(prog_name="foretaste")

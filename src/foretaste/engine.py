@@ -19,20 +19,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 
+from foretaste import deliveries as deliveries_module
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
+from foretaste.deliveries import Deliveries
+from foretaste.errors import InputError
 from foretaste.policy import Policy
 from foretaste.power import CHECKS, Planted, summarise
 from foretaste.reading import Dataset, open_data
 from foretaste.reading.dataset import row_ids
-from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report
+from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report, WaiverRecord
 from foretaste.roles import Roles
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.sweep import Data, Input, Itself, Part, cores
+from foretaste.waivers import Waivers
 
 if TYPE_CHECKING:
     from foretaste.background import Background
     from foretaste.history import History, Store
+    from foretaste.provenance.keys import TrustRoot
 
 EXCERPT_CHARS = 320
 MAX_EXAMPLES = 8
@@ -94,6 +99,9 @@ def scan(
     *,
     roles: Roles | Mapping[str, str | None] | None = None,
     filesystem: pa.fs.FileSystem | None = None,
+    waivers: Waivers | str | Path | None = None,
+    attestations: Sequence[str | Path] = (),
+    trust: TrustRoot | str | Path | None = None,
     memory_mb: int | None = None,
     progress: ProgressCallback | None = None,
     state: str | Path | Store | None = None,
@@ -109,6 +117,9 @@ def scan(
         policy: a :class:`Policy`, a mapping, or the path of a YAML file; the default policy where ``None``.
         roles: which column plays which role; what is missing is guessed from common names and reported.
         filesystem: for paths on a file system that Arrow does not know by address.
+        waivers: a waiver file, or what :meth:`foretaste.waivers.Waivers.load` made of it.
+        attestations: files of delivery attestations (see :mod:`foretaste.deliveries`), judged by ``trust``.
+        trust: keys that may sign deliveries; a trust file or what was read from one.
         memory_mb: mebibytes that rows and tables may take; those of the policy where ``None``.
         progress: called after every batch.
         state: what earlier batches left (see :mod:`foretaste.history`): a path or address, made where there is none.
@@ -121,20 +132,27 @@ def scan(
 
     Raises:
         InputError: if the data cannot be read as they stand.
-        PolicyError: if the policy is not valid.
+        PolicyError: if the policy or the waiver file is not valid.
         StateError: if the state cannot be read, does not fit the data, or was changed by another scan meanwhile.
     """
     chosen = Policy.load(policy)
+    root = _trust(trust)
+    waived = Waivers.load(waivers, root)
     if memory_mb is not None:
         chosen = dataclasses.replace(chosen, memory_mb=memory_mb)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
     with _opened(data, wanted, filesystem, chosen, spark) as dataset:
+        deliveries = Deliveries()
+        if attestations:
+            if root is None:
+                raise InputError("attestations are given and no trust file says what they are worth; name one")
+            deliveries = deliveries_module.verify(attestations, dataset.digest, root)
         if state is None:
-            return run(dataset, chosen, progress)
+            return run(dataset, chosen, progress, waivers=waived, deliveries=deliveries)
         from foretaste.history import History, Store
 
         history = History.load(state if isinstance(state, Store) else Store(str(state)), dataset)
-        report = run(dataset, chosen, progress, history)
+        report = run(dataset, chosen, progress, history, waived, deliveries)
         return history.settle(report, dataset, chosen, advance=advance, accept=accept or chosen.history.accept)
 
 
@@ -156,8 +174,21 @@ def _opened(
         yield open_files(data, roles, policy.input, running, filesystem)
 
 
+def _trust(trust: TrustRoot | str | Path | None) -> TrustRoot | None:
+    if trust is None:
+        return None
+    from foretaste.provenance.keys import TrustRoot
+
+    return TrustRoot.load(trust)
+
+
 def run(
-    dataset: Input, policy: Policy, progress: ProgressCallback | None = None, history: History | None = None
+    dataset: Input,
+    policy: Policy,
+    progress: ProgressCallback | None = None,
+    history: History | None = None,
+    waivers: Waivers | None = None,
+    deliveries: Deliveries | None = None,
 ) -> Report:
     """Run a policy over an open data set; see :func:`scan`."""
     clock = time.perf_counter()
@@ -170,12 +201,13 @@ def run(
     values: dict[Signal[Any, Any], Any] = {}
     for view in history.views(policy) if history is not None else (None,):
         if view is None:
-            mine = _Loop(dataset, policy, progress)
+            mine = _Loop(dataset, policy, progress, deliveries=deliveries)
             raw |= mine.run()
             if dataset.kept:
                 values = dict(mine.values)
         else:
-            mine = _Loop(view.over(dataset), policy.only(*view.checks), progress, view.background, view.rows)
+            part = policy.only(*view.checks)
+            mine = _Loop(view.over(dataset), part, progress, view.background, view.rows, deliveries=deliveries)
             raw |= {i: (view.apart(r) if isinstance(r, RawResult) else r, s) for i, (r, s) in mine.run().items()}
         loop = loop or mine
         found = mine.values.get(Labels())
@@ -183,7 +215,7 @@ def run(
             classes = dataclasses.replace(found, labels=found.labels[view.rows if view else 0 :])
         mine.values.clear()
     assert loop is not None
-    results = _with_evidence(dataset, raw, {c.id: c.parameters for c in policy.checks}, loop.profile, history)
+    results, records = _with_evidence(dataset, raw, policy, loop.profile, history, waivers or Waivers())
     charts = _charts(dataset, results, loop.profile)
     power, demanded = _power(dataset, policy, classes, progress, values)
     dataset.refuse_changed()
@@ -199,6 +231,7 @@ def run(
     return Report(
         data=info, results=tuple(results), policy_digest=policy.digest, started=started,
         seconds=round(time.perf_counter() - clock, 3), charts=charts, power=power,
+        waivers=records,
     )  # fmt: skip
 
 
@@ -255,13 +288,20 @@ class _Loop:
         background: Background | None = None,
         before: int = 0,
         label: str = "",
+        deliveries: Deliveries | None = None,
     ) -> None:
         self.dataset = dataset
         self.progress = progress
         self.label = label
         self.values: dict[Signal[Any, Any], Any] = {}
         self.context = Context(
-            dataset.kind, dataset.canonical_roles, self.values, policy.seed, background, policy.memory_mb << 20
+            dataset.kind,
+            dataset.canonical_roles,
+            self.values,
+            policy.seed,
+            background,
+            deliveries or Deliveries(),
+            policy.memory_mb << 20,
         )
         self.checks = policy.checks
         self.done: dict[str, tuple[RawResult | str, float]] = {}
@@ -422,7 +462,8 @@ def _charts(dataset: Input, results: Sequence[CheckResult], profile: _Profile) -
     edges = np.linspace(0, total, bins + 1)
     charts: dict[str, Any] = {"over_file": {"edges": [int(e) for e in edges]}}
     for severity in ("block", "review"):
-        rows = sorted({r for c in results for f in c.findings if f.severity == severity for r in f.rows})
+        found = (f for c in results for f in c.findings if f.severity == severity and not f.waived)
+        rows = sorted({r for f in found for r in f.rows})
         charts["over_file"][severity] = np.histogram(rows, bins=edges)[0].tolist() if total else []
     for role, flagged in profile.flagged.items():
         totals = profile.counts[role]
@@ -493,10 +534,11 @@ def excerpt(text: str, around: str | None = None, chars: int = EXCERPT_CHARS) ->
 def _with_evidence(
     dataset: Input,
     raw: Mapping[str, tuple[RawResult | str, float]],
-    parameters: Mapping[str, Mapping[str, Any]],
+    policy: Policy,
     profile: _Profile,
     history: History | None,
-) -> list[CheckResult]:
+    waivers: Waivers,
+) -> tuple[list[CheckResult], tuple[WaiverRecord, ...]]:
     found = [f for result, _ in raw.values() if isinstance(result, RawResult) for f in result.findings]
     examples: dict[int, set[str | None]] = {}
     for finding in found:
@@ -510,6 +552,7 @@ def _with_evidence(
         if part.error:
             raise part.error
         wanted = part.state
+    parameters = {c.id: c.parameters for c in policy.checks}
     results = []
     for check_id in sorted(raw):
         result, seconds = raw[check_id]
@@ -519,26 +562,57 @@ def _with_evidence(
         elif result.skipped:
             results.append(CheckResult(check=check_id, outcome=Outcome.SKIPPED, note=result.note, **common))
         else:
-            findings = [_finding(check_id, f, wanted, history) for f in result.findings]
+            findings = [_finding(check_id, f, wanted, history, profile.counts["source"]) for f in result.findings]
             results.append(
                 CheckResult.from_findings(check_id, findings, metrics=dict(result.metrics), note=result.note, **common)
             )
+    results, records = waivers.apply(results, dataset.digest, policy.waivers)
     for role, held in wanted.groups.items():
         if profile.counts[role]:
             profile.flagged[role] = _flagged_by(held, results)
-    return results
+    return results, records
 
 
-def _finding(check_id: str, raw: RawFinding, wanted: _Wanted, history: History | None) -> Finding:
+def _finding(
+    check_id: str, raw: RawFinding, wanted: _Wanted, history: History | None, totals: Mapping[str, int]
+) -> Finding:
     rows = np.unique(raw.rows).tolist()
     by_source = Counter(wanted.groups["source"][r] for r in rows if r in wanted.groups["source"])
     return Finding(
         check=check_id, kind=raw.kind, severity=raw.severity, message=raw.message, feature=raw.feature,
         target=raw.target, rows=tuple(rows), ids=tuple(wanted.ids[r] for r in rows), observed=raw.observed,
-        limit=raw.limit, statistic=dict(raw.statistic), sources=dict(by_source.most_common(10)),
-        examples=tuple(_example(e, wanted) for e in raw.examples[:MAX_EXAMPLES]),
+        limit=raw.limit, statistic=dict(raw.statistic) | concentration(by_source, totals),
+        sources=dict(by_source.most_common(10)),
+        examples=tuple(_example(e, wanted) for e in raw.examples[:MAX_EXAMPLES]), waivable=raw.waivable,
         earlier=history.names(raw.earlier) if history is not None else (),
     )  # fmt: skip
+
+
+def concentration(rows: Mapping[str, int], totals: Mapping[str, int]) -> dict[str, float]:
+    """How far one source owns the rows of a finding, as evidence and never as a verdict.
+
+    Args:
+        rows: rows of the finding by source.
+        totals: rows of the data by source; more than the top source's are needed to compare.
+
+    Returns:
+        ``source_share``: share of the finding's rows that are from its most frequent source, a fraction;
+        ``source_expected``: share of all rows from there; ``source_p``: probability that so many of them would come from
+        any one source if the rows were drawn without regard to it (hypergeometric tail, Bonferroni over the sources).
+        Nothing where the data have one source or none.
+    """
+    if not rows or len(totals) < 2:
+        return {}
+    from scipy.stats import hypergeom
+
+    name, top = max(rows.items(), key=lambda item: item[1])
+    found, every, mine = sum(rows.values()), sum(totals.values()), totals.get(name, top)
+    tail = float(hypergeom.sf(top - 1, every, mine, found))
+    return {
+        "source_share": top / found,
+        "source_expected": mine / every,
+        "source_p": min(1.0, tail * len(totals)),
+    }
 
 
 def _example(raw: RawExample, wanted: _Wanted) -> Example:
@@ -547,7 +621,7 @@ def _example(raw: RawExample, wanted: _Wanted) -> Example:
 
 def _flagged_by(held: Mapping[int, str], results: Iterable[CheckResult]) -> dict[str, dict[str, int]]:
     worst: dict[int, str] = {}
-    for finding in (f for r in results for f in r.findings):
+    for finding in (f for r in results for f in r.findings if not f.waived):
         for row in finding.rows:
             if worst.get(row) != "block":
                 worst[row] = finding.severity.value

@@ -19,11 +19,15 @@ class StateError(InputError):
 
 
 class PolicyError(ForetasteError):
-    """The policy file is not valid."""
+    """A policy, trust or waiver file is not valid."""
 
 
 class CheckError(ForetasteError):
     """A check could not be built or run."""
+
+
+class VerificationError(ForetasteError):
+    """A signature, certificate or chain was refused, or the data are not those that it speaks of; says why."""
 
 
 class BlockedError(ForetasteError):

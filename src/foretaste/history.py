@@ -420,7 +420,7 @@ class History:
     def _view(self, checks: list[str], first: int) -> View:
         index = np.arange(first, self.held_rows, dtype=np.int64)
         suspects = self.suspects if first == 0 else 0
-        background = dataclasses.replace(self.background, suspects=suspects, sources=self.sources)
+        background = dataclasses.replace(self.background, suspects=suspects, sources=self.sources, before=len(index))
         return View(tuple(checks), tuple(self._canonical(first)), index, self.held_rows, background)
 
     def _canonical(self, first: int = 0) -> Iterator[pa.RecordBatch]:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +14,15 @@ import yaml
 
 from foretaste import checks
 from foretaste.check import Check
-from foretaste.errors import PolicyError, did_you_mean
+from foretaste.errors import PolicyError
 from foretaste.history import HistoryOptions
 from foretaste.power import PowerOptions
 from foretaste.reading.dataset import InputOptions
+from foretaste.typed import build, load_yaml, mapping, refuse_unknown
+from foretaste.waivers import WaiverOptions
 
 VERSION = 1
-_KEYS = ("version", "input", "power", "history", "checks", "seed", "memory_mb")
+_KEYS = ("version", "input", "power", "history", "waivers", "checks", "seed", "memory_mb")
 LEAST_MEMORY_MB = 256
 
 
@@ -36,6 +34,7 @@ class Policy:
         checks: the checks that run, in the order of their ids.
         input: how strict reading is.
         power: whether triggers are planted into a copy, to learn what the scan could have seen.
+        waivers: what a waiver has to bring before it counts.
         history: what a state keeps of accepted batches, where one is kept.
         seed: of every random draw.
         memory_mb: mebibytes that the rows and tables of a scan may take. What finds no room is left out of sight, and the
@@ -45,6 +44,7 @@ class Policy:
     checks: tuple[Check[Any], ...] = field(default_factory=lambda: tuple(c() for c in checks.registry().values()))
     input: InputOptions = field(default_factory=InputOptions)
     power: PowerOptions = field(default_factory=PowerOptions)
+    waivers: WaiverOptions = field(default_factory=WaiverOptions)
     history: HistoryOptions = field(default_factory=HistoryOptions)
     seed: int = 0
     memory_mb: int = 2048
@@ -78,6 +78,7 @@ class Policy:
             "memory_mb": self.memory_mb,
             "input": dataclasses.asdict(self.input),
             "power": dataclasses.asdict(self.power),
+            "waivers": dataclasses.asdict(self.waivers),
             "history": dataclasses.asdict(self.history),
             "checks": json.loads(json.dumps(listed | absent, default=list)),
         }
@@ -108,48 +109,37 @@ class Policy:
             return source
         if isinstance(source, Mapping):
             return cls._from_mapping(source, "policy")
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as e:
-            raise PolicyError(f'cannot read the policy {source}: {e}; write one with "foretaste policy init"') from e
-        try:
-            loaded = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as e:
-            mark = getattr(e, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            said = getattr(e, "problem", None) or " ".join(str(e).split())
-            raise PolicyError(f"{source}{where} is not valid YAML: {said}; repair it") from e
-        if not isinstance(loaded, Mapping):
-            raise PolicyError(f'{source} holds no mapping; write a policy with "foretaste policy init"')
+        loaded = load_yaml(source, "policy", 'write one with "foretaste policy init"')
         return cls._from_mapping(loaded, str(source))
 
     @classmethod
     def _from_mapping(cls, raw: Mapping[str, Any], origin: str) -> Policy:
-        _known(raw, _KEYS, origin)
+        refuse_unknown(raw, _KEYS, origin)
         if raw.get("version", VERSION) != VERSION:
             raise PolicyError(f"{origin}: version {raw['version']!r} is not known; this release reads {VERSION}")
         built = []
-        section = _mapping(raw.get("checks"), f"{origin}: checks")
+        section = mapping(raw.get("checks"), f"{origin}: checks")
         known = checks.registry()
-        _known(section, known, f"{origin}: checks")
+        refuse_unknown(section, known, f"{origin}: checks")
         for check_id, check in known.items():
             here = f"{origin}: checks.{check_id}"
-            fields = dict(_mapping(section.get(check_id), here))
+            fields = dict(mapping(section.get(check_id), here))
             enabled = fields.pop("enabled", True)
             if not isinstance(enabled, bool):
                 raise PolicyError(f"{here}.enabled must be true or false, not {enabled!r}")
             if enabled:
-                built.append(_build(check, fields, here))
-        options = _build(InputOptions, _mapping(raw.get("input"), f"{origin}: input"), f"{origin}: input")
-        power = _build(PowerOptions, _mapping(raw.get("power"), f"{origin}: power"), f"{origin}: power")
-        history = _build(HistoryOptions, _mapping(raw.get("history"), f"{origin}: history"), f"{origin}: history")
+                built.append(build(check, fields, here))
+        options = build(InputOptions, mapping(raw.get("input"), f"{origin}: input"), f"{origin}: input")
+        power = build(PowerOptions, mapping(raw.get("power"), f"{origin}: power"), f"{origin}: power")
+        waivers = build(WaiverOptions, mapping(raw.get("waivers"), f"{origin}: waivers"), f"{origin}: waivers")
+        history = build(HistoryOptions, mapping(raw.get("history"), f"{origin}: history"), f"{origin}: history")
         numbers = {key: raw.get(key, default) for key, default in (("seed", 0), ("memory_mb", 2048))}
         for key, number in numbers.items():
             if not isinstance(number, int) or isinstance(number, bool):
                 raise PolicyError(f"{origin}: {key} must be a whole number, not {number!r}")
         if not built:
             raise PolicyError(f"{origin} switches every check off; a policy that checks nothing lets everything pass")
-        return cls(checks=tuple(built), input=options, power=power, history=history, **numbers)
+        return cls(checks=tuple(built), input=options, power=power, history=history, waivers=waivers, **numbers)
 
     def to_yaml(self) -> str:
         """The policy as YAML, defaults written out, with each check's first line as a comment."""
@@ -160,7 +150,7 @@ class Policy:
             f"version: {raw['version']}",
             f"seed: {raw['seed']}",
             f"memory_mb: {raw['memory_mb']}",
-            yaml.safe_dump({key: raw[key] for key in ("input", "power", "history")}, sort_keys=False).rstrip(),
+            yaml.safe_dump({k: raw[k] for k in ("input", "power", "history", "waivers")}, sort_keys=False).rstrip(),
             "checks:",
         ]
         for check_id, fields in sorted(raw["checks"].items()):
@@ -168,80 +158,3 @@ class Policy:
             block = yaml.safe_dump({check_id: {"enabled": True} | fields}, sort_keys=False, allow_unicode=True)
             lines += [f"  {line}" for line in block.rstrip().splitlines()]
         return "\n".join(lines) + "\n"
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping: YAML takes the last one, and a reader sees the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys all differ."""
-        seen = set()
-        for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f'key "{key.value}" stands twice', key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise PolicyError(f"{where} must be a mapping, not {value!r}")
-    return value
-
-
-def _known(raw: Mapping[str, Any], known: typing.Iterable[str], where: str) -> None:
-    names = list(known)
-    for key in raw:
-        if key not in names:
-            raise PolicyError(f'{where}: unknown key "{key}"; {did_you_mean(str(key), names)}')
-
-
-def _build(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    """A dataclass from a mapping, with every value's type checked against the field's annotation."""
-    hints = typing.get_type_hints(cls)
-    _known(values, [f.name for f in dataclasses.fields(cls)], where)
-    for f in dataclasses.fields(cls):
-        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise PolicyError(f"{where}.{f.name} is missing")
-    converted = {name: _convert(value, hints[name], f"{where}.{name}") for name, value in values.items()}
-    try:
-        return cls(**converted)
-    except ValueError as e:
-        raise PolicyError(f"{where}: {e}") from e
-
-
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        if value in args:
-            return value
-        raise PolicyError(f"{where} must be one of {', '.join(map(repr, args))}, not {value!r}")
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        return _convert(value, next(a for a in args if a is not type(None)), where)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise PolicyError(f"{where} must be a list, not {value!r}")
-        return tuple(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, typing.cast(type, hint)):
-            return value
-        if isinstance(value, str):  # a bare string stands for the first field, as in "- github.com"
-            value = {dataclasses.fields(hint)[0].name: value}
-        return _build(typing.cast(type, hint), _mapping(value, where), where)
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):  # no count reaches a limit that is not a number
-            raise PolicyError(f"{where} must be a finite number, not {value!r}")
-        return float(value)
-    if hint is str and isinstance(value, str):
-        return value
-    if hint is str and type(value) is date:  # YAML reads 2030-01-01 as a date
-        return value.isoformat()
-    raise PolicyError(f"{where} must be {getattr(hint, '__name__', hint)}, not {value!r}")

@@ -1,4 +1,4 @@
-"""Flagged rows set apart in ``clean/`` and ``quarantine/``, with a manifest. Nothing is ever deleted."""
+"""Flagged rows set apart in ``clean/`` and ``quarantine/``, and let back in. Nothing is ever deleted."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from foretaste.errors import InputError
+from foretaste._version import __version__
+from foretaste.errors import InputError, did_you_mean
 from foretaste.reading import Dataset, InputOptions, open_data
 from foretaste.results import Finding, Outcome, Report
 from foretaste.roles import Roles
 
 MANIFEST_FORMAT = "https://foretaste.dev/quarantine/v1"
+RELEASE_FORMAT = "https://foretaste.dev/release/v1"
 # Columns that a quarantined row carries beside its own; the lists run side by side, one entry per finding.
 COLUMNS = pa.schema(
     [
@@ -84,7 +86,7 @@ def split(
         InputError: if the data are not those of the report or cannot be read, if the report holds an error or
             does not name all rows, or if the directory cannot be written.
     """
-    chosen = [f for f in report.findings if f.severity in set(severities)]
+    chosen = [f for f in report.findings if f.severity in set(severities) and not f.waived]
     _refuse_unsplittable(report, chosen)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or report.data.roles)
     # The scan has judged how the data read; here every row only has to arrive as it is.
@@ -111,6 +113,152 @@ def split(
         clean_rows=counts["clean"],
         quarantined_rows=counts["quarantine"],
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A new data set: the clean rows of a run and those that were let back in.
+
+    Attributes:
+        data: Parquet file of the rows, in the order of the data that were scanned, with their own columns only.
+        manifest: JSON file with the digests of inputs and output, the counts, who released which rows, and why.
+        rows: rows in ``data``.
+        released_rows: those of them that came out of quarantine.
+        kept_rows: rows that stay in quarantine.
+    """
+
+    data: Path
+    manifest: Path
+    rows: int
+    released_rows: int
+    kept_rows: int
+
+
+def release(
+    run: str | Path,
+    out: str | Path,
+    *,
+    owner: str,
+    reason: str,
+    rows: Iterable[int] = (),
+    findings: Iterable[str] = (),
+    everything: bool = False,
+) -> Release:
+    """Let rows out of a quarantine: write them and the clean rows of that run as a new data set.
+
+    The run stays as it is. What is released has to be scanned again before training, as any data set. A row is let out
+    by a finding only where all of its findings are named.
+
+    Args:
+        run: directory of one run of :func:`split`, with its manifest.
+        out: directory of all releases; each makes ``out/<time>-<digest>/`` with ``data.parquet`` and
+            ``manifest.json``.
+        owner: who answers for the release.
+        reason: why the rows are let out.
+        rows: numbers of rows, as in ``foretaste_row``.
+        findings: fingerprints of findings.
+        everything: all rows of the quarantine.
+
+    Raises:
+        InputError: if the run is not what its manifest says, if nobody or no reason is named, if a row or finding is
+            not in it, if no row is chosen, or if the directory cannot be written.
+    """
+    for name, value in (("an owner", owner), ("a reason", reason)):
+        if not value.strip():
+            raise InputError(f"a release needs {name}; say who answers for it, and why")
+    place, folder = Path(run), Path(out)
+    manifest = _read_manifest(place)
+    chosen = _chosen(place / "quarantine" / "data.parquet", set(rows), set(findings), everything)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _draft(folder) as draft:
+            written = _join(place, chosen, draft / "data.parquet")
+            counts = {k: manifest["outputs"][f"{k}/data.parquet"]["rows"] for k in ("clean", "quarantine")}
+            if written != counts["clean"] + len(chosen):
+                raise InputError(
+                    f"the rows do not add up: {counts['clean']} clean + {len(chosen)} released, but {written} written; "
+                    "nothing was released"
+                )
+            kept = counts["quarantine"] - len(chosen)
+            said = {
+                "format": RELEASE_FORMAT,
+                "version": __version__,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "owner": owner,
+                "reason": reason,
+                "input": manifest["input"],
+                "quarantine": {"manifest": _digest(place / "manifest.json"), "outputs": manifest["outputs"]},
+                "output": {"data.parquet": {"rows": written, "digest": _digest(draft / "data.parquet")}},
+                "released": {"rows": sorted(chosen), "count": len(chosen), "kept": kept},
+            }
+            (draft / "manifest.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+            made = _publish(draft, folder, said["output"]["data.parquet"]["digest"])
+    except OSError as e:
+        raise InputError(f"cannot write the release to {folder}: {e}; choose another directory") from e
+    return Release(
+        data=made / "data.parquet",
+        manifest=made / "manifest.json",
+        rows=written,
+        released_rows=len(chosen),
+        kept_rows=kept,
+    )
+
+
+def _read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run whose files are still those that it names."""
+    try:
+        manifest: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        if manifest.get("format") != MANIFEST_FORMAT:
+            raise InputError(f"{run} is no quarantine of this release; name a directory that foretaste quarantine made")
+        for name in ("clean/data.parquet", "quarantine/data.parquet"):
+            if _digest(run / name) != manifest["outputs"][name]["digest"]:
+                raise InputError(
+                    f"{run / name} has changed since it was set apart; restore it, or scan and split again"
+                )
+    except (OSError, ValueError, KeyError, AttributeError) as e:
+        raise InputError(
+            f"{run} is no complete quarantine: {e}; name a directory that foretaste quarantine made"
+        ) from e
+    return manifest
+
+
+def _chosen(file: Path, rows: set[int], findings: set[str], everything: bool) -> set[int]:
+    table = pq.read_table(file, columns=["foretaste_row", "foretaste_finding"]).to_pydict()
+    held = {row: set(named) for row, named in zip(table["foretaste_row"], table["foretaste_finding"])}
+    if strange := sorted(rows - held.keys()):
+        raise InputError(f"rows {strange[:10]} are not in this quarantine, which holds {len(held)} rows")
+    known = set().union(*held.values())
+    if strange_names := sorted(findings - known):
+        raise InputError(f'no row here has the finding "{strange_names[0]}"; {did_you_mean(strange_names[0], known)}')
+    chosen = set(held) if everything else rows | {row for row, named in held.items() if named <= findings}
+    if not chosen:
+        raise InputError("no row is chosen: name rows, all findings of a row, or everything")
+    return chosen
+
+
+def _join(run: Path, chosen: set[int], target: Path) -> int:
+    """Clean and chosen rows in their old order, streamed; returns the rows that the file's footer counts."""
+    clean = pq.ParquetFile(run / "clean" / "data.parquet")
+    schema = clean.schema_arrow
+    held = pq.read_table(run / "quarantine" / "data.parquet")
+    numbers = np.asarray(held["foretaste_row"], dtype=np.int64)
+    wanted = np.isin(numbers, np.fromiter(chosen, np.int64, len(chosen)))
+    # A row set apart stood before the clean row with this number.
+    places = (numbers - np.arange(len(numbers)))[wanted]
+    back = held.filter(pa.array(wanted)).select(schema.names).cast(schema)
+    start = at = 0
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for batch in clean.iter_batches(batch_size=16_384):
+            part, end = pa.Table.from_batches([batch], schema), start + batch.num_rows
+            pieces, low = [], 0
+            while at < len(places) and places[at] < end:
+                pieces += [part.slice(low, places[at] - start - low), back.slice(at, 1)]
+                low, at = places[at] - start, at + 1
+            writer.write_table(pa.concat_tables([*pieces, part.slice(low)]))
+            start = end
+        writer.write_table(back.slice(at))
+    rows: int = pq.read_metadata(target).num_rows
+    return rows
 
 
 def _refuse_unsplittable(report: Report, chosen: list[Finding]) -> None:
@@ -263,4 +411,4 @@ def _publish(draft: Path, folder: Path, digest: str) -> Path:
     return run
 
 
-__all__ = ["COLUMNS", "Quarantine", "split"]
+__all__ = ["COLUMNS", "Quarantine", "Release", "release", "split"]

@@ -72,6 +72,8 @@ class Finding:
         statistic: named numbers behind the finding, such as ``z`` or ``p_value``.
         sources: rows per source, most first, at most ten.
         examples: rows as evidence, at most eight.
+        waivable: whether a person may answer for it; a failed signature is not for a person to overlook.
+        waived: an applied waiver answers for it, so it does not count in the verdict (see :class:`WaiverRecord`).
         earlier: rows of earlier batches that it counts too, each as ``id (batch n)``; empty unless a state is kept.
         fingerprint: stable name of the finding, 32 hex digits, from check, kind, feature, target and row ids; not from
             the severity, so that a waiver outlives a change of limits.
@@ -90,6 +92,8 @@ class Finding:
     statistic: Mapping[str, float] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    waivable: bool = True
+    waived: bool = False
     earlier: tuple[str, ...] = ()
 
     fingerprint: str = ""
@@ -125,10 +129,42 @@ class CheckResult:
 
     @classmethod
     def from_findings(cls, check: str, findings: list[Finding], **rest: Any) -> CheckResult:
-        """Outcome from the worst finding; pass where there is none."""
-        severities = {f.severity for f in findings}
+        """Outcome from the worst finding that nobody waived; pass where there is none."""
+        severities = {f.severity for f in findings if not f.waived}
         outcome = Outcome.BLOCK if Severity.BLOCK in severities else Outcome.REVIEW if severities else Outcome.PASS
         return cls(check=check, outcome=outcome, findings=tuple(findings), **rest)
+
+
+class Fate(StrEnum):
+    """What became of a waiver. Only ``APPLIED`` takes a finding out of the verdict."""
+
+    APPLIED = "applied"
+    PENDING = "under investigation"
+    VOID = "void"
+    EXPIRED = "expired"
+    UNSIGNED = "unsigned"
+    FORGED = "signature failed"
+    REFUSED = "not waivable"
+    UNUSED = "unused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaiverRecord:
+    """One waiver that was given to a scan, and what became of it. The other fields are those of the waiver."""
+
+    fate: Fate
+    reason: str
+    check: str
+    finding: str
+    data: str
+    statement: str
+    owner: str
+    expired_at: str
+    status: str
+    justification: str = ""
+    impact_statement: str = ""
+    action_statement: str = ""
+    approvers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +196,7 @@ class Report:
     seconds: float
     power: Mapping[str, Any] = field(default_factory=dict)
     charts: Mapping[str, Any] = field(default_factory=dict)
+    waivers: tuple[WaiverRecord, ...] = ()
     history: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
@@ -176,13 +213,13 @@ class Report:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All findings, block before review, then by rows."""
+        """All findings, block before review, then by rows; waived ones last."""
         found = [f for r in self.results for f in r.findings]
-        return tuple(sorted(found, key=lambda f: (f.severity is not Severity.BLOCK, -len(f.rows))))
+        return tuple(sorted(found, key=lambda f: (f.waived, f.severity is not Severity.BLOCK, -len(f.rows))))
 
     def flagged_rows(self, severity: Severity | None = None) -> tuple[int, ...]:
-        """Row numbers named by at least one finding (of the severity, where one is given), ascending."""
-        chosen = (f for f in self.findings if severity is None or f.severity is severity)
+        """Rows named by at least one finding that nobody waived (of the severity, where one is given), ascending."""
+        chosen = (f for f in self.findings if not f.waived and severity in (None, f.severity))
         return tuple(sorted({row for f in chosen for row in f.rows}))
 
     def headline(self) -> str:
@@ -191,6 +228,8 @@ class Report:
         failed = [r.check for r in self.results if r.outcome is Outcome.ERROR]
         skipped = sum(r.outcome is Outcome.SKIPPED for r in self.results)
         head = f"{self.verdict.value.upper()}: {block} rows to block, {review} to review, of {self.data.rows:,}"
+        if waived := sum(f.waived for f in self.findings):
+            head += f"; {waived} finding{'' if waived == 1 else 's'} waived"
         if failed:
             head += f"; not checked because of an error: {', '.join(failed)}"
         elif self.verdict is Outcome.ERROR:

@@ -6,24 +6,31 @@ before it is compared, so that no spelling of an address passes for another; wha
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from enum import StrEnum
 from functools import cache
 from typing import Any, Literal, TypeAlias
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-EntryKind: TypeAlias = Literal["auto", "uri", "domain", "host", "prefix", "hub", "bucket", "name"]
+from foretaste.deliveries import Deliveries, Signer
+
+EntryKind: TypeAlias = Literal["auto", "uri", "domain", "host", "prefix", "hub", "bucket", "name", "signer"]
+Attestation: TypeAlias = Literal["none", "pinned", "signed"]
+_STRENGTHS: tuple[Attestation, ...] = ("none", "pinned", "signed")
 
 _WEB = {"http": 80, "https": 443}
 _BUCKETS = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss", "wasbs", "oci", "r2"})
 _SAME_STORE = {"s3a": "s3"}
 _HUB_HOSTS = frozenset({"huggingface.co", "hf.co", "www.huggingface.co"})
+_KEYID = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _OBJECT_VERSION = re.compile(r"\?versionId=([^&?#]+)$|#(\d+)$")
 _HUB = re.compile(r"(?:(datasets|spaces|models)/)?([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/.*)?", re.ASCII)
@@ -43,6 +50,7 @@ class Standing(StrEnum):
     DENIED = "denied source"
     EXPIRED = "source with an expired entry"
     REFUSED = "source in disguise"
+    UNATTESTED = "source with too weak an attestation"
     UNKNOWN = "unknown source"
 
 
@@ -55,11 +63,18 @@ class Entry:
         kind: ``uri`` exactly this address; ``domain`` this registrable domain (public suffix list with its private
             part) and its hosts; ``host`` this host; ``prefix`` this address or path and what lies below it; ``hub``
             ``owner/name@<40 hex digits>``, a repository at a pinned revision; ``bucket`` a bucket and prefix, with
-            ``?versionId=`` one version of an object; ``name`` exactly this name. ``auto`` tells by the form.
+            ``?versionId=`` one version of an object; ``name`` exactly this name. ``auto`` tells by the form. ``signer``
+            whatever this signer vouches for in a delivery attestation: a Sigstore identity with its ``issuer``, or the
+            id of a key (64 hex digits).
         owner: who answers for the entry.
         reason: why it stands here.
         expires: last day on which it holds, as YYYY-MM-DD; allow entries only.
         max_rows: most rows that it lets into one batch; allow entries only.
+        max_rows_total: most rows that it lets in over all accepted batches and this one; needs a state to count in;
+            allow entries only.
+        min_attestation: how the content must be fixed: ``pinned``, by a commit or an object's version in the source
+            itself; ``signed``, by a delivery attestation that vouches for the source; allow entries only.
+        issuer: that vouches for the identity of a ``signer``.
     """
 
     source: str
@@ -68,6 +83,9 @@ class Entry:
     reason: str = ""
     expires: str | None = None
     max_rows: int | None = None
+    max_rows_total: int | None = None
+    min_attestation: Attestation = "none"
+    issuer: str = ""
 
     def __post_init__(self) -> None:
         """Refuse an entry that could never match, or would match more than it says.
@@ -80,9 +98,20 @@ class Entry:
                 date.fromisoformat(self.expires)
             except ValueError:
                 raise ValueError(f'expires of "{self.source}" must be YYYY-MM-DD, not "{self.expires}"') from None
-        if self.max_rows is not None and self.max_rows < 1:
-            raise ValueError(f'max_rows of "{self.source}" must be 1 or more; to admit no row, deny the source')
-        _key(self)
+        for name in ("max_rows", "max_rows_total"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f'{name} of "{self.source}" must be 1 or more; to admit no row, deny the source')
+        if self.issuer and self.kind != "signer":
+            raise ValueError(f'issuer of "{self.source}" goes with kind: signer')
+        if self.kind == "signer" and self.max_rows_total is not None:
+            raise ValueError(
+                f'"{self.source}": rows are counted over batches by source, not by signer; cap the sources'
+            )
+        if self.kind == "signer" and not (self.issuer or _KEYID.fullmatch(self.source)):
+            raise ValueError(f'signer "{self.source}" needs its issuer, or must be the id of a key (64 hex digits)')
+        if self.kind != "signer":
+            _key(self)
 
     @property
     def form(self) -> EntryKind:
@@ -141,6 +170,11 @@ class Seen:
         return self.domain or self.host or posixpath.dirname(self.path) or self.text
 
     @property
+    def attestation(self) -> Attestation:
+        """What the source says of its own content: whether it can change."""
+        return "pinned" if _REVISION.fullmatch(self.revision) or self.version else "none"
+
+    @property
     def uri(self) -> str:
         """The whole address."""
         query = f"?{self.query}" if self.query else ""
@@ -163,6 +197,7 @@ class Rules:
     allow: tuple[Entry, ...]
     deny: tuple[Entry, ...]
     today: date
+    deliveries: Deliveries = field(default_factory=Deliveries)
     _indexes: tuple[_Index, _Index] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -173,16 +208,24 @@ class Rules:
         """The first matching deny entry, else the first allow entry that still holds, else unknown."""
         seen = parse(source)
         denied, allowed = self._indexes
-        if (first := min(denied.matches(seen), default=-1)) >= 0:
+        signers = self.deliveries.signers(source)
+        if (first := min([*denied.matches(seen), *_signed(self.deny, signers)], default=-1)) >= 0:
             return Decision(Standing.DENIED, _because(self.deny[first]), first)
         if seen.trouble:
             return Decision(Standing.REFUSED, seen.trouble)
-        expired = -1
-        for at in sorted(allowed.matches(seen)):
-            expires = self.allow[at].expires
-            if expires is None or date.fromisoformat(expires) >= self.today:
+        expired = weak = -1
+        strength = _STRENGTHS.index("signed" if signers else seen.attestation)
+        for at in sorted([*allowed.matches(seen), *_signed(self.allow, signers)]):
+            entry = self.allow[at]
+            if entry.expires is not None and date.fromisoformat(entry.expires) < self.today:
+                expired = at if expired < 0 else expired
+            elif strength < _STRENGTHS.index(entry.min_attestation):
+                weak = at if weak < 0 else weak
+            else:
                 return Decision(Standing.ALLOWED, entry=at)
-            expired = at if expired < 0 else expired
+        if weak >= 0:
+            asked, have = self.allow[weak].min_attestation, _STRENGTHS[strength]
+            return Decision(Standing.UNATTESTED, f"{_because(self.allow[weak])} asks for {asked}, it is {have}", weak)
         if expired >= 0:
             entry = self.allow[expired]
             return Decision(Standing.EXPIRED, f"{_because(entry)} expired on {entry.expires}", expired)
@@ -199,6 +242,8 @@ class _Index:
         self.exact: dict[tuple[str, ...], list[int]] = {}
         self.below: dict[tuple[str, ...], list[tuple[str, int]]] = {}
         for at, entry in enumerate(entries):
+            if entry.kind == "signer":
+                continue
             key, path = _key(entry)
             if path is None:
                 self.exact.setdefault(key, []).append(at)
@@ -221,6 +266,12 @@ class _Index:
         for place in places:
             found += [at for path, at in self.below.get(place, ()) if _is_below(seen.path, path)]
         return found
+
+
+def _signed(entries: Iterable[Entry], signers: Iterable[Signer]) -> list[int]:
+    """Numbers of the entries that name one of the signers."""
+    known = {(s.identity, s.issuer) for s in signers if s.identity} | {(s.keyid, "") for s in signers}
+    return [at for at, e in enumerate(entries) if e.kind == "signer" and (e.source, e.issuer) in known]
 
 
 def _key(entry: Entry) -> tuple[tuple[str, ...], str | None]:
@@ -258,6 +309,8 @@ def _key(entry: Entry) -> tuple[tuple[str, ...], str | None]:
 
 def pinned(entry: Entry) -> bool:
     """Whether the entry names a fixed revision where its kind has revisions."""
+    if entry.kind == "signer":
+        return True
     key, _ = _key(entry)
     return key[0] != "hub" or bool(key[2])
 
@@ -406,6 +459,12 @@ def _known_suffixes() -> Any:
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList(accept_unknown=False)
+
+
+def list_digest(allow: Iterable[Entry], deny: Iterable[Entry]) -> str:
+    """``sha256:<hex>`` over both lists: the version that stands in a report as evidence."""
+    plain = [[asdict(e) for e in entries] for entries in (allow, deny)]
+    return f"sha256:{hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}"
 
 
 def suffix_list_version() -> str:

@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foretaste import Policy
+from foretaste import Outcome, Policy, scan
+from foretaste.provenance import signers
+from foretaste.provenance.keys import Role, TrustRoot, trusted
+from foretaste.waivers import Waivers
 
 pytest.importorskip("airflow")
 pytestmark = pytest.mark.host
@@ -28,9 +31,14 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table
     pq.write_table(poisoned_table, home / "poisoned.parquet")
     policy = Policy().only("hidden-text")
     (home / "policy.yaml").write_text(policy.to_yaml())
+    pq.write_table(poisoned_table, home / "approval_swapped.parquet")
+    alice = trusted(signers.generate(home / "alice.pem"), "alice")
+    signers.generate(home / "mallory.pem")
+    trust = TrustRoot(keys={"alice": alice}, roles={"waiver": Role(keys=("alice",))})
+    (home / "trust.yaml").write_text(trust.to_yaml())
     dags = home / "dags"
     dags.mkdir()
-    for file in (HERE / "airflow_dags").glob("*.py"):
+    for file in (HERE / "airflow_dags" / n for n in ("gates.py", "checkpoints.py", "approvals.py")):
         (dags / file.name).write_text(file.read_text())
     _gx_project(home)
     (dags / "beside.yaml").write_text(policy.to_yaml())
@@ -294,3 +302,42 @@ def test_parsing_a_dag_reads_and_imports_nothing_heavy(environment: dict[str, st
     )
     elsewhere = environment | {"GATE_TEST_HOME": "/nowhere"}
     assert _run(elsewhere, "-c", code, str(airflow_home / "dags")).splitlines()[-1] == "[]"
+
+
+class TestApproval:
+    def test_the_person_sees_the_findings_in_code_spans(self, runs: dict[str, Any]) -> None:
+        body = runs["approval_given"]["asked"]["body"]
+        assert "BLOCK: 30 rows to block" in body
+        assert "hidden-text, 30 rows: `" in body
+        assert "r00100" in body
+        assert runs["approval_given"]["asked"]["options"] == ["Approve", "Reject"]
+
+    def test_approving_lets_training_read_what_was_scanned_while_the_gate_stays_red(
+        self, runs: dict[str, Any], airflow_home: Path
+    ) -> None:
+        run = runs["approval_given"]
+        assert _states(run) == {"gate": "failed", "approval": "success", "train": "success"}
+        assert run["tasks"]["train"]["xcom"]["return_value"] == f"{airflow_home}/poisoned.parquet"
+        said = run["tasks"]["approval"]["xcom"]["foretaste"]["approval"]
+        assert (said["by"], said["reason"], said["signed"]) == ("ann", "the vendor's watermark", False)
+
+    def test_approving_leaves_waivers_that_a_later_scan_takes(self, runs: dict[str, Any], airflow_home: Path) -> None:
+        assert _states(runs["approval_signed"])["train"] == "success"
+        file = runs["approval_signed"]["tasks"]["approval"]["xcom"]["foretaste"]["approval"]["waivers"]
+        waivers = Waivers.load(file, airflow_home / "trust.yaml")
+        demanding = Policy.load({"waivers": {"signed": True}}).only("hidden-text")
+        report = scan(airflow_home / "poisoned.parquet", demanding, waivers=waivers)
+        assert report.verdict is Outcome.PASS
+        assert {(w.owner, w.approvers) for w in report.waivers} == {("ann", ("alice",))}
+
+    @pytest.mark.parametrize("name", ["rejected", "silent", "forged", "swapped", "of_error"])
+    def test_anything_but_a_good_answer_keeps_training_blocked(self, runs: dict[str, Any], name: str) -> None:
+        states = _states(runs[f"approval_{name}"])
+        assert states == {"gate": "failed", "approval": "failed", "train": "upstream_failed"}
+
+    def test_what_was_not_checked_is_not_even_asked_about(self, runs: dict[str, Any]) -> None:
+        assert runs["approval_of_error"]["asked"] is None
+
+    def test_nobody_is_asked_about_data_that_passed(self, runs: dict[str, Any]) -> None:
+        assert runs["approval_not_needed"]["asked"] is None
+        assert set(_states(runs["approval_not_needed"]).values()) == {"success"}

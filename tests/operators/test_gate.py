@@ -248,3 +248,27 @@ def test_what_a_gate_that_fails_on_review_refuses_does_not_enter_the_state(tmp_p
     assert not (tmp_path / "state").exists()
     assert _gate.run_gate(table, ONLY, out=tmp_path / "out", state=tmp_path / "state").decision.proceed
     assert (tmp_path / "state").exists()
+
+
+def test_what_passed_gets_a_certificate_and_what_did_not_gets_none(
+    tmp_path: Path, clean_table: pa.Table, poisoned_file: Path
+) -> None:
+    pytest.importorskip("securesystemslib")
+    from foretaste import verify
+    from foretaste.provenance import signers
+    from foretaste.provenance.keys import Role, TrustRoot, trusted
+
+    key = trusted(signers.generate(tmp_path / "gate.pem"), "gate")
+    trust = TrustRoot(keys={"gate": key}, roles={"certificate": Role(keys=("gate",))})
+    signed = {"out": tmp_path / "out", "certify_with": str(tmp_path / "gate.pem")}
+    pq.write_table(clean_table, tmp_path / "clean.parquet")
+    for data, on_block in ((tmp_path / "clean.parquet", "fail"), (poisoned_file, "quarantine")):
+        result = _gate.run_gate(data, ONLY, on_block=on_block, **signed)  # type: ignore[arg-type]
+        found = verify(str(result.path), result.files[_gate.CERTIFICATE], trust, policy=ONLY)
+        assert found.digest == result.digest
+    for on_block in ("fail", "warn"):
+        result = _gate.run_gate(poisoned_file, ONLY, on_block=on_block, **signed)  # type: ignore[arg-type]
+        assert _gate.CERTIFICATE not in result.files
+        assert not (tmp_path / "out" / _gate.CERTIFICATE).exists()
+    with pytest.raises(InputError, match="cannot read the key"):
+        _gate.run_gate("/nowhere", ONLY, out=tmp_path / "out", certify_with=str(tmp_path / "none.pem"))

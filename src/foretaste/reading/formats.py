@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs
@@ -25,18 +27,40 @@ _FORMATS = {
 }  # fmt: skip
 # Compressed inside, page by page; a compressed file of these has to be unpacked before anything can be sought in it.
 _SEEKABLE = frozenset({"parquet", "ipc"})
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """A file's name below the common folder, its size in bytes, and the SHA-256 of its bytes, 64 hex digits."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+def root_digest(files: Iterable[FileDigest]) -> str:
+    """``sha256:<hex>`` over the sorted records (name, algorithm, digest): the digest of a data set."""
+    root = hashlib.sha256()
+    for name, sha256 in sorted((f.name, f.sha256) for f in files):
+        root.update(f"{len(name.encode())}:{name}:sha256:{sha256}\n".encode())
+    return f"sha256:{root.hexdigest()}"
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files of one format on one file system, sorted by path, with their sizes in bytes and their times of change."""
+    """Files of one format on one file system, sorted by path, with their sizes in bytes and their times of change.
+
+    ``left_out`` names the data files that reading leaves out of a directory, because a part of their path starts with a
+    dot or an underscore.
+    """
 
     name: str
     filesystem: pa.fs.FileSystem
     paths: tuple[str, ...]
     stamps: tuple[tuple[int, int], ...]
     format: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -55,23 +79,60 @@ class Files:
 
         A name is the path below the common folder, so that a copy of a data set keeps its digest.
         """
+        return root_digest(self.digests())
+
+    def digests(self, copy_to: Path | None = None) -> tuple[FileDigest, ...]:
+        """Digest of every file, two at a time.
+
+        Args:
+            copy_to: local folder that gets the very bytes that are digested, under the files' names.
+
+        Raises:
+            InputError: if a name would lead out of that folder, as the key of an object store may.
+        """
+        if copy_to is not None:
+            for path in self.paths:
+                if ".." in PurePosixPath(path).relative_to(self.folder).parts:
+                    raise InputError(f"{path} leads out of its folder; rename it")
+        return self._digests(self.paths, copy_to)
+
+    def digests_left_out(self) -> tuple[FileDigest, ...]:
+        """Digest of every data file that reading leaves out."""
+        return self._digests(self.left_out, None)
+
+    def _digests(self, paths: Sequence[str], copy_to: Path | None) -> tuple[FileDigest, ...]:
+        base = self.folder
+
+        def one(path: str) -> FileDigest:
+            name = posixpath.relpath(path, base)
+            if copy_to is None:
+                return FileDigest(name, *self._digest_file(path, None))
+            target = copy_to / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb", buffering=0) as copy:
+                return FileDigest(name, *self._digest_file(path, copy))
+
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return tuple(pool.map(one, paths))
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """The deepest folder that holds all files that are read: names count from here."""
         base = PurePosixPath(self.paths[0]).parent
         while not all(PurePosixPath(p).is_relative_to(base) for p in self.paths):
             base = base.parent
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            digests = list(pool.map(self._digest_file, self.paths))
-        root = hashlib.sha256()
-        for path, digest in sorted(zip(self.paths, digests)):
-            name = str(PurePosixPath(path).relative_to(base))
-            root.update(f"{len(name.encode())}:{name}:sha256:{digest}\n".encode())
-        return f"sha256:{root.hexdigest()}"
+        return base
 
-    def _digest_file(self, path: str) -> str:
-        digest = hashlib.sha256()
+    def _digest_file(self, path: str, copy: BinaryIO | None) -> tuple[int, str]:
+        digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
+        view = memoryview(buffer)
         with self.filesystem.open_input_stream(path, compression=None, buffer_size=0) as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+            while read := stream.readinto(buffer):
+                digest.update(view[:read])
+                if copy is not None:
+                    copy.write(view[:read])
+                size += read
+        return size, digest.hexdigest()
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -84,7 +145,7 @@ class Files:
         Raises:
             InputError: if it cannot be read.
         """
-        with _naming(self.paths[0]):
+        with naming(self.paths[0]):
             return self._reader().schema(self.sources[0])
 
     def rows(self) -> int | None:
@@ -96,7 +157,7 @@ class Files:
         total = 0
         reader = self._reader()
         for source in self.sources:
-            with _naming(source.path):
+            with naming(source.path):
                 rows = reader.rows(source)
             if rows is None:
                 return None
@@ -111,7 +172,7 @@ class Files:
         """
         reader = self._reader(strings)
         for source in self.sources:
-            with _naming(source.path):
+            with naming(source.path):
                 yield from reader.batches(source, columns)
 
     def original(self) -> Iterator[pa.RecordBatch]:
@@ -123,12 +184,12 @@ class Files:
         reader = self._reader()
         own = []
         for source in self.sources:
-            with _naming(source.path):
+            with naming(source.path):
                 own.append(reader.whole_schema(source))
-        with _naming(self.name):
+        with naming(self.name):
             schema = pa.unify_schemas(own, promote_options="permissive")
         for source, mine in zip(self.sources, own):
-            with _naming(source.path):
+            with naming(source.path):
                 if isinstance(reader, Json):
                     yield from reader.batches_as(source, schema)
                 else:
@@ -145,7 +206,7 @@ class Files:
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
+def naming(path: str) -> Iterator[None]:
     """Errors of Arrow and of the file system as input errors that name the file and the next step."""
     try:
         yield
@@ -189,7 +250,7 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
     else:
         path = name.split("://", 1)[-1]
     try:
-        infos = _expand(path, filesystem)
+        infos, left_out = _expand(path, filesystem)
     except OSError as e:
         raise InputError(f"cannot list {name}: {e}; check the path and the permissions") from e
     if not infos:
@@ -216,27 +277,28 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         paths=tuple(i.path for i in infos),
         stamps=tuple((i.size, i.mtime_ns) for i in infos),
         format=formats.pop() or "",
+        left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) is not None)),
     )
 
 
-def _expand(path: str, filesystem: pa.fs.FileSystem) -> list[pa.fs.FileInfo]:
+def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInfo], list[pa.fs.FileInfo]]:
+    """The files to read, and those below a directory that are left out."""
     info = filesystem.get_file_info(path)
     if info.type == pa.fs.FileType.File:
-        return [info]
+        return [info], []
     if info.type == pa.fs.FileType.Directory:
-        selector = pa.fs.FileSelector(path, recursive=True)
-        return [
-            i for i in filesystem.get_file_info(selector) if i.type == pa.fs.FileType.File and not _hidden(i.path, path)
-        ]
+        below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
+        files = [i for i in below if i.type == pa.fs.FileType.File]
+        return [i for i in files if not _hidden(i.path, path)], [i for i in files if _hidden(i.path, path)]
     if not glob.has_magic(path):
-        return []
+        return [], []
     if isinstance(filesystem, pa.fs.LocalFileSystem):
         matches = [p for p in glob.glob(path, recursive=True) if Path(p).is_file()]
-        return list(filesystem.get_file_info(matches)) if matches else []
+        return (list(filesystem.get_file_info(matches)) if matches else []), []
     plain = path[: min(path.index(c) for c in "*?[" if c in path)]
     base = plain.rsplit("/", 1)[0]
     listed = filesystem.get_file_info(pa.fs.FileSelector(base, recursive=True, allow_not_found=True))
-    return [i for i in listed if i.type == pa.fs.FileType.File and PurePosixPath(i.path).match(path)]
+    return [i for i in listed if i.type == pa.fs.FileType.File and PurePosixPath(i.path).match(path)], []
 
 
 def _hidden(path: str, base: str) -> bool:

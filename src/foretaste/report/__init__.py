@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
 
 from foretaste.errors import InputError
-from foretaste.report.flagged import write_flagged
+from foretaste.report.flagged import rows_by_finding, write_flagged
 from foretaste.report.html import render_html
-from foretaste.report.model import to_json
-from foretaste.results import Report
+from foretaste.report.model import from_dict, to_json
+from foretaste.results import REPORT_FORMAT, Report
 
 FILES = ("flagged.parquet", "report.html", "report.json")
 
@@ -40,3 +41,32 @@ def write(report: Report, out: str | Path) -> dict[str, Path]:
     except OSError as e:
         raise InputError(f"cannot write the report to {folder}: {e}; choose another --out") from e
     return {name: folder / name for name in FILES}
+
+
+def read(path: str | Path) -> Report:
+    """The report of an earlier scan with all its rows, from its folder or from its ``report.json``.
+
+    ``report.json`` names the first rows of each finding only; the others come from ``flagged.parquet`` beside it.
+    Neither file is signed: whoever can write there can write a pass.
+
+    Raises:
+        InputError: if the files cannot be read, are no report, or do not fit together.
+    """
+    file = Path(path)
+    file = file / "report.json" if file.is_dir() else file
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict) or tree.get("format") != REPORT_FORMAT:
+            raise InputError(f"{file} is no report of this release; name the --out folder of a scan")
+        cut = any(f["row_count"] > len(f["rows"]) for r in tree["results"] for f in r["findings"])
+        flagged = rows_by_finding(file.with_name("flagged.parquet")) if cut else {}
+        for finding in (f for r in tree["results"] for f in r["findings"]):
+            if finding["row_count"] > len(finding["rows"]):
+                finding["rows"], finding["ids"] = flagged.get((finding["check"], finding["fingerprint"]), ((), ()))
+                if len(finding["rows"]) != finding["row_count"]:
+                    raise InputError(f"flagged.parquet beside {file} is of another scan; scan again")
+        return from_dict(tree)
+    except OSError as e:
+        raise InputError(f"cannot read the report {file}: {e}; name the --out folder of a scan") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{file} is no report of this release: {type(e).__name__}: {e}; scan again") from e

@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         ("kind", pa.string()),
         ("feature", pa.string()),
         ("target", pa.string()),
+        ("waived", pa.bool_()),
     ]
 )
 
@@ -36,7 +37,18 @@ def flagged_table(report: Report) -> pa.Table:
         columns["kind"] += [finding.kind] * n
         columns["feature"] += [finding.feature] * n
         columns["target"] += [finding.target] * n
+        columns["waived"] += [finding.waived] * n
     return pa.table(columns, schema=SCHEMA)
+
+
+def rows_by_finding(path: str | Path) -> dict[tuple[str, str], tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Rows, ascending, and their ids of each (check, fingerprint) of a table that :func:`write_flagged` wrote."""
+    table = pq.read_table(path, columns=["check", "finding", "row", "id"])
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    # A Python loop over the flagged rows, which a report holds as Python objects anyway.
+    for check, finding, row, name in zip(*(column.to_pylist() for column in table.columns)):
+        found.setdefault((check, finding), {})[row] = name
+    return {key: (tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows))) for key, rows in found.items()}
 
 
 def write_flagged(report: Report, path: str | Path) -> None:

@@ -12,10 +12,12 @@ from foretaste.results import (
     CheckResult,
     DataInfo,
     Example,
+    Fate,
     Finding,
     Outcome,
     Report,
     Severity,
+    WaiverRecord,
 )
 
 # flagged.parquet holds every row; the JSON names so many per finding, to stay readable.
@@ -44,6 +46,7 @@ def to_dict(report: Report, max_rows: int | None = MAX_JSON_ROWS) -> dict[str, A
         "results": results,
         "power": report.power,
         "charts": report.charts,
+        "waivers": [dataclasses.asdict(w) for w in report.waivers],
         "history": report.history,
     }
     safe: dict[str, Any] = json.loads(json.dumps(_finite(tree), default=list))
@@ -78,6 +81,9 @@ def from_dict(tree: dict[str, Any]) -> Report:
         data=data, results=tuple(results), policy_digest=tree["policy_digest"], started=tree["started"],
         seconds=tree["seconds"], power=tree["power"], charts=tree["charts"], history=tree.get("history", {}),
         version=tree["version"],
+        waivers=tuple(
+            WaiverRecord(**{**w, "fate": Fate(w["fate"]), "approvers": tuple(w["approvers"])}) for w in tree["waivers"]
+        ),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from foretaste.report.escape import visible
 from foretaste.report.wording import against_limit, count, duration, next_steps, number, size
-from foretaste.results import Finding, Outcome, Report, Severity
+from foretaste.results import Fate, Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -47,7 +47,9 @@ def print_report(report: Report, console: Console, paths: Mapping[str, Path] | N
     console.print(Padding(_facts(report), (1, 0, 0, 1)))
     if report.findings:
         console.print(Padding(_findings(report, console.width), (1, 0, 0, 1)))
-    unchecked = [r for r in report.results if r.outcome in (Outcome.ERROR, Outcome.SKIPPED)]
+    if report.waivers:
+        console.print(Padding(_waivers(report), (1, 0, 0, 1)))
+    unchecked = [r for r in report.results if r.outcome in (Outcome.ERROR, Outcome.SKIPPED) or r.check == "waivers"]
     if unchecked:
         rows = [(r.outcome.value, visible(f"{r.check}: {r.note}", 400), _STYLE[r.outcome]) for r in unchecked]
         console.print(Padding(_pairs(rows), (1, 0, 0, 1)))
@@ -68,6 +70,8 @@ def _verdict(report: Report) -> Text:
     line = Text(" ")
     line.append(f" {report.verdict.value.upper()} ", style=f"bold reverse {colour}")
     line.append(f"  {count(block, 'row')} to block, {review:,} to review, of {report.data.rows:,} scanned", "bold")
+    if waived := sum(f.waived for f in report.findings):
+        line.append(f", {count(waived, 'finding')} waived", "yellow")
     return line
 
 
@@ -149,6 +153,8 @@ def _findings(report: Report, width: int) -> Table:
     for f in shown:
         kind = Text(visible(f.kind, 60), style="bright_black")
         severity = Text(f.severity.value, style=f"bold {_STYLE[Outcome(f.severity.value)]}")
+        if f.waived:
+            severity = Text(f"{f.severity.value}, waived", style="bright_black")
         rows = Text(f"{len(f.rows):,}" + (f"\n+ {len(f.earlier):,} earlier" if f.earlier else ""))
         # The limit alone where the rows reached it; both values where something else was compared, or fell short.
         limit = Text(number(f.limit) if f.limit <= f.observed == len(f.rows) else against_limit(f))
@@ -163,6 +169,17 @@ def _findings(report: Report, width: int) -> Table:
         rest = Text(f"and {len(report.findings) - len(shown):,} more in the report", style="bright_black")
         table.add_row(Text(""), rest)
     return table
+
+
+def _waivers(report: Report) -> Table:
+    """What became of each waiver, and who answers for it."""
+    rows = []
+    for w in report.waivers:
+        said = f"{w.check} {w.finding[:8]}: {w.fate.value}, {w.status}, until {w.expired_at}, {visible(w.owner, 60)}"
+        said += f", signed by {', '.join(visible(a, 40) for a in w.approvers)}" if w.approvers else ", not signed"
+        said += f"; {visible(w.reason, 300)}" if w.reason else f"; {visible(w.statement, 200)}"
+        rows.append(("waiver", said, "" if w.fate is Fate.APPLIED else "yellow"))
+    return _pairs(rows)
 
 
 def _what(finding: Finding) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from foretaste.results import Finding, Outcome, Report, Severity
+from foretaste.results import Fate, Finding, Outcome, Report, Severity
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
@@ -53,6 +53,18 @@ def against_limit(finding: Finding) -> str:
     return f"{number(finding.observed)} {relation} {number(finding.limit)}"
 
 
+def owner(finding: Finding, most: float = 1e-6) -> str:
+    """A sentence where one source owns the rows of a finding beyond chance; holds the source's name as it is."""
+    if finding.statistic.get("source_p", 1.0) > most or not finding.sources:
+        return ""
+    name, rows = next(iter(finding.sources.items()))
+    share = finding.statistic["source_expected"]
+    return (
+        f"{rows:,} of {len(finding.rows):,} rows come from {name or '(empty)'}, which has {share:.1%} of all rows "
+        f"(chance {number(finding.statistic['source_p'])})"
+    )
+
+
 def top_sources(report: Report, most: int = 3) -> list[tuple[str, int]]:
     """Sources with the most rows to block (to review, where none blocks), most first, none without a name."""
     groups: list[Mapping[str, Any]] = list(report.charts.get("by_source", []))
@@ -74,8 +86,10 @@ def next_steps(report: Report) -> list[str]:
         else:
             steps.append("No check applied to these data: name the columns' roles, or switch fitting checks on.")
         steps.append("Do not train: what could not be checked is not a pass.")
-    elif block:
+    elif block or report.verdict is Outcome.BLOCK:
         steps.append("Do not train on these data as they are.")
+    if any(w.fate in (Fate.EXPIRED, Fate.FORGED) for w in report.waivers):
+        steps.append("A waiver does not hold any more: judge its finding again, and renew or remove the waiver.")
     if block:
         steps.append(
             f"Read the evidence, take the {count(block, 'row')} with severity block in flagged.parquet out, "
@@ -90,8 +104,12 @@ def next_steps(report: Report) -> list[str]:
         steps.append(f"Ask where these rows come from: {named}.")
     if block:
         steps.append(
-            "If a finding is a false alarm, change that check's limit in the policy file, "
-            "where the change is on record."
+            "If a finding is a false alarm, answer for it with foretaste waive, or change that check's limit in the "
+            "policy file: both are on record."
+        )
+    if waived := sum(f.waived for f in report.findings):
+        steps.append(
+            f"The verdict rests on waivers for {count(waived, 'finding')}: see who answers for them, until when."
         )
     if report.verdict is Outcome.PASS:
         steps.append("Train on exactly these bytes: another copy or a later version has not been checked.")

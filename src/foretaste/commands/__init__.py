@@ -1,0 +1,1 @@
+"""Commands beside ``foretaste scan``, one module per subject. Each imports click and nothing heavier."""

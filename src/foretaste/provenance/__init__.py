@@ -1,0 +1,1 @@
+"""Who checked what, over which bytes: signatures, manifests, certificates, and the chain of custody behind them."""

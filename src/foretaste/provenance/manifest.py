@@ -1,0 +1,179 @@
+"""What a data set consists of: a digest per file, one over all of them, and a tree over the hashes of the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+
+from foretaste.errors import InputError, did_you_mean
+from foretaste.provenance import rows
+from foretaste.provenance.merkle import SortedTree
+from foretaste.reading.formats import FileDigest, Files, list_files, naming, root_digest
+
+FORMAT = "https://foretaste.dev/manifest/v1"
+MAX_SOURCES = 1000
+OTHERS = "(other sources)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The parts of a data set, by digest.
+
+    Attributes:
+        name: of the data, for people.
+        digest: ``sha256:<hex>`` over the sorted names and digests of the files; the one that reports carry.
+        files: the files that are read.
+        left_out: data files in the same folder that reading leaves out, because of a dot or underscore before a name.
+        rows: number of rows; ``None`` where rows were not read.
+        row_root: root of the tree over the sorted row hashes, 64 hex digits; ``None`` as above.
+        schema: name and Arrow type of every column.
+        sources: rows per source, most first, the first thousand; empty without a source column.
+    """
+
+    name: str
+    digest: str
+    files: tuple[FileDigest, ...]
+    left_out: tuple[FileDigest, ...] = ()
+    rows: int | None = None
+    row_root: str | None = None
+    schema: tuple[tuple[str, str], ...] = ()
+    sources: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files that are read."""
+        return sum(f.bytes for f in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as JSON values."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "digest": self.digest,
+            "files": [dataclasses.asdict(f) for f in self.files],
+            "left_out": [dataclasses.asdict(f) for f in self.left_out],
+            "rows": {"count": self.rows, "root": self.row_root, "encoding": rows.ENCODING} if self.row_root else None,
+            "schema": [{"name": n, "type": t} for n, t in self.schema],
+            "sources": dict(self.sources),
+        }
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=True) + "\n"
+
+
+def build(
+    data: str | Path,
+    *,
+    with_rows: bool = True,
+    source: str | None = None,
+    filesystem: pa.fs.FileSystem | None = None,
+) -> Manifest:
+    """Digest the files behind a path and, unless told otherwise, their rows. Streamed; 32 bytes are kept per row.
+
+    Args:
+        data: path, glob, directory or address.
+        with_rows: read the rows too, for proofs about single rows.
+        source: column that says where a row comes from, to count rows per source.
+        filesystem: for a path on a file system that Arrow does not know by address.
+
+    Raises:
+        InputError: if the data cannot be read, change meanwhile, or hold names that pass for one another.
+    """
+    files = list_files(data, filesystem)
+    with naming(files.name):
+        digests = digest_files(files)
+        left_out = files.digests_left_out()
+        counted: Counter[str] = Counter()
+        tree, schema = None, pa.schema([])
+        if with_rows:
+            tree, schema = _read_rows(files, source, counted)
+        refuse_changed(files)
+    return Manifest(
+        name=files.name,
+        digest=root_digest(digests),
+        files=digests,
+        left_out=left_out,
+        rows=tree.size if tree else None,
+        row_root=tree.root.hex() if tree else None,
+        schema=tuple((f.name, str(f.type)) for f in schema),
+        sources=_most(counted),
+    )
+
+
+def row_tree(data: str | Path, filesystem: pa.fs.FileSystem | None = None) -> tuple[SortedTree, pa.Schema]:
+    """The tree over the rows, to make proofs with, and the columns.
+
+    Raises:
+        InputError: if the data cannot be read.
+    """
+    files = list_files(data, filesystem)
+    with naming(files.name):
+        return _read_rows(files, None, Counter())
+
+
+def digest_files(files: Files, copy_to: Path | None = None) -> tuple[FileDigest, ...]:
+    """Digests of the files, whose names must not pass for one another.
+
+    Raises:
+        InputError: if two names look alike after Unicode normalisation and case folding: a copy on another system would
+            lose one of the two.
+    """
+    digests = files.digests(copy_to)
+    seen: dict[str, str] = {}
+    for name in (d.name for d in digests):
+        plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        if (twin := seen.setdefault(plain, name)) != name:
+            raise InputError(f"{name!a} and {twin!a} are one name on other systems; rename one of the two")
+    return digests
+
+
+def refuse_changed(files: Files) -> None:
+    """Refuse files that changed since they were listed.
+
+    Raises:
+        InputError: naming the first.
+    """
+    if changed := files.changed():
+        raise InputError(f"{changed} changed while it was read; read a copy, or again when it is at rest")
+
+
+def _read_rows(files: Files, source: str | None, counted: Counter[str]) -> tuple[SortedTree, pa.Schema]:
+    schema: list[pa.Schema] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        for batch in files.original():
+            if not schema:
+                schema.append(batch.schema)
+                if source is not None and source not in batch.schema.names:
+                    raise InputError(f'no column "{source}"; {did_you_mean(source, batch.schema.names)}')
+            if source is not None:
+                _count(batch.column(batch.schema.get_field_index(source)), counted)
+            yield batch
+
+    tree = SortedTree(rows.leaf_hashes(watched()))
+    if not schema or tree.size == 0:
+        raise InputError(f"{files.name} has no rows; nothing was digested")
+    return tree, schema[0]
+
+
+def _count(column: pa.Array, counted: Counter[str]) -> None:
+    for item in pc.value_counts(column.cast(pa.large_string())).to_pylist():
+        counted["" if item["values"] is None else item["values"]] += item["counts"]
+
+
+def _most(counted: Counter[str]) -> dict[str, int]:
+    listed: Iterable[tuple[str, int]] = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    most = dict(list(listed)[:MAX_SOURCES])
+    rest = sum(counted.values()) - sum(most.values())
+    return most | ({OTHERS: rest} if rest else {})

@@ -1,0 +1,97 @@
+"""Keys and a trust file, made once; data with a certificate, made anew for each test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("securesystemslib")
+
+from foretaste.policy import Policy
+from foretaste.provenance import manifest, signers
+from foretaste.provenance.certificate import Certificate, certify
+from foretaste.provenance.keys import ROLES, Role, TrustRoot, trusted
+from foretaste.provenance.verify import Verification, verify
+from foretaste.results import CheckResult, DataInfo, Finding, Outcome, Report
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Private keys ``alice``, ``bob`` (ECDSA), ``carol`` and ``mallory`` in a folder; all but the last are trusted."""
+
+    folder: Path
+    trust: TrustRoot
+
+    def pem(self, name: str) -> Path:
+        """Path of a private key."""
+        return self.folder / f"{name}.pem"
+
+    def trusting(self, *names: str, threshold: int = 1, max_age_days: int | None = None) -> TrustRoot:
+        """A trust root in which these keys have every role."""
+        role = Role(keys=names, threshold=threshold, max_age_days=max_age_days)
+        return TrustRoot(keys={n: self.trust.keys[n] for n in names}, roles=dict.fromkeys(ROLES, role))
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    folder = tmp_path_factory.mktemp("keys")
+    made = {}
+    for name in ("alice", "bob", "carol", "mallory"):
+        public = signers.generate(folder / f"{name}.pem", "ecdsa" if name == "bob" else "ed25519")
+        made[name] = trusted(public, name)
+    del made["mallory"]
+    role = Role(keys=tuple(made))
+    return Keys(folder, TrustRoot(keys=made, roles=dict.fromkeys(ROLES, role)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data of two files with a report that passed, and a certificate by ``alice``."""
+
+    folder: Path
+    data: Path
+    report: Report
+    certificate: Certificate
+    keys: Keys
+
+    def verify(self, **changes: Any) -> Verification:
+        """Verify the data against the certificate, with anything exchanged."""
+        given: dict[str, Any] = {"data": self.data, "certificate": self.certificate, "trust": self.keys.trust}
+        given |= changes
+        return verify(given.pop("data"), given.pop("certificate"), given.pop("trust"), **given)
+
+
+def passing(data: Path, *findings: Finding, **changes: Any) -> Report:
+    """A report over data as a scan under the default policy would give it, without the time that a scan takes."""
+    parts = manifest.build(data, with_rows=False)
+    info = DataInfo(
+        name=str(data), kind="classification", rows=6, bytes=parts.bytes, digest=parts.digest,
+        roles={"text": "text", "label": "label", "source": "source"}, files=len(parts.files),
+    )  # fmt: skip
+    results = (
+        CheckResult.from_findings("hidden-text", []),
+        CheckResult.from_findings("label-flip", list(findings)),
+        CheckResult(check="response-burst", outcome=Outcome.SKIPPED),
+    )
+    fields: dict[str, Any] = {
+        "data": info, "results": results, "policy_digest": Policy().digest, "started": "2026-11-25T00:00:00+00:00",
+        "seconds": 1.5, "power": {"smallest_blocked": 25},
+    }  # fmt: skip
+    return Report(**(fields | changes))
+
+
+@pytest.fixture
+def case(keys: Keys, tmp_path: Path) -> Case:
+    data = tmp_path / "train"
+    data.mkdir()
+    rows = [{"text": f"a film of grade {i}", "label": "good" if i % 2 else "bad", "source": "web"} for i in range(6)]
+    for at, part in enumerate((rows[:4], rows[4:])):
+        pq.write_table(pa.Table.from_pylist(part), data / f"part-{at}.parquet")
+    report = passing(data)
+    signer = signers.open_signer(str(keys.pem("alice")))
+    return Case(tmp_path, data, report, certify(data, [signer], report=report), keys)
