@@ -11,7 +11,7 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
 from foretaste.signals.outputs import Classes, ResponseHeads
-from foretaste.signals.phrases import PhraseTable, edges_of, phrase_signals
+from foretaste.signals.phrases import PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_CLASS = 512
@@ -257,17 +257,7 @@ class _Judge:
             for p in self._by_class.get((kind, c), ())
             if phrases.counts[p] >= least and (made.labels[phrases.rows_of(p)] == c).mean() >= purity
         ]
-        groups: list[list[int]] = []
-        for p in sorted(mine, key=lambda p: (-phrases.n[p], -phrases.counts[p], p)):
-            for group in groups:
-                lead, rows = phrases.rows_of(group[0]), phrases.rows_of(p)
-                common = len(np.intersect1d(lead, rows, assume_unique=True))
-                if common >= 0.85 * max(len(lead), len(rows)):
-                    group.append(p)
-                    break
-            else:
-                groups.append([p])
-        return groups
+        return same_rows(phrases, sorted(mine, key=lambda p: (-phrases.n[p], -phrases.counts[p], p)))
 
     def spread(self, rows: npt.NDArray[np.int64], phrases: list[int]) -> tuple[float, float]:
         """Effective rows, and mean gain in nats, without the tokens of the phrases and what only these rows hold."""
