@@ -89,6 +89,7 @@ class PreferenceInversion(FlipRules, Check[_State]):
         review_error: share of honest ones among the phrases and sources in review.
         max_distance: most distance of a phrase's neighbours from a random draw of words (see ``inserted-phrase``).
         min_diversity: least number of distinct neighbours per row, of a phrase inside the prompt.
+        max_alike: most cosine of a source's prompts, above that of any two, at which it is asked what others are.
         max_contradictory: share of pairs that stand in both orders up to which they are odd enough for review.
         excess, quiet_share, max_share, block_rows, source_excess, source_share: as in ``label-flip``.
     """
@@ -99,6 +100,7 @@ class PreferenceInversion(FlipRules, Check[_State]):
     review_error: float = 0.01
     max_distance: float = 30.0
     min_diversity: float = 0.4
+    max_alike: float = 0.01
     max_contradictory: float = 0.005
 
     def applies(self, context: Context) -> str:
@@ -229,6 +231,8 @@ class PreferenceInversion(FlipRules, Check[_State]):
             )
             if at >= passing or any(np.isin(group.rows, f.rows).mean() > 0.8 for f in findings):
                 continue
+            if not inserted and len(group.rows) > self.quiet_share * len(state.evidence):
+                continue  # a topic on which people think otherwise
             severity = Severity.BLOCK if group.evidence >= block and inserted else Severity.REVIEW
             findings.append(self._finding("inverted pairs", severity, edges.text, group, block, state, edges))
         return findings
@@ -240,15 +244,19 @@ class PreferenceInversion(FlipRules, Check[_State]):
         names, numbers = state.sources.names, state.sources.numbers
         judged = []
         for s, sample in state.population.items():
-            alike = judge.alike(np.unique(sample), np.zeros(0, np.int64))
             rows = np.flatnonzero(numbers == s)
+            against = state.evidence[rows] > 0
+            alike = judge.alike(np.unique(sample), np.zeros(0, np.int64))
+            # Half of the pairs contradicted is someone who tosses a coin; prompts of their own are another task.
+            if against.mean() < 0.5 + 1.5 / np.sqrt(len(rows)) or alike > self.max_alike:
+                continue
             evidence = float(state.evidence[rows].sum()) / state.inflation
-            judged.append((names[s], _Group(rows, evidence, float((state.evidence[rows] > 0).mean()), alike, 0.0)))
+            judged.append((names[s], _Group(rows[against], evidence, float(against.mean()), alike, 0.0)))
         judged.sort(key=lambda g: (-g[1].evidence, g[0]))
         passing = _e_bh([g.evidence for _, g in judged], len(names), self.review_error)
-        block = float(np.log(len(names) / self.block_error))
+        limit = float(np.log(len(names) / self.review_error))
         return [
-            self._finding("inverted source", Severity.REVIEW, name, group, block, state)
+            self._finding("inverted source", Severity.REVIEW, name, group, limit, state)
             for name, group in judged[:passing]
         ]
 
