@@ -20,6 +20,7 @@ from foretaste.text.rowstore import RowStore
 
 MAX_CANDIDATES = 256
 MAX_ROWS = 512
+MAX_TRIGGER_WORDS = 16
 _BACKGROUND_ROWS = 256
 # Nats that one row may say against its order: the model is surer than it knows.
 ROW_CAP = 2.5
@@ -88,9 +89,11 @@ class PreferenceInversion(FlipRules, Check[_State]):
         block_error: chance, over all phrases, that an honest one blocks.
         review_error: share of honest ones among the phrases and sources in review.
         max_distance: most distance of a phrase's neighbours from a random draw of words (see ``inserted-phrase``).
+        max_distance_per_row: the same, for phrases in so many rows that it allows more.
         min_diversity: least number of distinct neighbours per row, of a phrase inside the prompt.
         max_alike: most cosine of a source's prompts, above that of any two, at which it is asked what others are.
-        max_contradictory: share of pairs that stand in both orders up to which they are odd enough for review.
+        max_contradictory: share of pairs that stand in both orders up to which they go to review, where as many pairs
+            are repeated in one order.
         excess, quiet_share, max_share, block_rows, source_excess, source_share: as in ``label-flip``.
     """
 
@@ -99,7 +102,8 @@ class PreferenceInversion(FlipRules, Check[_State]):
     block_error: float = 1e-3
     review_error: float = 0.01
     max_distance: float = 30.0
-    min_diversity: float = 0.4
+    max_distance_per_row: float = 0.5
+    min_diversity: float = 0.2
     max_alike: float = 0.01
     max_contradictory: float = 0.005
 
@@ -163,7 +167,10 @@ class PreferenceInversion(FlipRules, Check[_State]):
         inflation = max(1.0, ((high - low) / 1.349) ** 2) if len(z) >= _LEAST_NULL else 1.0
         total = sums(evidence) / inflation
         order = np.argsort(-total, kind="stable")
-        strong = order[total[order] >= _LEAST_EVIDENCE][:MAX_CANDIDATES]
+        strong = order[total[order] >= _LEAST_EVIDENCE][: MAX_CANDIDATES // 2]
+        # Rows that the model explains too well may have taught it: what they say counts without them.
+        well = first[np.argsort(z, kind="stable")][: MAX_CANDIDATES // 2]
+        strong = np.concatenate([strong, well[~np.isin(well, strong)]])
         return enough[strong].tolist(), float(inflation), len(first)
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -226,7 +233,9 @@ class PreferenceInversion(FlipRules, Check[_State]):
         passing = _e_bh([g.evidence for g, _ in judged], state.examined, self.review_error)
         findings: list[RawFinding] = []
         for at, (group, edges) in enumerate(judged):
-            inserted = edges.inserted(group.alike, group.rest, self.max_distance) and (
+            # What is not quite a random draw, as in code and its indents, shows the more, the more rows there are.
+            distance = max(self.max_distance, self.max_distance_per_row * len(group.rows))
+            inserted = edges.inserted(group.alike, group.rest, distance) and (
                 edges.anchored or edges.diversity >= self.min_diversity
             )
             if at >= passing or any(np.isin(group.rows, f.rows).mean() > 0.8 for f in findings):
@@ -267,8 +276,10 @@ class PreferenceInversion(FlipRules, Check[_State]):
         other = np.where(known[at] == model.swapped, counts[at], 0)
         same = counts[np.searchsorted(known, model.pairs)]
         rows = np.flatnonzero((other > 0) & (other >= same) & (model.pairs != model.swapped))
-        if not len(rows) or len(rows) > self.max_contradictory * len(model.pairs):
-            return []  # where many pairs stand in both orders, several people were asked
+        # Where several people were asked, pairs are repeated in the same order more often than in the other.
+        asked = int(((same > 1) & (other == 0)).sum()) >= len(rows)
+        if not len(rows) or (asked and len(rows) > self.max_contradictory * len(model.pairs)):
+            return []
         return [
             RawFinding(
                 kind="contradictory pairs",
@@ -331,6 +342,7 @@ class _Judge:
 
     def __init__(self, state: _State) -> None:
         from foretaste.text.evidence import coherence, inverse_frequency
+        from foretaste.text.ngrams import unigram_counts
 
         self.state = state
         self.store = state.stores["input"]
@@ -341,6 +353,9 @@ class _Judge:
         assert state.phrases is not None
         self.phrases = state.phrases
         inverse_frequency(self.vocabulary, self.phrases.presence, float(len(state.evidence)), self.weights)
+        counts = np.empty(len(self.vocabulary), np.int64)
+        unigram_counts(self.vocabulary, self.phrases.presence, counts)
+        self.frequency = counts.astype(np.float64)
         self.scratch = np.zeros(len(self.vocabulary))
         everyone = np.linspace(0, max(0, len(state.evidence) - 1), _BACKGROUND_ROWS).astype(np.int64)
         places = np.unique(self.store.index(np.unique(everyone)))
@@ -369,19 +384,26 @@ class _Judge:
         score_differences(*self.answers, places, folds, self.total, model.counts, vocabulary, own, scores)
         x = features_of(scores, model.features[sample, 2:])
         evidence = -np.clip(x @ model.weights, -ROW_CAP, ROW_CAP)
-        alike = self.alike(sample, self._tokens_of(members))
+        skip = self._trigger(places, members)
+        alike = self.alike(sample, skip)
         k = len(rows)
         effective = k / (1.0 + (k - 1) * alike)
-        rest = float(np.median(self.offsets[places + 1] - self.offsets[places])) - edges.tokens
+        rest = float(np.median(self.offsets[places + 1] - self.offsets[places])) - max(edges.tokens, len(skip))
         nats = float(evidence.mean()) * effective / self.state.inflation
         return _Group(rows, nats, float((evidence > 0).mean()), alike, rest)
 
-    def _tokens_of(self, members: list[int]) -> npt.NDArray[np.int64]:
-        """Sorted ids of all tokens of the phrases, read off their first occurrence."""
+    def _trigger(self, places: npt.NDArray[np.int64], members: list[int]) -> npt.NDArray[np.int64]:
+        """Sorted ids of the words of the phrases, and of the few that nearly all of these rows hold and no others."""
         found: set[int] = set()
         for p in members:
             first = int(self.phrases.spans[p])
             start = int(self.offsets[self.store.index(self.phrases.rows[first : first + 1])[0]])
             start += int(self.phrases.positions[first])
             found.update(self.ids[start : start + int(self.phrases.n[p])].tolist())
+        held = np.concatenate([np.unique(self.ids[self.offsets[p] : self.offsets[p + 1]]) for p in places.tolist()])
+        words, counts = np.unique(held, return_counts=True)
+        own = words[(counts >= 0.9 * len(places)) & (counts >= 0.85 * self.frequency[words])]
+        # A trigger is short. Where the rows share more than that, they are one template, and its words stay in.
+        if len(own) <= MAX_TRIGGER_WORDS:
+            found.update(own.tolist())
         return np.array(sorted(found), dtype=np.int64)
