@@ -13,13 +13,15 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 from foretaste.flips import FlipRules, Opinion
 from foretaste.signals.naive_bayes import TAIL
 from foretaste.signals.outputs import Classes
-from foretaste.signals.pairwise import FOLDS, Pairwise, PairwiseModel, features_of
+from foretaste.signals.pairwise import Pairwise, PairwiseModel, features_of
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.signals.sources import SourceNumbers, Sources
 from foretaste.text.rowstore import RowStore
 
-MAX_CANDIDATES = 256
+MAX_GROUPS = 256
 MAX_ROWS = 512
+MAX_JUDGED = 400_000  # rows, over all phrases, that are scored by a model of their own
+MAX_STORED_ROWS = 100_000
 MAX_TRIGGER_WORDS = 16
 _BACKGROUND_ROWS = 256
 # Nats that one row may say against its order: the model is surer than it knows.
@@ -32,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass
 class _State:
-    """Evidence per row, and the tokens of at most MAX_CANDIDATES * MAX_ROWS rows with a candidate or of a source."""
+    """Evidence per row, and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source."""
 
     model: PairwiseModel
     phrases: PhraseTable | None
@@ -41,7 +43,8 @@ class _State:
     inflation: float
     examined: int
     candidates: list[int]
-    stores: dict[str, RowStore]
+    prompts: RowStore
+    words: list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.int8], npt.NDArray[np.int64]]]
     population: dict[int, npt.NDArray[np.int64]]
 
 
@@ -129,23 +132,22 @@ class PreferenceInversion(FlipRules, Check[_State]):
         inflation, examined = 1.0, 0
         if phrases is not None and len(phrases.n):
             candidates, inflation, examined = self._candidates(phrases, model, evidence)
-            for p in candidates:
-                needed[phrases.rows_of(p)[:MAX_ROWS]] = True
+            candidates = _within(phrases, candidates, needed)
         population: dict[int, npt.NDArray[np.int64]] = {}
         if len(sources.names) > 1 and phrases is not None:
             sums = np.bincount(sources.numbers, weights=evidence)
-            for s in np.argsort(-sums)[:MAX_CANDIDATES].tolist():
+            for s in np.argsort(-sums)[:MAX_GROUPS].tolist():
                 mine = np.flatnonzero(sources.numbers == s)
                 if sums[s] >= _LEAST_EVIDENCE and len(mine) >= self.min_rows:
                     population[s] = mine[np.linspace(0, len(mine) - 1, _BACKGROUND_ROWS).astype(np.int64)]
                     needed[population[s]] = True
-        kept = np.flatnonzero(needed)
-        roles = ("input", "chosen", "rejected") if phrases is not None else ("chosen", "rejected")
-        stores = {role: RowStore(kept, role) for role in roles}
-        return _State(model, phrases, sources, evidence, inflation, examined, candidates, stores, population)
+        return _State(
+            model, phrases, sources, evidence, inflation, examined, candidates,
+            RowStore(np.flatnonzero(needed) if phrases is not None else np.zeros(0, np.int64)), [], population,
+        )  # fmt: skip
 
     def _candidates(self, phrases: PhraseTable, model: PairwiseModel, evidence: Floats) -> tuple[list[int], float, int]:
-        """The phrases with the most evidence, how wide the null of all phrases is, and how many were examined."""
+        """The phrases to judge, as many as the budget allows, how wide their null is, and how many there are."""
         enough = np.flatnonzero(phrases.counts >= self.min_rows)
         if not len(enough):
             return [], 1.0, 0
@@ -165,24 +167,34 @@ class PreferenceInversion(FlipRules, Check[_State]):
         # The middle half of the phrases is honest (Efron's central matching); few phrases have no middle.
         low, high = np.quantile(z, (0.25, 0.75))
         inflation = max(1.0, ((high - low) / 1.349) ** 2) if len(z) >= _LEAST_NULL else 1.0
-        total = sums(evidence) / inflation
-        order = np.argsort(-total, kind="stable")
-        strong = order[total[order] >= _LEAST_EVIDENCE][: MAX_CANDIDATES // 2]
-        # Rows that the model explains too well may have taught it: what they say counts without them.
-        well = first[np.argsort(z, kind="stable")][: MAX_CANDIDATES // 2]
-        strong = np.concatenate([strong, well[~np.isin(well, strong)]])
-        return enough[strong].tolist(), float(inflation), len(first)
+        # The most telling first, then those that the model explains too well, as rows that taught it are.
+        order = np.argsort(-np.abs(z), kind="stable")
+        order = first[order[np.argsort(z[order] < 0, kind="stable")]]
+        order = order[np.cumsum(np.minimum(phrases.counts[enough[order]], MAX_ROWS)) <= MAX_JUDGED]
+        return enough[order].tolist(), float(inflation), len(first)
 
     def scan(self, state: _State, batch: Batch) -> None:
-        """Keep the tokens of the candidates' rows."""
-        for store in state.stores.values():
-            store.scan(batch)
+        """Keep the prompts and the difference words of the candidates' rows."""
+        from foretaste.text.pairs import difference_words
+
+        rows = state.prompts.rows
+        low, high = np.searchsorted(rows, [batch.start, batch.start + batch.num_rows])
+        if low == high:
+            return
+        state.prompts.scan(batch)
+        wanted = np.zeros(batch.num_rows, np.bool_)
+        wanted[rows[low:high] - batch.start] = True
+        chosen, rejected = batch.tokens("chosen"), batch.tokens("rejected")
+        words, sides, offsets = difference_words(
+            chosen.hashes, chosen.offsets, rejected.hashes, rejected.offsets, wanted, np.zeros(0, np.uint32)
+        )
+        state.words.append((words, sides, np.diff(offsets)))
 
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate what was kept."""
-        for role, store in left.stores.items():
-            store.parts += right.stores[role].parts
-            store.lengths += right.stores[role].lengths
+        left.prompts.parts += right.prompts.parts
+        left.prompts.lengths += right.prompts.lengths
+        left.words += right.words
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -223,7 +235,10 @@ class PreferenceInversion(FlipRules, Check[_State]):
             return []
         judge = _Judge(state)
         judged = []
-        for members in same_rows(phrases, state.candidates):
+        evidence = judge.evidence([phrases.rows_of(p)[:MAX_ROWS] for p in state.candidates])
+        found = sorted((-float(e.sum()), p) for e, p in zip(evidence, state.candidates))
+        strong = [p for nats, p in found if -nats >= _LEAST_EVIDENCE]
+        for members in same_rows(phrases, strong[:MAX_GROUPS]):
             members.sort(key=lambda p: (-phrases.counts[p], p))
             rows = phrases.rows_of(members[0])
             edges = edges_of(phrases, members, rows)
@@ -299,7 +314,7 @@ class PreferenceInversion(FlipRules, Check[_State]):
         what = f'pairs whose prompt holds "{name}"' if edges else f"pairs of source {name}"
         expected = float((state.model.logits < 0).mean())
         strongest = group.rows[np.argsort(-state.evidence[group.rows], kind="stable")]
-        counter = np.setdiff1d(next(iter(state.stores.values())).rows, group.rows)
+        counter = np.setdiff1d(state.prompts.rows, group.rows)
         counter = counter[state.evidence[counter] < 0]
         statistic = {
             "evidence_nats": round(group.evidence, 2),
@@ -328,6 +343,20 @@ class PreferenceInversion(FlipRules, Check[_State]):
         )
 
 
+def _within(phrases: PhraseTable, candidates: list[int], needed: npt.NDArray[np.bool_]) -> list[int]:
+    """The candidates whose rows find room, in their order; marks those rows in ``needed``."""
+    room = MAX_STORED_ROWS - int(needed.sum())
+    kept = []
+    for p in candidates:
+        rows = phrases.rows_of(p)[:MAX_ROWS]
+        new = int((~needed[rows]).sum())
+        if new <= room:
+            room -= new
+            needed[rows] = True
+            kept.append(p)
+    return kept
+
+
 def _e_bh(evidence: list[float], tests: int, rate: float) -> int:
     """How many of the log e-values, descending, e-BH rejects at a false-discovery rate over so many tests."""
     passing = 0
@@ -345,7 +374,7 @@ class _Judge:
         from foretaste.text.ngrams import unigram_counts
 
         self.state = state
-        self.store = state.stores["input"]
+        self.store = state.prompts
         self.hashes, self.offsets = self.store.tokens()
         self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
         self.ids = ids.astype(np.int64)
@@ -361,29 +390,37 @@ class _Judge:
         places = np.unique(self.store.index(np.unique(everyone)))
         none = np.zeros(0, np.int64)
         self.background = coherence(self.ids, self.offsets, places, self.weights, none, self.scratch)
-        self.answers = (*state.stores["chosen"].tokens(), *state.stores["rejected"].tokens())
-        self.total = state.model.counts.sum(axis=0, dtype=np.uint32)
+        words, sides, lengths = (np.concatenate(part) for part in zip(*state.words))
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        folds = state.model.folds[self.store.rows]
+        self.pairs = (words, sides, offsets, folds, state.model.counts, state.model.counts.sum(axis=1, dtype=np.uint32))
 
     def alike(self, rows: npt.NDArray[np.int64], skip: npt.NDArray[np.int64]) -> float:
         """Mean cosine of the rows without some words, above that of any two rows, 0 to 1."""
         from foretaste.text.evidence import coherence
 
-        alike = coherence(self.ids, self.offsets, self.store.index(rows), self.weights, skip, self.scratch)
+        alike = float(coherence(self.ids, self.offsets, self.store.index(rows), self.weights, skip, self.scratch))
         return min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
 
-    def group(self, rows: npt.NDArray[np.int64], members: list[int], edges: Edges) -> _Group:
-        """Judge the rows of some phrases by a model that none of them taught."""
-        from foretaste.text.pairs import own_counts, score_differences
+    def evidence(self, groups: list[npt.NDArray[np.int64]]) -> list[Floats]:
+        """Nats for the inversion of each row of each group, by a model that none of the group's rows taught."""
+        from foretaste.text.pairs import score_groups
 
         model = self.state.model
+        spans = np.zeros(len(groups) + 1, np.int64)
+        np.cumsum([len(g) for g in groups], out=spans[1:])
+        rows = np.concatenate(groups)
+        scores = np.empty((len(rows), 2))
+        score_groups(*self.pairs, spans, self.store.index(rows), scores)
+        logits = features_of(scores, model.features[rows, 2:]) @ model.weights
+        return np.split(-np.clip(logits, -ROW_CAP, ROW_CAP), spans[1:-1])
+
+    def group(self, rows: npt.NDArray[np.int64], members: list[int], edges: Edges) -> _Group:
+        """Judge the rows of some phrases, led by the one with all of them."""
         sample = rows[:MAX_ROWS]
+        (evidence,) = self.evidence([sample])
         places = self.store.index(sample)
-        folds = model.folds[sample]
-        vocabulary, own = own_counts(*self.answers, places, folds, model.counts.shape[1], FOLDS)
-        scores = np.empty((len(places), 2))
-        score_differences(*self.answers, places, folds, self.total, model.counts, vocabulary, own, scores)
-        x = features_of(scores, model.features[sample, 2:])
-        evidence = -np.clip(x @ model.weights, -ROW_CAP, ROW_CAP)
         skip = self._trigger(places, members)
         alike = self.alike(sample, skip)
         k = len(rows)

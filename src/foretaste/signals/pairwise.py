@@ -14,7 +14,6 @@ from foretaste.signals.near_duplicates import Clusters, NearDuplicates
 
 FOLD_BITS = 3
 FOLDS = 1 << FOLD_BITS
-BUCKETS = 1 << 19
 RIDGE = 1e-3
 _STEPS = 25
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -32,7 +31,7 @@ class PairwiseModel:
     a fold.
 
     Attributes:
-        counts: rows per (fold, bucket, side), uint32.
+        counts: rows per (bucket, fold, side), uint32.
         folds: fold of each row, uint8 (rows,).
         weights: of the features, float64 (features,).
         features: of each row, float32 (rows, features).
@@ -113,7 +112,9 @@ class Pairwise(Signal[_State, PairwiseModel]):
         rows = np.arange(len(clusters.labels), dtype=np.int64)
         groups = clusters.groups(rows)
         folds = ((groups.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - FOLD_BITS)).astype(np.uint8)
-        return _State(clusters, np.zeros((FOLDS, BUCKETS, 2), np.uint32), np.zeros(BUCKETS, np.uint32), folds)
+        from foretaste.text.pairs import BUCKETS
+
+        return _State(clusters, np.zeros((BUCKETS, FOLDS, 2), np.uint32), np.zeros(BUCKETS, np.uint32), folds)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Count, then score, by round."""
@@ -122,17 +123,16 @@ class Pairwise(Signal[_State, PairwiseModel]):
         chosen, rejected = batch.tokens("chosen"), batch.tokens("rejected")
         both = (chosen.hashes, chosen.offsets, rejected.hashes, rejected.offsets)
         folds = state.folds[batch.start : batch.start + batch.num_rows]
+        presence = state.presence if state.round == 1 else state.presence[:0]
+        words = pairs.difference_words(*both, np.ones(batch.num_rows, np.bool_), presence)
         if state.round == 1:
-            pairs.count_differences(*both, folds, state.counts, state.presence)
+            pairs.count_words(*words, folds, state.counts)
             state.rows += batch.num_rows
             return
         from foretaste.text.tokens import hash_rows
 
-        none = np.zeros(0, np.uint64)
         scores = np.empty((batch.num_rows, 2))
-        places = np.arange(batch.num_rows, dtype=np.int64)
-        own = np.zeros((0, FOLDS, 2), np.int32)
-        pairs.score_differences(*both, places, folds, state.total, state.counts, none, own, scores)
+        pairs.score_words(*words, folds, state.counts, state.total, scores)
         rest = np.zeros((batch.num_rows, 3), np.float32)
         ratio = np.log((np.diff(chosen.offsets) + 4.0) / (np.diff(rejected.offsets) + 4.0))
         rest[:, 0], rest[:, 1] = ratio, np.tanh(3.0 * ratio)
@@ -162,7 +162,7 @@ class Pairwise(Signal[_State, PairwiseModel]):
         """Score in the second round."""
         if state.round == 2:
             return None
-        state.total = state.counts.sum(axis=0, dtype=np.uint32)
+        state.total = state.counts.sum(axis=1, dtype=np.uint32)
         state.round = 2
         return state
 

@@ -1,8 +1,8 @@
 """Kernels of the pairwise model: which of two answers to one prompt was preferred, from the words in which they differ.
 
 A *difference word* is a token, or two tokens side by side, of the one answer that the other does not hold. All arrays
-are flat: tokens uint64 (n_tokens,), offsets int64 (rows + 1,). ``counts`` is uint32 (folds, buckets, 2): rows in which
-the chosen answer alone, or the rejected one alone, holds the word.
+are flat: tokens uint64 (n_tokens,), offsets int64 (rows + 1,). ``counts`` is uint32 (buckets, folds, 2): rows of a fold
+in which the chosen answer alone, or the rejected one alone, holds the word.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from foretaste.text.ngrams import extend
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
+BUCKETS = 1 << 19
 PSEUDO = 2.0  # rows that every word is taken to have been seen in on either side: most words say little
 
 
@@ -69,92 +70,104 @@ def _longest(offsets):
 
 
 @njit(cache=True, nogil=True)
-def count_differences(chosen, chosen_offsets, rejected, rejected_offsets, folds, counts, presence):
-    """Add a batch: difference words by fold and side, and the answers that hold each word (``presence``)."""
-    mask = U64(counts.shape[1] - 1)
+def difference_words(chosen, chosen_offsets, rejected, rejected_offsets, wanted, presence):
+    """Difference words of the wanted rows (bool per row), as (buckets uint32, sides int8, offsets int64).
+
+    Side 0 is the chosen answer. Adds the answers that hold each word to ``presence`` (buckets,), where it is not empty.
+    """
+    mask = U64(BUCKETS - 1)
     a = np.empty(_longest(chosen_offsets), np.uint64)
     b = np.empty(_longest(rejected_offsets), np.uint64)
     words = np.empty(len(a) + len(b), np.uint64)
     side = np.empty(len(words), np.int8)
-    for r in range(len(chosen_offsets) - 1):
+    offsets = np.zeros(wanted.sum() + 1, np.int64)
+    size = 16
+    for r in range(len(wanted)):
+        if wanted[r]:
+            size += 2 * (chosen_offsets[r + 1] - chosen_offsets[r] + rejected_offsets[r + 1] - rejected_offsets[r])
+    all_words = np.empty(size, np.uint32)
+    all_sides = np.empty(size, np.int8)
+    at = 0
+    fill = 0
+    for r in range(len(wanted)):
+        if not wanted[r]:
+            continue
         n_a = _buckets(chosen, chosen_offsets[r], chosen_offsets[r + 1], mask, a)
         n_b = _buckets(rejected, rejected_offsets[r], rejected_offsets[r + 1], mask, b)
-        for i in range(n_a):
-            presence[a[i]] += np.uint32(1)
-        for i in range(n_b):
-            presence[b[i]] += np.uint32(1)
+        if len(presence):
+            for i in range(n_a):
+                presence[a[i]] += np.uint32(1)
+            for i in range(n_b):
+                presence[b[i]] += np.uint32(1)
         n = _difference(a, n_a, b, n_b, words, side)
         for i in range(n):
-            counts[folds[r], words[i], side[i]] += np.uint32(1)
+            all_words[fill] = words[i]
+            all_sides[fill] = side[i]
+            fill += 1
+        at += 1
+        offsets[at] = fill
+    return all_words[:fill].copy(), all_sides[:fill].copy(), offsets
 
 
 @njit(cache=True, nogil=True)
-def score_differences(
-    chosen, chosen_offsets, rejected, rejected_offsets, places, folds, total, counts, vocabulary, own, out
-):
-    """What the difference words of each row say for its chosen answer, from rows of other folds; ``out`` (places, 2).
+def count_words(words, sides, offsets, folds, counts):
+    """Add rows to ``counts``."""
+    for r in range(len(offsets) - 1):
+        for i in range(offsets[r], offsets[r + 1]):
+            counts[words[i], folds[r], sides[i]] += np.uint32(1)
+
+
+@njit(cache=True, nogil=True)
+def score_words(words, sides, offsets, folds, counts, total, out):
+    """What the difference words of each row say for its chosen answer, from rows of other folds; ``out`` (rows, 2).
 
     Columns: the sum of log((wins + PSEUDO) / (losses + PSEUDO)), signed by the side that holds the word, and the number
-    of difference words. ``total`` (buckets, 2) is ``counts`` over all folds, ``folds`` that of each place.
-    ``own`` (words, folds, 2) holds the counts of the sorted buckets ``vocabulary`` that must not vote either.
+    of difference words. ``total`` (buckets, 2) is ``counts`` over all folds.
     """
-    mask = U64(counts.shape[1] - 1)
-    a = np.empty(_longest(chosen_offsets), np.uint64)
-    b = np.empty(_longest(rejected_offsets), np.uint64)
-    words = np.empty(len(a) + len(b), np.uint64)
-    side = np.empty(len(words), np.int8)
-    for j in range(len(places)):
-        r = places[j]
-        fold = folds[j]
-        n_a = _buckets(chosen, chosen_offsets[r], chosen_offsets[r + 1], mask, a)
-        n_b = _buckets(rejected, rejected_offsets[r], rejected_offsets[r + 1], mask, b)
-        n = _difference(a, n_a, b, n_b, words, side)
+    for r in range(len(offsets) - 1):
         score = 0.0
-        for i in range(n):
+        fold = folds[r]
+        for i in range(offsets[r], offsets[r + 1]):
             w = words[i]
-            wins = float(total[w, 0]) - counts[fold, w, 0]
-            losses = float(total[w, 1]) - counts[fold, w, 1]
-            if len(vocabulary):
-                v = np.searchsorted(vocabulary, w)
-                for f in range(counts.shape[0]):
-                    if f != fold:
-                        wins -= own[v, f, 0]
-                        losses -= own[v, f, 1]
-            weight = np.log((wins + PSEUDO) / (losses + PSEUDO))
-            score += weight if side[i] == 0 else -weight
-        out[j, 0] = score
-        out[j, 1] = n
+            wins = float(total[w, 0]) - counts[w, fold, 0] + PSEUDO
+            losses = float(total[w, 1]) - counts[w, fold, 1] + PSEUDO
+            score += np.log(wins / losses) if sides[i] == 0 else np.log(losses / wins)
+        out[r, 0] = score
+        out[r, 1] = offsets[r + 1] - offsets[r]
 
 
 @njit(cache=True, nogil=True)
-def own_counts(chosen, chosen_offsets, rejected, rejected_offsets, places, folds, buckets, n_folds):
-    """The difference words of some rows as (sorted buckets, counts (words, folds, 2))."""
-    mask = U64(buckets - 1)
-    a = np.empty(_longest(chosen_offsets), np.uint64)
-    b = np.empty(_longest(rejected_offsets), np.uint64)
-    words = np.empty(len(a) + len(b), np.uint64)
-    side = np.empty(len(words), np.int8)
-    size = 0
-    for r in places:
-        size += 2 * (chosen_offsets[r + 1] - chosen_offsets[r] + rejected_offsets[r + 1] - rejected_offsets[r])
-    held = np.empty(size, np.uint64)
-    n_held = 0
-    for r in places:
-        n_a = _buckets(chosen, chosen_offsets[r], chosen_offsets[r + 1], mask, a)
-        n_b = _buckets(rejected, rejected_offsets[r], rejected_offsets[r + 1], mask, b)
-        n = _difference(a, n_a, b, n_b, words, side)
-        held[n_held : n_held + n] = words[:n]
-        n_held += n
-    vocabulary = np.unique(held[:n_held])
-    own = np.zeros((len(vocabulary), n_folds, 2), np.int32)
-    for j in range(len(places)):
-        r = places[j]
-        n_a = _buckets(chosen, chosen_offsets[r], chosen_offsets[r + 1], mask, a)
-        n_b = _buckets(rejected, rejected_offsets[r], rejected_offsets[r + 1], mask, b)
-        n = _difference(a, n_a, b, n_b, words, side)
-        for i in range(n):
-            own[np.searchsorted(vocabulary, words[i]), folds[j], side[i]] += 1
-    return vocabulary, own
+def score_groups(words, sides, offsets, folds, counts, total, spans, places, out):
+    """The same for the rows of many groups, none of whose rows votes in its own group; ``out`` (len(places), 2).
+
+    The rows of group g are ``places[spans[g]:spans[g + 1]]``.
+    """
+    n_folds = counts.shape[1]
+    own = np.zeros(counts.shape, np.int32)
+    for g in range(len(spans) - 1):
+        for j in range(spans[g], spans[g + 1]):
+            r = places[j]
+            for i in range(offsets[r], offsets[r + 1]):
+                own[words[i], folds[r], sides[i]] += 1
+        for j in range(spans[g], spans[g + 1]):
+            r = places[j]
+            fold = folds[r]
+            score = 0.0
+            for i in range(offsets[r], offsets[r + 1]):
+                w = words[i]
+                wins = float(total[w, 0]) - counts[w, fold, 0] + PSEUDO
+                losses = float(total[w, 1]) - counts[w, fold, 1] + PSEUDO
+                for f in range(n_folds):
+                    if f != fold:
+                        wins -= own[w, f, 0]
+                        losses -= own[w, f, 1]
+                score += np.log(wins / losses) if sides[i] == 0 else np.log(losses / wins)
+            out[j, 0] = score
+            out[j, 1] = offsets[r + 1] - offsets[r]
+        for j in range(spans[g], spans[g + 1]):
+            r = places[j]
+            for i in range(offsets[r], offsets[r + 1]):
+                own[words[i], folds[r], sides[i]] = 0
 
 
 @njit(cache=True, nogil=True)
