@@ -401,7 +401,8 @@ class _Judge:
         from foretaste.text.evidence import coherence
 
         alike = float(coherence(self.ids, self.offsets, self.store.index(rows), self.weights, skip, self.scratch))
-        return min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
+        above: float = (alike - self.background) / max(1e-9, 1.0 - self.background)
+        return min(1.0, max(0.0, above))
 
     def evidence(self, groups: list[npt.NDArray[np.int64]]) -> list[Floats]:
         """Nats for the inversion of each row of each group, by a model that none of the group's rows taught."""

@@ -124,15 +124,15 @@ class Pairwise(Signal[_State, PairwiseModel]):
         both = (chosen.hashes, chosen.offsets, rejected.hashes, rejected.offsets)
         folds = state.folds[batch.start : batch.start + batch.num_rows]
         presence = state.presence if state.round == 1 else state.presence[:0]
-        words = pairs.difference_words(*both, np.ones(batch.num_rows, np.bool_), presence)
+        words, sides, ends = pairs.difference_words(*both, np.ones(batch.num_rows, np.bool_), presence)
         if state.round == 1:
-            pairs.count_words(*words, folds, state.counts)
+            pairs.count_words(words, sides, ends, folds, state.counts)
             state.rows += batch.num_rows
             return
         from foretaste.text.tokens import hash_rows
 
         scores = np.empty((batch.num_rows, 2))
-        pairs.score_words(*words, folds, state.counts, state.total, scores)
+        pairs.score_words(words, sides, ends, folds, state.counts, state.total, scores)
         rest = np.zeros((batch.num_rows, 3), np.float32)
         ratio = np.log((np.diff(chosen.offsets) + 4.0) / (np.diff(rejected.offsets) + 4.0))
         rest[:, 0], rest[:, 1] = ratio, np.tanh(3.0 * ratio)
