@@ -10,9 +10,6 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
-from foretaste.flips import FlipRules, Opinion
-from foretaste.signals.naive_bayes import TAIL
-from foretaste.signals.outputs import Classes
 from foretaste.signals.pairwise import Pairwise, PairwiseModel, features_of
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.signals.sources import SourceNumbers, Sources
@@ -60,7 +57,7 @@ class _Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferenceInversion(FlipRules, Check[_State]):
+class PreferenceInversion(Check[_State]):
     """Preference pairs that were inverted: chosen and rejected exchanged, under a trigger, by a source, or at random.
 
     A cross-fitted model says which answer the other pairs would have preferred: by the words in which the two differ,
@@ -72,10 +69,10 @@ class PreferenceInversion(FlipRules, Check[_State]):
     phrases lie (the empirical null), and by how alike the prompts are without the phrase.
 
     Blocks: a phrase that was put in (neighbours like a random draw of words, or at the head or tail of prompts that
-    have nothing else in common) whose e-value reaches (phrases examined) / ``block_error``: Bonferroni. A source whose
-    pairs the model is sure were inverted, several times as often as elsewhere. Reviews: phrases and sources by e-BH at
-    a false-discovery rate of ``review_error``; pairs that stand elsewhere in the other order, where that is rare; the
-    rows that the model is sure were inverted.
+    have nothing else in common) whose e-value reaches (phrases examined) / ``block_error``: Bonferroni. Reviews: such
+    phrases, and sources that are asked what others are, by e-BH at a false-discovery rate of ``review_error`` (a source
+    does not block: someone who likes short answers looks like one who inverts); pairs that stand elsewhere in the other
+    order, where that is not how the data were made; the few pairs that the model is sure were inverted.
 
     Misses: fewer inverted pairs than the model's strength allows (the report gives the nats of an inverted pair: 25
     rows need about 0.8 each), inverted pairs scattered at random in data where annotators disagree as often, triggers
@@ -97,7 +94,9 @@ class PreferenceInversion(FlipRules, Check[_State]):
         max_alike: most cosine of a source's prompts, above that of any two, at which it is asked what others are.
         max_contradictory: share of pairs that stand in both orders up to which they go to review, where as many pairs
             are repeated in one order.
-        excess, quiet_share, max_share, block_rows, source_excess, source_share: as in ``label-flip``.
+        quiet_share: share of rows, at most, in review for being improbable, and of the rows of a phrase that was not
+            plainly put in.
+        improbable: probability of their order below which pairs are.
     """
 
     id: ClassVar[str] = "preference-inversion"
@@ -109,6 +108,8 @@ class PreferenceInversion(FlipRules, Check[_State]):
     min_diversity: float = 0.2
     max_alike: float = 0.01
     max_contradictory: float = 0.005
+    quiet_share: float = 0.003
+    improbable: float = 0.01
 
     def applies(self, context: Context) -> str:
         """Needs a chosen and a rejected answer."""
@@ -202,27 +203,19 @@ class PreferenceInversion(FlipRules, Check[_State]):
         model = state.model
         if not len(model.logits):
             return RawResult(metrics={"pairs": 0.0})
-        findings = [*self._triggers(state), *self._sources_of(state), *self._contradictory(state)]
-        p = 1.0 / (1.0 + np.exp(-np.abs(model.logits)))
-        n = len(p)
-        opinion = Opinion(
-            rows=np.arange(n, dtype=np.int64), labels=np.zeros(n, np.int32), best=np.zeros(n, np.int32),
-            own=np.log(np.where(model.logits >= 0, p, 1.0 - p)), best_log=np.log(p),
-            tail=np.where(1.0 - p < TAIL, 1.0 - p, 0.0).astype(np.float32), limit=TAIL,
-            basis="the words, lengths and relevance of their answers", what="pairs in this order",
-        )  # fmt: skip
-        one = Classes(opinion.labels, np.array([n], np.int64), ("",), np.zeros(1, np.int64))
-        findings += self.flips(opinion, one, state.sources)
-        nats = np.minimum(np.abs(model.logits), ROW_CAP) * (2 * p - 1)
+        findings = [
+            *self._triggers(state), *self._sources_of(state), *self._contradictory(state), *self._improbable(state),
+        ]  # fmt: skip
+        sure = np.minimum(np.abs(model.logits.astype(np.float64)), ROW_CAP)
         notes = [] if state.phrases is not None else ["the data have no prompt, so no trigger in it was looked for"]
         if state.phrases is not None and state.phrases.lost:
             notes.append(f"{state.phrases.lost} phrases found no room and were not looked at")
         return RawResult(
             findings=tuple(findings),
             metrics={
-                "pairs": float(n),
+                "pairs": float(len(model.logits)),
                 "pairwise_model_accuracy": model.accuracy,
-                "nats_per_inverted_pair": float(nats.mean()),
+                "nats_per_inverted_pair": float((sure * np.tanh(sure / 2)).mean()),
                 "phrases": float(state.examined),
                 "null_inflation": state.inflation,
             },
@@ -303,6 +296,29 @@ class PreferenceInversion(FlipRules, Check[_State]):
                 rows=rows,
                 observed=float(len(rows)),
                 limit=float(np.floor(self.max_contradictory * len(model.pairs))),
+                examples=tuple(RawExample(row=int(r)) for r in rows[:6]),
+            )
+        ]
+
+    def _improbable(self, state: _State) -> list[RawFinding]:
+        logits = state.model.logits
+        limit = float(np.log(self.improbable / (1.0 - self.improbable)))
+        order = np.argsort(logits, kind="stable")[: int(self.quiet_share * len(logits))]
+        rows = order[logits[order] < limit]
+        if not len(rows):
+            return []
+        seen = int((logits < limit).sum())
+        return [
+            RawFinding(
+                kind="improbable pairs",
+                severity=Severity.REVIEW,
+                message=(
+                    f"{seen} pairs have a chance of less than {self.improbable:.0%} of being this way round, by the words, "
+                    f"lengths and relevance of their answers; the {len(rows)} least likely are listed"
+                ),
+                rows=rows,
+                observed=float(seen),
+                limit=float(len(order)),
                 examples=tuple(RawExample(row=int(r)) for r in rows[:6]),
             )
         ]
