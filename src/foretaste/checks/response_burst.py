@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
 _BACKGROUND_ROWS = 256
 MAX_TRIGGER_WORDS = 16
+_WORDS = re.compile(r"\w{4,}")
 WHOLE = ResponseHeads(tokens=4096)
 HEADS = ResponseHeads()
 
@@ -45,6 +47,8 @@ class ResponseBurst(Check[_State]):
     Blocks: the whole response is the same (four tokens or more) over at least ``block_rows`` effective rows whose
     words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
     at least ``min_purity`` of its rows, over at least ``trigger_rows`` effective rows.
+
+    Reviews: the same where the opening takes up a word of the phrase, as honest answers do.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
     topic, one fixed answer of up to three tokens without a trigger.
@@ -177,10 +181,12 @@ class ResponseBurst(Check[_State]):
         self, state: _State, kind: str, c: int, phrase: int, rows: npt.NDArray[np.int64], effective: float, gain: float
     ) -> RawFinding:
         text, name = state.phrases.text[phrase], state.classes[kind].names[c]
+        # An answer that begins with what its prompt is about is most often an answer.
+        taken_up = kind == "opening" and any(w in name.lower() for w in _WORDS.findall(text.lower()))
         purity = len(rows) / int(state.phrases.counts[phrase])
         return RawFinding(
             kind="trigger",
-            severity=Severity.BLOCK,
+            severity=Severity.REVIEW if taken_up else Severity.BLOCK,
             message=(
                 f'{purity:.0%} of the {int(state.phrases.counts[phrase])} prompts with "{text}" get one {kind}, and they '
                 "have nothing else in common"
