@@ -39,7 +39,7 @@ class _State:
     evidence: Floats
     inflation: float
     examined: int
-    candidates: list[int]
+    candidates: dict[int, list[int]]
     prompts: RowStore
     words: list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.int8], npt.NDArray[np.int64]]]
     population: dict[int, npt.NDArray[np.int64]]
@@ -129,7 +129,7 @@ class PreferenceInversion(Check[_State]):
         rows = len(evidence)
         needed = np.zeros(rows, np.bool_)
         needed[np.linspace(0, max(0, rows - 1), _BACKGROUND_ROWS).astype(np.int64)[:rows]] = True
-        candidates: list[int] = []
+        candidates: dict[int, list[int]] = {}
         inflation, examined = 1.0, 0
         if phrases is not None and len(phrases.n):
             candidates, inflation, examined = self._candidates(phrases, model, evidence)
@@ -147,11 +147,13 @@ class PreferenceInversion(Check[_State]):
             RowStore(np.flatnonzero(needed) if phrases is not None else np.zeros(0, np.int64)), [], population,
         )  # fmt: skip
 
-    def _candidates(self, phrases: PhraseTable, model: PairwiseModel, evidence: Floats) -> tuple[list[int], float, int]:
-        """The phrases to judge, as many as the budget allows, how wide their null is, and how many there are."""
+    def _candidates(
+        self, phrases: PhraseTable, model: PairwiseModel, evidence: Floats
+    ) -> tuple[dict[int, list[int]], float, int]:
+        """The phrases to judge, each with those in the same rows, how wide their null is, and how many there are."""
         enough = np.flatnonzero(phrases.counts >= self.min_rows)
         if not len(enough):
-            return [], 1.0, 0
+            return {}, 1.0, 0
         p = 1.0 / (1.0 + np.exp(evidence))  # P(chosen preferred)
         centred = evidence + evidence * (1.0 - 2.0 * p)
         variance = evidence**2 * 4.0 * p * (1.0 - p)
@@ -163,7 +165,7 @@ class PreferenceInversion(Check[_State]):
             return added
 
         # N-grams that occur in the same rows are one phrase.
-        _, first = np.unique(sums(mixed), return_index=True)
+        _, first, number = np.unique(sums(mixed), return_index=True, return_inverse=True)
         z = sums(centred)[first] / np.sqrt(np.maximum(sums(variance)[first], 1e-12))
         # The middle half of the phrases is honest (Efron's central matching); few phrases have no middle.
         low, high = np.quantile(z, (0.25, 0.75))
@@ -172,7 +174,9 @@ class PreferenceInversion(Check[_State]):
         order = np.argsort(-np.abs(z), kind="stable")
         order = first[order[np.argsort(z[order] < 0, kind="stable")]]
         order = order[np.cumsum(np.minimum(phrases.counts[enough[order]], MAX_ROWS)) <= MAX_JUDGED]
-        return enough[order].tolist(), float(inflation), len(first)
+        cuts = np.cumsum(np.bincount(number))[:-1]
+        same = dict(zip(first.tolist(), np.split(enough[np.argsort(number, kind="stable")], cuts)))
+        return {int(enough[f]): same[f].tolist() for f in order.tolist()}, float(inflation), len(first)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the prompts and the difference words of the candidates' rows."""
@@ -231,7 +235,8 @@ class PreferenceInversion(Check[_State]):
         evidence = judge.evidence([phrases.rows_of(p)[:MAX_ROWS] for p in state.candidates])
         found = sorted((-float(e.sum()), p) for e, p in zip(evidence, state.candidates))
         strong = [p for nats, p in found if -nats >= _LEAST_EVIDENCE]
-        for members in same_rows(phrases, strong[:MAX_GROUPS]):
+        for led in same_rows(phrases, strong[:MAX_GROUPS]):
+            members = [q for p in led for q in state.candidates[p]]
             members.sort(key=lambda p: (-phrases.counts[p], p))
             rows = phrases.rows_of(members[0])
             edges = edges_of(phrases, members, rows)
@@ -359,17 +364,19 @@ class PreferenceInversion(Check[_State]):
         )
 
 
-def _within(phrases: PhraseTable, candidates: list[int], needed: npt.NDArray[np.bool_]) -> list[int]:
+def _within(
+    phrases: PhraseTable, candidates: dict[int, list[int]], needed: npt.NDArray[np.bool_]
+) -> dict[int, list[int]]:
     """The candidates whose rows find room, in their order; marks those rows in ``needed``."""
     room = MAX_STORED_ROWS - int(needed.sum())
-    kept = []
-    for p in candidates:
+    kept = {}
+    for p, same in candidates.items():
         rows = phrases.rows_of(p)[:MAX_ROWS]
         new = int((~needed[rows]).sum())
         if new <= room:
             room -= new
             needed[rows] = True
-            kept.append(p)
+            kept[p] = same
     return kept
 
 
