@@ -17,8 +17,8 @@ from foretaste.text.rowstore import RowStore
 
 MAX_GROUPS = 256
 MAX_ROWS = 512
-MAX_JUDGED = 400_000  # rows, over all phrases, that are scored by a model of their own
-MAX_STORED_ROWS = 100_000
+MAX_JUDGED = 200_000  # rows, over all phrases, that are scored by a model of their own
+MAX_STORED_ROWS = 50_000
 MAX_TRIGGER_WORDS = 16
 _BACKGROUND_ROWS = 256
 # Nats that one row may say against its order: the model is surer than it knows.

@@ -142,32 +142,43 @@ def score_groups(words, sides, offsets, folds, counts, total, spans, places, out
 
     The rows of group g are ``places[spans[g]:spans[g + 1]]``.
     """
+    # What the rows of other folds say of each word is the same for all groups; one look-up a word is left.
+    wins = np.empty(len(words), np.float32)
+    losses = np.empty(len(words), np.float32)
+    for r in range(len(offsets) - 1):
+        for i in range(offsets[r], offsets[r + 1]):
+            w = words[i]
+            wins[i] = total[w, sides[i]] - counts[w, folds[r], sides[i]]
+            losses[i] = total[w, 1 - sides[i]] - counts[w, folds[r], 1 - sides[i]]
     n_folds = counts.shape[1]
-    own = np.zeros(counts.shape, np.int32)
+    own = np.zeros((len(counts), 2, n_folds + 1), np.uint16)  # the last is the sum over the folds
     for g in range(len(spans) - 1):
         for j in range(spans[g], spans[g + 1]):
             r = places[j]
             for i in range(offsets[r], offsets[r + 1]):
-                own[words[i], folds[r], sides[i]] += 1
+                own[words[i], sides[i], folds[r]] += np.uint16(1)
+                own[words[i], sides[i], n_folds] += np.uint16(1)
         for j in range(spans[g], spans[g + 1]):
             r = places[j]
             fold = folds[r]
             score = 0.0
+            ratio = 1.0
             for i in range(offsets[r], offsets[r + 1]):
                 w = words[i]
-                wins = float(total[w, 0]) - counts[w, fold, 0] + PSEUDO
-                losses = float(total[w, 1]) - counts[w, fold, 1] + PSEUDO
-                for f in range(n_folds):
-                    if f != fold:
-                        wins -= own[w, f, 0]
-                        losses -= own[w, f, 1]
-                score += np.log(wins / losses) if sides[i] == 0 else np.log(losses / wins)
-            out[j, 0] = score
+                mine = own[w, sides[i]]
+                other = own[w, 1 - sides[i]]
+                up = wins[i] - mine[n_folds] + mine[fold] + PSEUDO
+                down = losses[i] - other[n_folds] + other[fold] + PSEUDO
+                ratio *= up / down
+                if i % 16 == 0:  # a logarithm costs more than the rest
+                    score += np.log(ratio)
+                    ratio = 1.0
+            out[j, 0] = score + np.log(ratio)
             out[j, 1] = offsets[r + 1] - offsets[r]
         for j in range(spans[g], spans[g + 1]):
             r = places[j]
             for i in range(offsets[r], offsets[r + 1]):
-                own[words[i], folds[r], sides[i]] = 0
+                own[words[i], sides[i], :] = 0
 
 
 @njit(cache=True, nogil=True)
