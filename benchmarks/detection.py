@@ -75,17 +75,19 @@ def drip(
 
     Where ``foretaste.scan`` takes a state, the deliveries share one, so that counts add up; else each stands alone.
     """
-    size = len(next(iter(columns.values())))
+    planted, poisoned = attack.plant(columns, dose, np.random.default_rng(seed))
+    number = np.empty(len(poisoned), np.int64)
+    for mine in (poisoned, ~poisoned):  # each delivery gets its part of both
+        number[mine] = np.arange(mine.sum()) % parts
     found, verdicts, seconds = [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         keeps = "state" in inspect.signature(foretaste.scan).parameters
         state = Path(folder) / "state" if keeps else None
-        for rows in np.array_split(np.arange(size), parts):
-            part = {role: [values[r] for r in rows.tolist()] for role, values in columns.items()}
-            # The same draw for every delivery, so that triggers drawn by lot are the same ones.
-            planted, mask = attack.plant(part, max(1, dose // parts), np.random.default_rng(seed))
-            verdict, block, either, took = scan(planted, state)
-            found.append((mask, block, either))
+        for part in range(parts):
+            rows = np.flatnonzero(number == part)
+            delivery = {role: [values[r] for r in rows.tolist()] for role, values in planted.items()}
+            verdict, block, either, took = scan(delivery, state)
+            found.append((poisoned[rows], block, either))
             verdicts.append(verdict)
             seconds += took
     worst = next((v for v in ("error", "block", "review") if v in verdicts), "pass")
