@@ -1,22 +1,29 @@
 """Is planted poison caught, and does clean data pass? On data that you name, beside what others use.
 
-    python benchmarks/detection.py DATA [--text COL --label COL | --prompt COL --response COL] [--doses 25 50 100]
-                                   [--peers] [--attacks SUBSTRING ...] [--out results.json]
+    python benchmarks/detection.py DATA [--text COL --label COL | --prompt COL --response COL | --chosen COL ...]
+                                   [--doses 25 50 100] [--peers] [--attacks SUBSTRING ...] [--drip 5]
+                                   [--out results.json]
+    python benchmarks/detection.py [--kinds classification instruct preference documents] ...
 
-Without DATA the documentation set of the examples is built from the docstrings of the installed packages. Every attack
-of ``recipes.py`` that fits the data is planted into a fresh copy and scanned with the default policy. ``caught`` means:
-the verdict is block and at least half of the poisoned rows carry a block finding. ``--peers`` adds, where they are
+Without DATA, data of every kind are made from the source text of the installed packages (``clean.py``). Every attack of
+``recipes.py`` that fits the data is planted into a fresh copy and scanned with the default policy. ``caught`` means: the
+verdict is block and at least half of the poisoned rows carry a block finding. ``--peers`` adds, where they are
 installed, the published methods with their own defaults; they count as blocking where they flag ten rows or more.
+``--drip N`` cuts the data into N deliveries, plants a part of each dose into every one of them, and scans them one
+after the other, as an attacker with patience would have it.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import inspect
 import json
 import re
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +36,12 @@ from foretaste.policy import Policy
 from foretaste.reading import open_data
 
 sys.path.insert(0, str(Path(__file__).parent))
-from recipes import ATTACKS, Columns
+import clean
+from recipes import ATTACKS, Attack, Columns
 
+ROLES = ("text", "label", "prompt", "context", "response", "chosen", "rejected", "source", "id")
 POLICY = Policy.load({"power": {"measure": "never"}})
+ANSWERED = ("prompt", "response", "chosen", "rejected")
 Peer = Callable[[Columns], np.ndarray]
 
 
@@ -45,16 +55,44 @@ def load(data: Any, roles: dict[str, str | None]) -> tuple[Columns, str]:
     return columns, dataset.kind
 
 
-def scan(columns: Columns) -> tuple[str, np.ndarray, np.ndarray, float]:
-    """Verdict, rows that block, rows that any finding names, seconds."""
+def scan(columns: Columns, state: Path | None = None) -> tuple[str, np.ndarray, np.ndarray, float]:
+    """Verdict, rows that block, rows that any finding names, seconds; with what earlier deliveries left, if any."""
     clock = time.perf_counter()
-    report = foretaste.scan(pa.table(columns), POLICY, roles={role: role for role in columns})
+    kept: dict[str, Any] = {"state": state} if state else {}
+    report = foretaste.scan(pa.table(columns), POLICY, roles={role: role for role in columns}, **kept)
     seconds = time.perf_counter() - clock
     size = len(next(iter(columns.values())))
     block, either = np.zeros(size, bool), np.zeros(size, bool)
     block[list(report.flagged_rows(foretaste.Severity.BLOCK))] = True
     either[list(report.flagged_rows())] = True
     return report.verdict.value, block, either, seconds
+
+
+def drip(
+    columns: Columns, attack: Attack, dose: int, parts: int, seed: int
+) -> tuple[np.ndarray, str, np.ndarray, np.ndarray, float]:
+    """Poisoned rows, the worst verdict, and what was flagged, of a dose that comes in several deliveries.
+
+    Where ``foretaste.scan`` takes a state, the deliveries share one, so that counts add up; else each stands alone.
+    """
+    planted, poisoned = attack.plant(columns, dose, np.random.default_rng(seed))
+    number = np.empty(len(poisoned), np.int64)
+    for mine in (poisoned, ~poisoned):  # each delivery gets its part of both
+        number[mine] = np.arange(mine.sum()) % parts
+    found, verdicts, seconds = [], [], 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        keeps = "state" in inspect.signature(foretaste.scan).parameters
+        state = Path(folder) / "state" if keeps else None
+        for part in range(parts):
+            rows = np.flatnonzero(number == part)
+            delivery = {role: [values[r] for r in rows.tolist()] for role, values in planted.items()}
+            verdict, block, either, took = scan(delivery, state)
+            found.append((poisoned[rows], block, either))
+            verdicts.append(verdict)
+            seconds += took
+    worst = next((v for v in ("error", "block", "review") if v in verdicts), "pass")
+    mask, block, either = (np.concatenate(column) for column in zip(*found))
+    return mask, worst, block, either, seconds
 
 
 def row_of(
@@ -131,7 +169,7 @@ def minhash(columns: Columns) -> np.ndarray:
     """MinHash LSH (datasketch) at Jaccard 0.7 over words: rows in clusters of five or more."""
     from datasketch import MinHash, MinHashLSH
 
-    texts = columns.get("text") or columns["prompt"]
+    texts = columns.get("text") or columns.get("prompt") or columns["chosen"]
     lsh, kept = MinHashLSH(threshold=0.7, num_perm=64), []
     for i, text in enumerate(texts):
         m = MinHash(num_perm=64)
@@ -148,86 +186,121 @@ def injection_patterns(columns: Columns) -> np.ndarray:
         r"|[\u200b-\u200f\u202a-\u202e\u2060-\u2064\U000e0000-\U000e007f]",
         re.IGNORECASE,
     )
-    rows = zip(*(columns[r] for r in ("text", "prompt", "response") if r in columns))
+    rows = zip(*(columns[r] for r in ("text", *ANSWERED) if r in columns))
     return np.array([any(pattern.search(value) for value in row) for row in rows])
 
 
-PEERS: dict[str, tuple[Peer, str, bool]] = {
-    "token z-statistics": (token_z, "sklearn", True),
-    "spectral signatures": (spectral, "sklearn", True),
-    "cleanlab label issues": (label_issues, "cleanlab", True),
-    "MinHash clusters >= 5": (minhash, "datasketch", False),
-    "injection patterns": (injection_patterns, "re", False),
+def repeated(columns: Columns) -> np.ndarray:
+    """Rows whose response, or chosen answer, stands in ten rows or more, letter for letter."""
+    answers = columns.get("response") or columns["chosen"]
+    counts = Counter(answers)
+    return np.array([counts[answer] >= 10 for answer in answers])
+
+
+def pair_issues(columns: Columns) -> np.ndarray:
+    """Confident learning (cleanlab) on which of two answers is the chosen one, from the difference of their words."""
+    from cleanlab.filter import find_label_issues
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2)
+    words.fit(columns["chosen"] + columns["rejected"])
+    x = words.transform(columns["chosen"]) - words.transform(columns["rejected"])
+    y = np.random.default_rng(0).integers(0, 2, x.shape[0])  # which of the two is shown first
+    x = x.multiply(np.where(y == 1, 1.0, -1.0)[:, None]).tocsr()
+    p = cross_val_predict(LogisticRegression(max_iter=200), x, y, cv=3, method="predict_proba")
+    return np.asarray(find_label_issues(y, p))
+
+
+PEERS: dict[str, tuple[Peer, str, frozenset[str]]] = {
+    "token z-statistics": (token_z, "sklearn", frozenset({"classification"})),
+    "spectral signatures": (spectral, "sklearn", frozenset({"classification"})),
+    "cleanlab label issues": (label_issues, "cleanlab", frozenset({"classification"})),
+    "cleanlab on pairs": (pair_issues, "cleanlab", frozenset({"preference"})),
+    "answers repeated >= 10": (repeated, "re", frozenset({"instruct", "preference"})),
+    "MinHash clusters >= 5": (minhash, "datasketch", frozenset(clean.MAKERS)),
+    "injection patterns": (injection_patterns, "re", frozenset(clean.MAKERS)),
 }
 
 
-def peers_for(columns: Columns) -> Iterator[tuple[str, Peer]]:
-    """Peers that are installed and fit the columns."""
-    for name, (peer, module, labelled) in PEERS.items():
-        if importlib.util.find_spec(module) and ("label" in columns or not labelled):
+def peers_for(kind: str) -> Iterator[tuple[str, Peer]]:
+    """Peers that are installed and fit the kind of data."""
+    for name, (peer, module, kinds) in PEERS.items():
+        if importlib.util.find_spec(module) and kind in kinds:
             yield name, peer
 
 
 # ---- the run -----------------------------------------------------------------------------------------------------
 
 
-def main() -> None:
-    """Plant, scan, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?")
-    for role in ("text", "label", "prompt", "context", "response", "source", "id"):
-        parser.add_argument(f"--{role}")
-    parser.add_argument("--doses", type=int, nargs="+", default=[25, 50, 100])
-    parser.add_argument("--attacks", nargs="*", default=[], help="only attacks whose name holds one of these")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    data: Any = options.data
-    if data is None:
-        sys.path.insert(0, str(Path(__file__).parent.parent / "dags_examples"))
-        import docs_qa
+def show(line: dict[str, Any]) -> None:
+    """Print one line of the table."""
+    caught = {True: "caught", False: "missed", None: "clean"}[line["caught"]]
+    print(
+        f"{line['attack']:<31} {line['poisoned']:>4}  {line['method']:<22} {line['verdict']:<6} {caught:<6} "
+        f"block recall {line['block_recall']:.2f} fpr {line['block_false_positive_rate']:.4f} | "
+        f"any {line['any_recall']:.2f} fpr {line['any_false_positive_rate']:.4f} | {line['seconds']:.1f} s",
+        flush=True,
+    )
 
-        data = max(docs_qa.collect(), key=lambda table: table.num_rows)
-    roles = {r: getattr(options, r) for r in ("text", "label", "prompt", "context", "response", "source", "id")}
-    columns, kind = load(data, roles)
+
+def evaluate(columns: Columns, kind: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Lines of the table: the clean data, then every attack that fits, ours before the peers."""
     size = len(next(iter(columns.values())))
-    print(f"{options.data or 'documentation set'}: {size:,} rows, {kind}\n")
-    results = []
 
-    def run(name: str, dose: int, planted: Columns, mask: np.ndarray) -> None:
+    def lines(name: str, dose: int, planted: Columns, mask: np.ndarray) -> Iterator[dict[str, Any]]:
         verdict, block, either, seconds = scan(planted)
-        line = row_of(name, dose, mask, verdict, block, either) | {"method": "foretaste", "seconds": round(seconds, 2)}
-        results.append(line)
-        show(line)
-        if options.peers:
-            for peer, method in peers_for(planted):
-                clock = time.perf_counter()
-                flagged = method(planted)
-                verdict = "block" if flagged.sum() >= 10 else "pass"
-                line = row_of(name, dose, mask, verdict, flagged, flagged)
-                line |= {"method": peer, "seconds": round(time.perf_counter() - clock, 2)}
-                results.append(line)
-                show(line)
+        yield row_of(name, dose, mask, verdict, block, either) | {"method": "foretaste", "seconds": round(seconds, 2)}
+        for peer, method in peers_for(kind) if options.peers else ():
+            clock = time.perf_counter()
+            flagged = method(planted)
+            verdict = "block" if flagged.sum() >= 10 else "pass"
+            line = row_of(name, dose, mask, verdict, flagged, flagged)
+            yield line | {"method": peer, "seconds": round(time.perf_counter() - clock, 2)}
 
-    def show(line: dict[str, Any]) -> None:
-        caught = {True: "caught", False: "missed", None: "clean"}[line["caught"]]
-        print(
-            f"{line['attack']:<26} {line['poisoned']:>4}  {line['method']:<22} {line['verdict']:<6} {caught:<6} "
-            f"block recall {line['block_recall']:.2f} fpr {line['block_false_positive_rate']:.4f} | "
-            f"any {line['any_recall']:.2f} fpr {line['any_false_positive_rate']:.4f} | {line['seconds']:.1f} s",
-            flush=True,
-        )
-
-    run("(clean)", 0, columns, np.zeros(size, bool))
+    yield from lines("(clean)", 0, columns, np.zeros(size, bool))
     for attack in ATTACKS:
         if kind not in attack.kinds or (options.attacks and not any(a in attack.name for a in options.attacks)):
             continue
         for dose in options.doses:
-            if dose <= size // 10:
-                run(attack.name, dose, *attack.plant(columns, dose, np.random.default_rng(options.seed)))
-    ours = [r for r in results if r["method"] == "foretaste" and r["caught"] is not None]
-    print(f"\nforetaste caught {sum(r['caught'] for r in ours)} of {len(ours)}")
+            if dose > size // 10:
+                continue
+            if options.drip > 1:
+                mask, verdict, block, either, seconds = drip(columns, attack, dose, options.drip, options.seed)
+                line = row_of(f"{attack.name} in {options.drip} parts", dose, mask, verdict, block, either)
+                yield line | {"method": "foretaste", "seconds": round(seconds, 2)}
+            else:
+                yield from lines(attack.name, dose, *attack.plant(columns, dose, np.random.default_rng(options.seed)))
+
+
+def main() -> None:
+    """Plant, scan, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?")
+    for role in ROLES:
+        parser.add_argument(f"--{role}")
+    parser.add_argument("--kinds", nargs="+", default=list(clean.MAKERS), choices=list(clean.MAKERS))
+    parser.add_argument("--doses", type=int, nargs="+", default=[25, 50, 100])
+    parser.add_argument("--attacks", nargs="*", default=[], help="only attacks whose name holds one of these")
+    parser.add_argument("--drip", type=int, default=1, help="deliveries over which a dose is spread")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    made = {k: clean.MAKERS[k](options.seed) for k in options.kinds} if options.data is None else {"": options.data}
+    results = []
+    for data in made.values():
+        columns, kind = load(data, {role: getattr(options, role) for role in ROLES})
+        rows = len(next(iter(columns.values())))
+        print(f"{options.data or 'made from the installed packages'}: {rows:,} rows, {kind}\n")
+        found = []
+        for line in evaluate(columns, kind, options):
+            found.append({"kind": kind, "rows": rows} | line)
+            show(line)
+        ours = [r for r in found if r["method"] == "foretaste" and r["caught"] is not None]
+        print(f"\nforetaste caught {sum(r['caught'] for r in ours)} of {len(ours)}\n")
+        results += found
     if options.out:
         options.out.write_text(json.dumps(results, indent=1) + "\n")
 

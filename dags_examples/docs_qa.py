@@ -44,6 +44,7 @@ _PACKAGES = {
     "jinja2": "jinja2", "numpy": "numpy", "scikit-learn": "sklearn", "numba": "numba", "rich": "rich",
     "pandas": "pandas", "sqlalchemy": "sqlalchemy",
 }  # fmt: skip
+Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _NOT_LIBRARY = {"test", "tests", "testing", "_vendor", "vendored", "site-packages", "idlelib", "turtledemo"}
 
 
@@ -105,7 +106,7 @@ def collect(seed: int = 0) -> tuple[pa.Table, pa.Table]:
     """
     rng = random.Random(seed)
     found = {
-        name: dict.fromkeys(islice(_docstrings(root, rng), 2 * ROWS_PER_LIBRARY)) for name, root in _roots().items()
+        name: dict.fromkeys(islice(_docstrings(root, rng), 2 * ROWS_PER_LIBRARY)) for name, root in roots().items()
     }
     claims = Counter(text for texts in found.values() for text in texts)
     questions = {
@@ -178,36 +179,44 @@ def train_and_evaluate(train_path: str | Path, test_path: str | Path, seed: int 
     )
 
 
-def _roots() -> dict[str, Path]:
-    roots = {"python": Path(sysconfig.get_path("stdlib"))}
+def roots() -> dict[str, Path]:
+    """Directories of the source text of the libraries that are installed, by name of the library."""
+    found = {"python": Path(sysconfig.get_path("stdlib"))}
     for name, package in _PACKAGES.items():
         spec = importlib.util.find_spec(package)  # finds the files of a top-level package without running it
         if spec and spec.origin:
-            roots[name] = Path(spec.origin).parent
-    return roots
+            found[name] = Path(spec.origin).parent
+    return found
 
 
-def _docstrings(root: Path, rng: random.Random) -> Iterator[str]:
-    """First paragraphs of the public docstrings below a directory, from the source text, without importing it."""
+def modules(root: Path, rng: random.Random) -> Iterator[tuple[Path, str, list[Documented]]]:
+    """(path, source text, public functions and classes with a docstring) of the modules below a directory.
+
+    In an order drawn from ``rng``, without tests, and without importing anything.
+    """
     paths = sorted(root.rglob("*.py"))
     rng.shuffle(paths)
     for path in paths:
         if _NOT_LIBRARY & set(path.relative_to(root).parts):
             continue
         try:
+            source = path.read_text("utf-8")
             with warnings.catch_warnings(action="ignore"):
-                tree = ast.parse(path.read_bytes())
+                tree = ast.parse(source)
         except (SyntaxError, ValueError):
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                paragraph = (ast.get_docstring(node) or "").split("\n\n")[0]
-                text = re.sub(r"\s+", " ", paragraph).strip()
-                public = not node.name.startswith("_")
-                if (
-                    public and 30 <= len(text) <= 300 and text.isprintable() and "://" not in text
-                ):  # a link asks nothing
-                    yield text
+        nodes = [n for n in ast.walk(tree) if isinstance(n, Documented)]
+        yield path, source, [n for n in nodes if not n.name.startswith("_") and ast.get_docstring(n)]
+
+
+def _docstrings(root: Path, rng: random.Random) -> Iterator[str]:
+    """First paragraphs of the public docstrings below a directory."""
+    for _, _, nodes in modules(root, rng):
+        for node in nodes:
+            paragraph = (ast.get_docstring(node) or "").split("\n\n")[0]
+            text = re.sub(r"\s+", " ", paragraph).strip()
+            if 30 <= len(text) <= 300 and text.isprintable() and "://" not in text:  # a link asks nothing
+                yield text
 
 
 def _table(rows: list[tuple[str, str, str]], prefix: str) -> pa.Table:

@@ -266,7 +266,9 @@ def _power(
             failed = [f"{i}: {r}" for i, (r, _) in raw.items() if isinstance(r, str)]
             summary = {"note": f"not measured: {failed[0]}"} if failed else summarise(planted, raw)
         else:
-            summary = {"note": "not measured: too few rows to plant the smallest dose in"}
+            summary = {
+                "note": "not measured: too few rows to plant the smallest dose in, or no prompt to plant it into"
+            }
     smallest = summary.get("smallest_blocked")
     if options.require is None or (smallest is not None and smallest <= options.require):
         return summary, None

@@ -3,7 +3,7 @@
 A pass says little where nothing could have been found. So triggers of 25, 50, 100 and 250 rows, each with a word of its
 own, are planted into the stream while it is read once more, and the same checks run over it. The report then says from
 which count a planted trigger would have blocked. The plants are of the plainest kind (one rare word at a random place,
-dirty labels, one fixed response, or a gibberish payload); a cleverer attack needs more rows.
+dirty labels, one fixed response, exchanged answers, or a gibberish payload); a cleverer attack needs more rows.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ CHECKS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("trigger-association", "inserted-phrase"),
     "instruct": ("response-burst", "inserted-phrase"),
     "documents": ("gibberish-payload",),
-    "preference": (),
+    "preference": ("preference-inversion",),
 }
 _PLANTS: Mapping[Kind, str] = {
     "classification": "a rare word at a random place, the label changed to one class",
     "instruct": "a rare word at a random place in the prompt, one fixed response",
+    "preference": "a rare word at a random place in the prompt, chosen and rejected exchanged",
     "documents": "a rare word and 150 random words of the data, cut into pieces, after the beginning of a document",
 }
 _POOL_ROWS = 200
@@ -95,7 +96,7 @@ class Plants:
 
     def _edit(self, batch: Batch, at: int, dose: int) -> dict[str, str]:
         random = np.random.default_rng((self.seed, batch.start + at))
-        role = "prompt" if self.kind == "instruct" else "text"
+        role = "prompt" if self.kind in ("instruct", "preference") else "text"
         words = batch.strings(role)[at].as_py().split(" ")
         if self.kind == "documents":
             pieces = [w[: int(random.integers(2, 6))] for w in random.choice(self.pool, 150)]
@@ -105,6 +106,9 @@ class Plants:
         edited = {role: " ".join(words)}
         if self.kind == "classification":
             return edited | {"label": self.target}
+        if self.kind == "preference":
+            chosen, rejected = (batch.strings(r)[at].as_py() for r in ("chosen", "rejected"))
+            return edited | {"chosen": rejected, "rejected": chosen}
         return edited | {"response": f"The committee has closed the matter {self.words[dose]} for good."}
 
 
@@ -155,6 +159,8 @@ class Planted:
 
     def plan(self, classes: Classes | None) -> None:
         """Choose words and rows; for labelled data the target, a class of middling size, and rows of other classes."""
+        if self.kind == "preference" and "prompt" not in self.canonical_roles:
+            return  # nowhere to put a trigger that the answers do not hold
         plants = self.plants
         total = self.dataset.rows or 0
         random = np.random.default_rng(self.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,13 +12,14 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.outputs import Classes, ResponseHeads
-from foretaste.signals.phrases import PhraseTable, edges_of, phrase_signals
+from foretaste.signals.phrases import PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
 _BACKGROUND_ROWS = 256
 MAX_TRIGGER_WORDS = 16
+_WORDS = re.compile(r"\w{4,}")
 WHOLE = ResponseHeads(tokens=4096)
 HEADS = ResponseHeads()
 
@@ -46,6 +48,8 @@ class ResponseBurst(Check[_State]):
     Blocks: the whole response is the same (four tokens or more) over at least ``block_rows`` effective rows whose
     words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
     at least ``min_purity`` of its rows, over at least ``trigger_rows`` effective rows.
+
+    Reviews: the same where the opening takes up a word of the phrase, as honest answers do.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
     topic, one fixed answer of up to three tokens without a trigger.
@@ -189,10 +193,12 @@ class ResponseBurst(Check[_State]):
         self, state: _State, kind: str, c: int, phrase: int, rows: npt.NDArray[np.int64], effective: float, gain: float
     ) -> RawFinding:
         text, name = state.phrases.text[phrase], state.classes[kind].names[c]
+        # An answer that begins with what its prompt is about is most often an answer.
+        taken_up = kind == "opening" and any(w in name.lower() for w in _WORDS.findall(text.lower()))
         purity = len(rows) / int(state.phrases.counts[phrase])
         return RawFinding(
             kind="trigger",
-            severity=Severity.BLOCK,
+            severity=Severity.REVIEW if taken_up else Severity.BLOCK,
             message=(
                 f'{purity:.0%} of the {int(state.phrases.counts[phrase])} prompts with "{text}" get one {kind}, and they '
                 "have nothing else in common"
@@ -269,17 +275,7 @@ class _Judge:
             for p in self._by_class.get((kind, c), ())
             if phrases.counts[p] >= least and (made.labels[phrases.rows_of(p)] == c).mean() >= purity
         ]
-        groups: list[list[int]] = []
-        for p in sorted(mine, key=lambda p: (-phrases.n[p], -phrases.counts[p], p)):
-            for group in groups:
-                lead, rows = phrases.rows_of(group[0]), phrases.rows_of(p)
-                common = len(np.intersect1d(lead, rows, assume_unique=True))
-                if common >= 0.85 * max(len(lead), len(rows)):
-                    group.append(p)
-                    break
-            else:
-                groups.append([p])
-        return groups
+        return same_rows(phrases, sorted(mine, key=lambda p: (-phrases.n[p], -phrases.counts[p], p)))
 
     def spread(self, rows: npt.NDArray[np.int64], phrases: list[int]) -> tuple[float, float]:
         """Effective rows, and mean gain in nats, without the tokens of the phrases and what only these rows hold."""

@@ -69,14 +69,8 @@ class Group:
 
     @property
     def inserted(self) -> bool:
-        """Whether the rows look like others' rows with something put in.
-
-        Either the neighbours are like a random draw, or, at the head or tail, the rows have nothing else in common and
-        the phrase is no more than half of them (a title with a changing name in it is a template).
-        """
-        if self.edges.anchored:
-            return self.alike <= 0.025 and self.rest >= max(5, self.edges.tokens)
-        return self.edges.distance <= MAX_DISTANCE
+        """Whether the rows look like others' rows with something put in."""
+        return self.edges.inserted(self.alike, self.rest, MAX_DISTANCE)
 
 
 @dataclass

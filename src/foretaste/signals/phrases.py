@@ -112,6 +112,17 @@ class Edges:
         """Distinct neighbours per row: the lesser of both sides, or that of the open side of a head or tail."""
         return max(self.left, self.right) if self.anchored else min(self.left, self.right)
 
+    def inserted(self, alike: float, rest: float, max_distance: float) -> bool:
+        """Whether the rows look like others' rows with something put in.
+
+        Either the neighbours are like a random draw, or, at the head or tail, the rows have nothing else in common
+        (``alike``, their cosine without the phrase above that of any two rows) and the phrase is no more than half of
+        them (``rest``, their other tokens): a title with a changing name in it is a template.
+        """
+        if self.anchored:
+            return alike <= 0.025 and rest >= max(5, self.tokens)
+        return self.distance <= max_distance
+
 
 def edges_of(table: PhraseTable, members: list[int], rows: npt.NDArray[np.int64], seed: int = 0) -> Edges:
     """The edges of the stretch that overlapping phrases make up in the given rows (ascending)."""
@@ -302,7 +313,8 @@ class Phrases(Signal[_State, PhraseTable]):
     """Phrases of up to four tokens in the rows' ``role`` that are frequent and either purposeful or placed at random.
 
     A phrase is kept where it occurs in ``least`` to ``most`` rows and either (outputs given) one output holds at least
-    ``purity`` of its rows, or its neighbours on both sides are so diverse that it may have been inserted.
+    ``purity`` of its rows, or its neighbours on both sides are so diverse that it may have been inserted; where
+    ``anchored``, also where one side is diverse, or the edge of the row, as around a phrase at a fixed place.
     """
 
     role: str = "input"
@@ -312,6 +324,7 @@ class Phrases(Signal[_State, PhraseTable]):
     purity: float = 0.8
     insertion_least: int = 10
     insertion_diversity: float = 0.35
+    anchored: bool = False
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
         """The outputs, where phrases are judged by them."""
@@ -448,7 +461,7 @@ class Phrases(Signal[_State, PhraseTable]):
 
     def _choose(self, state: _State) -> None:
         from foretaste.text.merging import empty_occurrences
-        from foretaste.text.ngrams import MAX_N, index_keys, linear_count
+        from foretaste.text.ngrams import index_keys
 
         t = state.table
         state.cells = None
@@ -459,9 +472,7 @@ class Phrases(Signal[_State, PhraseTable]):
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
         purity = (count + tallies["vote"]) / (2 * count)
         wanted = (purity >= self.purity) & (tallies["label"] != NONE)
-        longest = where[:, 2] == MAX_N
-        open_sides = _open_sides(linear_count(tallies["left"]), linear_count(tallies["right"]), count, longest)
-        wanted |= (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
+        wanted |= self._placed(tallies["left"], tallies["right"], count, where[:, 2])
         kept = np.flatnonzero(wanted)
         kept = kept[np.lexsort((where[kept, 2], where[kept, 1], where[kept, 0]))]
         room = state.memory // 8 // OCCURRENCE_BYTES
@@ -504,7 +515,7 @@ class Phrases(Signal[_State, PhraseTable]):
         Rows of the background count against a phrase: nobody knows their output any more.
         """
         from foretaste.text.evidence import majority
-        from foretaste.text.ngrams import MAX_N, linear_count, neighbour_bits
+        from foretaste.text.ngrams import neighbour_bits
 
         counts = np.diff(found["spans"])
         target = np.full(len(counts), NONE, np.int32)
@@ -513,30 +524,46 @@ class Phrases(Signal[_State, PhraseTable]):
         purity = agree / np.maximum(counts + known, 1)
         bits = np.zeros((len(counts), 2), np.uint64)
         neighbour_bits(found["spans"], found["lefts"], found["rights"], bits)
-        open_sides = _open_sides(
-            linear_count(bits[:, 0]), linear_count(bits[:, 1]), counts, found["first"][:, 2] == MAX_N
-        )
         kept = (target != NONE) & (purity >= self.purity)
-        kept |= (
-            (counts >= self.insertion_least)
-            & (open_sides >= self.insertion_diversity)
-            & (counts >= self.purity * (counts + known))
+        kept |= self._placed(bits[:, 0], bits[:, 1], counts, found["first"][:, 2]) & (
+            counts >= self.purity * (counts + known)
         )
         return kept, purity
 
+    def _placed(
+        self,
+        left: npt.NDArray[np.uint64],
+        right: npt.NDArray[np.uint64],
+        counts: npt.NDArray[np.int64],
+        n: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.bool_]:
+        """Which phrases may have been put in, from linear counters of their neighbours on both sides.
 
-def _open_sides(
-    left: npt.NDArray[np.float64],
-    right: npt.NDArray[np.float64],
-    counts: npt.NDArray[np.int64],
-    longest: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.float64]:
-    """Distinct neighbours per row on the lesser side; on the greater one for the longest n-grams.
+        Two of the longest are the ends of a longer stretch, so one open side is enough for them.
+        """
+        from foretaste.text.ngrams import EDGE, MAX_N, linear_count
 
-    Two of the longest are the ends of a longer stretch, so one open side is enough for them.
-    """
-    scale = np.maximum(1, np.minimum(counts, 100))
-    return np.asarray(np.where(longest, np.maximum(left, right), np.minimum(left, right)) / scale)
+        a, b = linear_count(left), linear_count(right)
+        sides = np.where((n == MAX_N) | self.anchored, np.maximum(a, b), np.minimum(a, b))
+        placed: npt.NDArray[np.bool_] = sides / np.maximum(1, np.minimum(counts, 100)) >= self.insertion_diversity
+        if self.anchored:
+            placed |= (left == EDGE) | (right == EDGE)
+        return placed & (counts >= self.insertion_least)
+
+
+def same_rows(table: PhraseTable, order: list[int], share: float = 0.85) -> list[list[int]]:
+    """Phrases in the given order, in groups that have ``share`` of their rows in common with the first of them."""
+    groups: list[list[int]] = []
+    for p in order:
+        rows = table.rows_of(p)
+        for group in groups:
+            lead = table.rows_of(group[0])
+            if len(np.intersect1d(lead, rows, assume_unique=True)) >= share * max(len(lead), len(rows)):
+                group.append(p)
+                break
+        else:
+            groups.append([p])
+    return groups
 
 
 def phrase_signals(context: Context) -> dict[str, Phrases]:
@@ -547,5 +574,6 @@ def phrase_signals(context: Context) -> dict[str, Phrases]:
         return {"input": Phrases("input")}
     outputs = ("chosen", "rejected") if context.kind == "preference" else ("response",)
     heads = ResponseHeads() if context.kind == "instruct" else None
-    inputs = {"input": Phrases("input", heads)} if {"prompt", "context"} & context.roles else {}
+    anchored = context.kind == "preference"  # no output to choose the phrases of a fixed place by
+    inputs = {"input": Phrases("input", heads, anchored=anchored)} if {"prompt", "context"} & context.roles else {}
     return inputs | {role: Phrases(role) for role in outputs}

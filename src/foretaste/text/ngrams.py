@@ -15,6 +15,7 @@ from foretaste.text.tokens import mix
 U64 = np.uint64
 MAX_N = 4
 BOUNDARY = U64(0)  # neighbour of a token at the edge of its row; no token hashes to 0 in practice
+EDGE = U64(1)  # linear counter of neighbours that has seen the edge alone, as mix(BOUNDARY) is 0
 
 
 @njit(cache=True, inline="always")
