@@ -1,6 +1,7 @@
 # make demo   the poisoned delivery in a real Airflow and a real Dagster, from an environment of its own
 # make test   the tests, against the installed package, from an environment of its own
 # make lint   ruff, and mypy over the installed package
+# make bench  seconds and memory of reading, of checks and of a whole scan, beside other tools
 # make bench-detection   published attacks planted into clean data, beside other methods
 # make bench-digest   what manifests and certificates cost, beside reading and SHA-256
 # PYTHON names another interpreter (3.11 to 3.13), PYTEST_ARGS goes to pytest.
@@ -16,7 +17,7 @@ SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name
 # Compiled files halve the start of every host.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench-detection bench-digest env clean
+.PHONY: demo test lint bench bench-detection bench-digest env clean
 
 demo: $(DEMO)/.installed
 	@$(DEMO)/bin/python scripts/demo.py
@@ -29,6 +30,11 @@ lint: $(VENV)/.installed
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy -p foretaste
 	@$(VENV)/bin/mypy scripts dags_examples/docs_qa.py
+
+# make bench DATA=train.parquet ARGS='--roles prompt=question response=answer'; ARGS=--huge adds 1 and 10 million rows
+bench: $(VENV)/.installed
+	@$(PYTHON) scripts/make_env.py $(VENV) cleanlab datasketch rensa semhash text-dedup
+	@$(VENV)/bin/python benchmarks/speed.py $(if $(DATA),--data $(DATA),--out benchmarks/speed.json --chart docs/speed.svg) $(ARGS)
 
 # DATA and ARGS name other data and options: make bench-detection DATA=train.parquet ARGS='--text body --label topic'
 bench-detection: $(VENV)/.installed

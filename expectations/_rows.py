@@ -1,7 +1,8 @@
 """A batch of Great Expectations -> data that can be scanned, with only the columns that a scan reads.
 
-A pandas frame is scanned where it lies. The rows of a database or of Spark are read once, written to a temporary file
-and scanned from there: a scan reads its data several times, and a query that runs again may return other rows.
+A pandas frame is scanned where it lies, a Spark frame on its cluster. The rows of a database are read once, written to a
+temporary file and scanned from there: a scan reads its data several times, and a query that runs again may return other
+rows.
 """
 
 from __future__ import annotations
@@ -66,37 +67,13 @@ def from_sql(engine: Any, selectable: Any, wanted: Roles) -> Iterator[Rows]:
 
 @contextmanager
 def from_spark(frame: Any, wanted: Roles) -> Iterator[Rows]:
-    """The rows of a Spark frame, partition by partition, as Arrow.
+    """The Spark frame, which is scanned where it lies: the workers need foretaste.
 
     Raises:
-        InputError: if the roles do not fit the columns, or Spark returns other rows than it counts.
+        InputError: if the roles do not fit the columns.
     """
     roles, guessed = wanted.resolve(frame.columns)
-    columns = _columns(roles)
-    quoted = ["`" + name.replace("`", "``") + "`" for name in columns]
-
-    # A nested function travels to the workers by value: they need pyarrow, and no foretaste.
-    def serialized(batches: Iterable[Any]) -> Iterator[Any]:
-        import pyarrow as arrow
-
-        for batch in batches:
-            sink = arrow.BufferOutputStream()
-            with arrow.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield arrow.record_batch({"stream": arrow.array([sink.getvalue().to_pybytes()], arrow.binary())})
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for row in streams.toLocalIterator():  # one partition is in memory at a time
-            with pa.ipc.open_stream(row["stream"]) as reader:
-                for batch in reader:
-                    yield batch.rename_columns(columns)
-
-    # mapInArrow does not quote the names, and takes a dot in one for a field of a struct.
-    selected = frame.select(*quoted).toDF(*[f"c{at}" for at in range(len(columns))])
-    streams = selected.mapInArrow(serialized, "stream binary")
-    with _spooled(batches(), columns) as (data, read):
-        _refuse_mismatch(read, selected.count())
-        yield data, roles, guessed
+    yield frame, roles, guessed
 
 
 def _columns(roles: Roles) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from foretaste.engine import Progress
+    from foretaste.history import Store
     from foretaste.policy import Policy
     from foretaste.quarantine import Quarantine
     from foretaste.roles import Roles
@@ -116,6 +117,7 @@ class GateResult:
                 "quarantined_rows": apart.quarantined_rows,
             },
             "recheck": None if self.recheck is None else self.recheck.headline(),
+            "state": None if not report.history else printable((self.recheck or report).history["note"]),
             "seconds": report.seconds,
             "version": report.version,
         }
@@ -132,6 +134,8 @@ def run_gate(
     fail_on: FailOn = "block",
     recheck: bool = True,
     waivers: Waivers | str | Path | None = None,
+    state: str | Path | Store | None = None,
+    spark: Any = None,
     certify_with: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> GateResult:
@@ -150,6 +154,9 @@ def run_gate(
         fail_on: the least verdict that the gate acts on.
         recheck: after a quarantine, scan the clean file with the same policy, and refuse it unless it passes.
         waivers: see :func:`foretaste.scan`; they hold for the first scan.
+        state: what earlier batches left (see :func:`foretaste.scan`). It takes in what the gate does not act on; after a
+            quarantine the clean rest, where that is scanned again and passes.
+        spark: scan files on Spark (see :func:`foretaste.scan`).
         certify_with: private key (a PEM file); what passed, or what a quarantine left and the second scan passed, gets
             a certificate in ``out/certificate.intoto.jsonl``.
         progress: called after every batch.
@@ -176,7 +183,11 @@ def run_gate(
     chosen = Policy.load(policy)
     if not isinstance(data, (str, Path)):
         data, filesystem = _store(data, folder, roles), None
-    report = scan(data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, progress=progress)
+    # What the gate acts on must not enter the state.
+    kept: dict[str, Any] = {"state": state, "accept": "pass" if fail_on == "review" else None}
+    report = scan(
+        data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, progress=progress, spark=spark, **kept
+    )
     scanned = str(data)
     files = write(report, folder)
     decision = decide(report, on_block=on_block, fail_on=fail_on)
@@ -199,7 +210,7 @@ def run_gate(
     if apart.clean_rows == 0:
         decision = Decision(action="fail", reason=f"{decision.reason}; no row is left")
     elif recheck:
-        again = scan(apart.clean, chosen, roles=report.data.roles, progress=progress)
+        again = scan(apart.clean, chosen, roles=report.data.roles, progress=progress, **kept)
         write(again, folder / "recheck")
         if decide(again, fail_on=fail_on).action != "pass":
             decision = Decision(
@@ -401,6 +412,9 @@ def evidence(report: Report, limit: int = 5) -> Iterator[str]:
         yield line
         if said := owner(finding):
             yield f"  {printable(said)}"
+    if report.history:
+        told = report.history
+        yield f"state: {told['batches']} earlier batches, {told['rows']:,} rows; {printable(told['note'])}"
     if len(report.findings) > limit:
         yield f"and {len(report.findings) - limit} more findings; see the report"
     for result in report.results:

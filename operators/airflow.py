@@ -76,6 +76,10 @@ class PoisonGateOperator(BaseOperator):
         certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
         report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
             where ``None``.
+        state: path or address of a file with what earlier batches left, so that a slow drip adds up; made where there is
+            none. Opened with ``out_conn_id``. Let one task at a time write it (``max_active_tis_per_dag=1``).
+        spark: scan on Spark: ``True``, or its configuration, such as ``{"spark.master": "spark://host:7077"}``. The
+            task is the driver; ``data`` must be readable by the workers, who need foretaste.
 
     Raises:
         AirflowFailException: if the data are refused, or cannot be read as they stand.
@@ -83,7 +87,7 @@ class PoisonGateOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "trust", "certify_with",
-        "report_url",
+        "report_url", "state", "spark",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
     operator_extra_links = (PoisonReportLink(),)
@@ -105,6 +109,8 @@ class PoisonGateOperator(BaseOperator):
         trust: str | None = None,
         certify_with: str | None = None,
         report_url: str | None = None,
+        state: str | None = None,
+        spark: bool | Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -121,6 +127,8 @@ class PoisonGateOperator(BaseOperator):
         self.trust = trust
         self.certify_with = certify_with
         self.report_url = report_url
+        self.state = state
+        self.spark = spark
 
     def execute(self, context: Context) -> str:
         """Scan; push the summary; fail, or return the path that training should read."""
@@ -156,6 +164,8 @@ class PoisonGateOperator(BaseOperator):
                 fail_on=self.fail_on,
                 recheck=self.recheck,
                 waivers=Waivers.load(_text(self.waivers), _text(self.trust)),
+                state=_store(self.state, _text(self.out_conn_id)),
+                spark=_gate.parsed(self.spark) or None,
                 certify_with=_text(self.certify_with),
                 progress=_gate.ProgressLog(self.log.info),
             )
@@ -570,6 +580,20 @@ class _Out:
     def holds(self, path: str) -> bool:
         """Whether a path lies in the local folder."""
         return Path(path).is_relative_to(self.folder)
+
+
+def _store(state: str | None, conn_id: str | None) -> Any:
+    """Where the state lies; ``None`` where none is kept."""
+    from foretaste.history import Store
+
+    name = _text(None if state is None else str(state))
+    path = None if name is None else _object_path(name, conn_id)
+    if name is None or path is None:
+        return name
+    import pyarrow.fs
+
+    filesystem = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(_fs(path)))
+    return Store(f"{path.protocol or 'file'}://{path.path}", filesystem)
 
 
 def _object_path(address: Any, conn_id: str | None) -> ObjectStoragePath | None:

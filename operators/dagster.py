@@ -149,6 +149,9 @@ def build_poison_gate(
     on_block: OnBlock = "fail",
     fail_on: FailOn = "block",
     snapshot: bool = False,
+    waivers: str | Path | None = None,
+    trust: str | Path | None = None,
+    state: str | Path | None = None,
     certify_with: str | None = None,
     load: Load | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
@@ -183,6 +186,10 @@ def build_poison_gate(
         fail_on: ``review`` treats a review verdict like a block.
         snapshot: for data handed over as a path: copy the files below ``out`` first, scan the copy and hand
             the copy on, so that nobody can change the files between the scan and a later training.
+        waivers: waiver file (see :mod:`foretaste.waivers`): findings that somebody answers for do not refuse the data.
+        trust: trust file by which the signatures of the waivers are judged.
+        state: path or address of a file with what earlier runs or partitions left, so that a slow drip adds up; made
+            where there is none. Give the gate a ``pool`` of one slot, as one run at a time may write it.
         certify_with: for data handed over as a path: PEM file of the private key that signs a certificate for what
             passed, ``certificate.intoto.jsonl`` beside the report.
         load: returns the data, from the execution context, for assets that no IO manager loads.
@@ -210,8 +217,8 @@ def build_poison_gate(
         raise dg.DagsterInvalidDefinitionError(f"asset defines {listed}; pass the key of one, a gate guards one asset")
     [(key, partitions)] = found
     gate = _GateOptions(
-        policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot,
-        certify_with=certify_with,
+        policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot, waivers=waivers,
+        trust=trust, state=state, certify_with=certify_with,
     )  # fmt: skip
 
     @dg.asset(
@@ -282,6 +289,9 @@ class _GateOptions:
     on_block: OnBlock
     fail_on: FailOn
     snapshot: bool
+    waivers: str | Path | None
+    trust: str | Path | None
+    state: str | Path | None
     certify_with: str | None
 
 
@@ -436,6 +446,8 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
     several = gate.on_block == "quarantine" and isinstance(data, Mapping | list | tuple)
     on_block = "fail" if several else gate.on_block
     keep_snapshot = False
+    from foretaste.waivers import Waivers
+
     try:
         if gate.snapshot and isinstance(data, str | Path):
             data = _copied(data, folder / "snapshot")
@@ -444,7 +456,8 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
         with _as_one(data, gate.roles) as whole:
             result = run_gate(
                 whole, gate.policy, out=folder, roles=gate.roles, fail_on=gate.fail_on, on_block=on_block, certify_with=key,
-                progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
+                waivers=Waivers.load(gate.waivers, gate.trust),
+                state=gate.state, progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
             )  # fmt: skip
         keep_snapshot = result.decision.action in ("pass", "warn")
     except ForetasteError as e:
@@ -489,6 +502,8 @@ def _gate_metadata(result: GateResult) -> dict[str, dg.MetadataValue[Any]]:
         }
     if result.recheck is not None:
         metadata["recheck"] = dg.MetadataValue.text(result.recheck.headline())
+    if result.report.history:
+        metadata["state"] = dg.MetadataValue.text(printable((result.recheck or result.report).history["note"], 500))
     return metadata
 
 

@@ -155,7 +155,7 @@ def airflow_runs(poisoned: Any, tmp_path_factory: pytest.TempPathFactory) -> dic
     home = tmp_path_factory.mktemp("airflow-examples")
     dags = home / "dags"
     dags.mkdir()
-    for name in ("airflow_docs_qa.py", "docs_qa.py", ".airflowignore"):
+    for name in ("airflow_docs_qa.py", "airflow_approval.py", "docs_qa.py", ".airflowignore"):
         (dags / name).write_text((EXAMPLES / name).read_text())
     readme = _block("PoisonGateOperator").replace("/data/train.parquet", str(poisoned.train))
     (dags / "guarded_training.py").write_text(readme.replace("/data/gates", f"{home}/gates"))
@@ -184,6 +184,7 @@ def airflow_runs(poisoned: Any, tmp_path_factory: pytest.TempPathFactory) -> dic
         ("docs_qa_without_gate", "success", None, "success"),
         ("docs_qa_with_gate", "failed", "failed", "upstream_failed"),
         ("docs_qa_quarantine", "success", "success", "success"),
+        ("docs_qa_approval", "success", "failed", "success"),  # answered through Airflow's REST API
         ("guarded_training", "failed", "failed", "upstream_failed"),  # the one of the README
     ],
 )

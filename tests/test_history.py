@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from foretaste import Outcome, Policy, Report, Severity, StateError, scan
 from foretaste.cli import main
 from foretaste.engine import Progress
 from foretaste.history import History, Store
+from foretaste.reading import open_data
+from foretaste.report.html import render_html
 from foretaste.report.model import from_dict, to_dict
 
 Columns = dict[str, list[str]]
@@ -168,6 +171,16 @@ class TestWhatTheStateTells:
                 expected[source] = expected.get(source, 0) + 1
         assert History.open(tmp_path / "state").sources == expected
 
+    def test_a_check_knows_the_rows_per_source_of_earlier_batches_but_not_those_of_a_batch_that_comes_again(
+        self, shuffled: Columns, tmp_path: Path
+    ) -> None:
+        first, second = batch(shuffled, 0), batch(shuffled, 1)
+        for table in (first, second):
+            run(table, tmp_path / "state", policy("hidden-text"))
+        store = Store(str(tmp_path / "state"))
+        (view,) = History.load(store, open_data(second)).views(policy("hidden-text"))
+        assert view.background.sources == Counter(first["source"].to_pylist())
+
     def test_near_duplicates_of_earlier_rows_are_named_with_their_batch(
         self, shuffled: Columns, tmp_path: Path
     ) -> None:
@@ -200,6 +213,9 @@ class TestWhatTheStateTells:
         assert again.history == report.history
         assert [f.earlier for f in again.findings] == [f.earlier for f in report.findings]
         assert any(f.earlier for f in again.findings)
+        page = render_html(report)
+        assert "Earlier batches" in page
+        assert "In earlier batches" in page
 
 
 def test_the_cost_of_a_batch_does_not_grow_with_the_history(shuffled: Columns, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class Sketches:
     """What :class:`~foretaste.signals.phrases.Phrases` counts in its first round, of one role.
 
     Attributes:
-        cells: occurrences of all n-grams, uint8, saturating.
+        cells: occurrences of n-grams of three and four tokens, uint8, saturating.
         bigrams: occurrences of bigrams, two rows of uint8, saturating.
         unigrams, presence: occurrences and rows of words, uint32.
         sample: words drawn evenly from the text.
@@ -53,7 +53,6 @@ class Background:
         suspects: rows at the head of the scanned data that stand there for being suspect, and are no fair sample.
         sources: rows per source accepted in all earlier batches, held or not.
         before: rows at the head of the scanned data that came in earlier batches, suspects among them.
-        again: the new rows were accepted as a batch before, so that ``sources`` counts them already.
     """
 
     rows: int = 0
@@ -63,7 +62,6 @@ class Background:
     suspects: int = 0
     sources: Mapping[str, int] = field(default_factory=dict)
     before: int = 0
-    again: bool = False
 
     def words_like(self, counts: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         """``words`` with as many buckets and classes as ``counts`` has (no more buckets, no fewer classes)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -35,6 +36,7 @@ class Batch:
         self.start = start
         self.kind = kind
         self._tokens: dict[str, Tokens] = {}
+        self._lock = threading.RLock()  # folds of several threads share a batch
 
     @property
     def num_rows(self) -> int:
@@ -79,13 +81,20 @@ class Batch:
 
     def tokens(self, role: str) -> Tokens:
         """Tokens of the column; ``"input"`` gives those of all input roles, one after the other."""
-        if role not in self._tokens:
-            from foretaste.text import tokens
+        with self._lock:
+            if role not in self._tokens:
+                self._tokens[role] = self._tokenize(role)
+            return self._tokens[role]
 
-            if role == "input":
-                parts = [self.tokens(r) for r in self.input_roles]
-                made = parts[0] if len(parts) == 1 else tokens.join(parts)
-            else:
-                made = tokens.tokenize(*self.buffers(role))
-            self._tokens[role] = made
-        return self._tokens[role]
+    def _tokenize(self, role: str) -> Tokens:
+        from foretaste.text import tokens
+
+        if role != "input":
+            return tokens.tokenize(*self.buffers(role))
+        parts = [self._tokens.get(r) or tokens.tokenize(*self.buffers(r)) for r in self.input_roles]
+        return parts[0] if len(parts) == 1 else tokens.join(parts)
+
+    @property
+    def tokenised(self) -> tuple[str, ...]:
+        """Roles whose tokens were asked for so far."""
+        return tuple(self._tokens)

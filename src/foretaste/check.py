@@ -44,6 +44,7 @@ class Context:
         roles: roles that the data have.
         values: finished signals, keyed by the signal object.
         seed: of every random draw, so that two scans of the same data agree.
+        memory: bytes that the rows and tables of a scan may take, all together.
         background: counts of rows that were accepted earlier and are not among these, where a state is kept.
         deliveries: what sources signed about the data.
     """
@@ -54,6 +55,7 @@ class Context:
     seed: int = 0
     background: Background | None = None
     deliveries: Deliveries = field(default_factory=Deliveries)
+    memory: int = 2 << 30
 
     def value(self, signal: Signal[Any, Value]) -> Value:
         """The value of a finished signal.
@@ -76,9 +78,16 @@ class Fold(ABC, Generic[State]):
         """Signals whose values must be there before :meth:`start`."""
         return ()
 
+    def needs_first(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Those of :meth:`needs` that :meth:`start` cannot do without; the others are there before :meth:`next_round`."""
+        return self.needs(context)
+
     @abstractmethod
     def start(self, context: Context) -> State:
         """The identity of :meth:`merge`."""
+
+    def supply(self, state: State, context: Context) -> None:
+        """Take in, between the first pass and :meth:`next_round`, the values that :meth:`start` did without."""
 
     @abstractmethod
     def scan(self, state: State, batch: Batch) -> None:

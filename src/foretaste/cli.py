@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -127,6 +128,7 @@ def main() -> None:
 )
 @click.option("--no-advance", is_flag=True, help="Leave the state as it is, whatever the verdict.")
 @click.option("--spark", is_flag=True, help="Scan on Spark: on the cluster that its configuration names, else here.")
+@click.option("--memory", metavar="SIZE", help="For rows and tables, as in 512MB or 4GB; else what the policy says.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
 @debug_option
 def scan(
@@ -142,6 +144,7 @@ def scan(
     state: str | None,
     no_advance: bool,
     spark: bool,
+    memory: str | None,
     quiet: bool,
     **roles: str | None,
 ) -> None:
@@ -174,6 +177,8 @@ def scan(
     }
     options = (kept if state is not None else {}) | ({"spark": True} if spark else {})
     options |= {"waivers": waivers, "attestations": attestations, "trust": trust}
+    if memory is not None:
+        options["memory_mb"] = _megabytes(memory)
     report = _scan(data, policy, check_ids, named, quiet, options)
     paths = {} if folder is None else write(report, folder)
     try:
@@ -183,6 +188,18 @@ def scan(
         # The reader of our output left. The verdict stands, and Python must not fail when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(_exit_code(report, fail_on))
+
+
+def _megabytes(size: str) -> int:
+    """Mebibytes of a size as people write it.
+
+    Raises:
+        UsageError: where it is none.
+    """
+    match = re.fullmatch(r"(\d+)\s*([MG])(i?B)?", size.strip(), re.IGNORECASE)
+    if match is None:
+        raise click.UsageError(f"--memory {size}: write a whole number and a unit, as in 512MB or 4GB.")
+    return int(match[1]) * (1024 if match[2].upper() == "G" else 1)
 
 
 def _check_folder(folder: Path, data: str, names: tuple[str, ...]) -> None:

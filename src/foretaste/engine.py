@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,12 +26,12 @@ from foretaste.deliveries import Deliveries
 from foretaste.errors import InputError
 from foretaste.policy import Policy
 from foretaste.power import CHECKS, Planted, summarise
-from foretaste.reading import open_data
+from foretaste.reading import Dataset, open_data
 from foretaste.reading.dataset import row_ids
 from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report, WaiverRecord
 from foretaste.roles import Roles
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.sweep import Data, Input, Itself, Part
+from foretaste.sweep import Data, Input, Itself, Part, cores
 from foretaste.waivers import Waivers
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ EXCERPT_CHARS = 320
 MAX_EXAMPLES = 8
 MAX_GROUPS = 40
 CHART_BINS = 60
+SIDE_BY_SIDE_ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass
 class _Running(Part):
-    """A fold between its first round and its last."""
+    """A fold between its first round and its last; not ``supplied`` while it started without some values it needs."""
 
     fold: Fold[Any]
+    supplied: bool = True
 
 
 @dataclass
@@ -99,6 +102,7 @@ def scan(
     waivers: Waivers | str | Path | None = None,
     attestations: Sequence[str | Path] = (),
     trust: TrustRoot | str | Path | None = None,
+    memory_mb: int | None = None,
     progress: ProgressCallback | None = None,
     state: str | Path | Store | None = None,
     advance: bool = True,
@@ -116,6 +120,7 @@ def scan(
         waivers: a waiver file, or what :meth:`foretaste.waivers.Waivers.load` made of it.
         attestations: files of delivery attestations (see :mod:`foretaste.deliveries`), judged by ``trust``.
         trust: keys that may sign deliveries; a trust file or what was read from one.
+        memory_mb: mebibytes that rows and tables may take; those of the policy where ``None``.
         progress: called after every batch.
         state: what earlier batches left (see :mod:`foretaste.history`): a path or address, made where there is none.
         advance: whether data that are accepted enter the state.
@@ -133,6 +138,8 @@ def scan(
     chosen = Policy.load(policy)
     root = _trust(trust)
     waived = Waivers.load(waivers, root)
+    if memory_mb is not None:
+        chosen = dataclasses.replace(chosen, memory_mb=memory_mb)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
     with _opened(data, wanted, filesystem, chosen, spark) as dataset:
         deliveries = Deliveries()
@@ -157,17 +164,14 @@ def _opened(
     if spark is None and not type(data).__module__.startswith("pyspark."):
         yield open_data(data, roles, filesystem=filesystem, options=policy.input)
         return
-    from foretaste.spark import open_spark, session
+    from foretaste.spark import open_files, open_spark, session
 
     if spark is None:
-        opened = open_spark(data, roles, options=policy.input)
-        try:
+        with open_spark(data, roles, policy.input) as opened:
             yield opened
-        finally:
-            opened.close()
         return
     with session(spark) as running:
-        yield open_spark(data, roles, options=policy.input, spark=running, filesystem=filesystem)
+        yield open_files(data, roles, policy.input, running, filesystem)
 
 
 def _trust(trust: TrustRoot | str | Path | None) -> TrustRoot | None:
@@ -188,14 +192,19 @@ def run(
 ) -> Report:
     """Run a policy over an open data set; see :func:`scan`."""
     clock = time.perf_counter()
+    if isinstance(dataset, Dataset):
+        dataset.keep_bytes = (policy.memory_mb << 20) // 4
     started = datetime.now(UTC).isoformat(timespec="seconds")
     raw: dict[str, tuple[RawResult | str, float]] = {}
     loop: _Loop | None = None
     classes: Classes | None = None
+    values: dict[Signal[Any, Any], Any] = {}
     for view in history.views(policy) if history is not None else (None,):
         if view is None:
             mine = _Loop(dataset, policy, progress, deliveries=deliveries)
             raw |= mine.run()
+            if dataset.kept:
+                values = dict(mine.values)
         else:
             part = policy.only(*view.checks)
             mine = _Loop(view.over(dataset), part, progress, view.background, view.rows, deliveries=deliveries)
@@ -204,11 +213,12 @@ def run(
         found = mine.values.get(Labels())
         if found is not None:
             classes = dataclasses.replace(found, labels=found.labels[view.rows if view else 0 :])
-        mine.values.clear()  # the power scan makes its own; both at once would double the memory
+        mine.values.clear()
     assert loop is not None
     results, records = _with_evidence(dataset, raw, policy, loop.profile, history, waivers or Waivers())
     charts = _charts(dataset, results, loop.profile)
-    power, demanded = _power(dataset, policy, classes, progress)
+    power, demanded = _power(dataset, policy, classes, progress, values)
+    dataset.refuse_changed()
     if demanded is not None:
         results.append(demanded)
     info = DataInfo(
@@ -226,7 +236,11 @@ def run(
 
 
 def _power(
-    dataset: Input, policy: Policy, classes: Classes | None, progress: ProgressCallback | None
+    dataset: Input,
+    policy: Policy,
+    classes: Classes | None,
+    progress: ProgressCallback | None,
+    known: dict[Signal[Any, Any], Any],
 ) -> tuple[dict[str, Any], CheckResult | None]:
     """What planted triggers would have come to, and an error result where the policy demands more than there is."""
     options = policy.power
@@ -245,7 +259,10 @@ def _power(
         planted = Planted(dataset, policy.seed)
         planted.plan(classes)
         if planted.plants.rows_of:
-            raw = _Loop(planted, policy.only(*ids), progress, label="power").run()
+            loop = _Loop(planted, policy.only(*ids), progress, label="power")
+            loop.values.update(planted.values(known) if known else {})
+            known.clear()
+            raw = loop.run()
             failed = [f"{i}: {r}" for i, (r, _) in raw.items() if isinstance(r, str)]
             summary = {"note": f"not measured: {failed[0]}"} if failed else summarise(planted, raw)
         else:
@@ -278,27 +295,42 @@ class _Loop:
         self.label = label
         self.values: dict[Signal[Any, Any], Any] = {}
         self.context = Context(
-            dataset.kind, dataset.canonical_roles, self.values, policy.seed, background, deliveries or Deliveries()
+            dataset.kind,
+            dataset.canonical_roles,
+            self.values,
+            policy.seed,
+            background,
+            deliveries or Deliveries(),
+            policy.memory_mb << 20,
         )
         self.checks = policy.checks
         self.done: dict[str, tuple[RawResult | str, float]] = {}
         self.waiting: list[Fold[Any]] = []
         self.failed: dict[Fold[Any], Exception] = {}
         self.running: list[_Running] = []
+        self.paused: list[_Running] = []
         self.profile = _Profile(before)
         self.round = 0
 
     def run(self) -> dict[str, tuple[RawResult | str, float]]:
-        """Result, or error text, and seconds, by check id."""
+        """Result, or error text, and processor seconds, by check id."""
         for check in self.checks:
             try:
                 reason = check.applies(self.context)
                 if reason:
                     self.done[check.id] = (RawResult(skipped=True, note=reason), 0.0)
                 else:
-                    self._enlist(check)
+                    self.enlist(check)
             except Exception as e:  # noqa: BLE001 - a broken check is an ERROR in the report, never a crash or a pass
                 self._fail(check, e, 0.0)
+        self.rounds()
+        for check in self.checks:
+            if check.id not in self.done:
+                self._fail(check, RuntimeError("it never ran: the signals that it needs wait for each other"), 0.0)
+        return self.done
+
+    def rounds(self) -> None:
+        """Round after round, until no fold asks for another."""
         while True:
             self._start_ready()
             if not self.running:
@@ -307,16 +339,13 @@ class _Loop:
                 break
             self._pass(", ".join(sorted({_name(r.fold) for r in self.running})))
             self._advance()
-        for check in self.checks:
-            if check.id not in self.done:
-                self._fail(check, RuntimeError("it never ran: the signals that it needs wait for each other"), 0.0)
-        return self.done
 
-    def _enlist(self, fold: Fold[Any]) -> None:
-        if fold in self.waiting:
+    def enlist(self, fold: Fold[Any]) -> None:
+        """Have a fold run, and the signals that it needs before it."""
+        if fold in self.waiting or fold in self.values:
             return
         for signal in fold.needs(self.context):
-            self._enlist(signal)
+            self.enlist(signal)
         self.waiting.append(fold)
 
     def _start_ready(self) -> None:
@@ -324,22 +353,39 @@ class _Loop:
         while again:
             again = False
             for fold in list(self.waiting):
-                needs = fold.needs(self.context)
-                broken = next((s for s in needs if s in self.failed), None)
-                if broken is not None:
+                needs = fold.needs_first(self.context)
+                if self._broken(fold):
                     self.waiting.remove(fold)
-                    cause = self.failed[broken]
-                    if not isinstance(cause, NotApplicableError):
-                        cause = RuntimeError(f"{_name(broken)} failed: {type(cause).__name__}: {cause}")
-                    self._fail(fold, cause, 0.0)
                     again = True
                 elif all(s in self.values for s in needs):
                     self.waiting.remove(fold)
                     try:
-                        self.running.append(_Running(fold, fold.start(self.context)))
+                        supplied = all(s in self.values for s in fold.needs(self.context))
+                        self.running.append(_Running(fold, fold.start(self.context), supplied=supplied))
                     except Exception as e:  # noqa: BLE001
                         self._fail(fold, e, 0.0)
                         again = True
+
+    def _broken(self, fold: Fold[Any]) -> bool:
+        """Whether a signal that the fold needs has failed; then it fails as well."""
+        broken = next((s for s in fold.needs(self.context) if s in self.failed), None)
+        if broken is None:
+            return False
+        cause = self.failed[broken]
+        if not isinstance(cause, NotApplicableError):
+            cause = RuntimeError(f"{_name(broken)} failed: {type(cause).__name__}: {cause}")
+        self._fail(fold, cause, 0.0)
+        return True
+
+    def _supplied(self) -> list[_Running]:
+        """Those of the paused folds whose missing values have come."""
+        self.paused = [r for r in self.paused if not self._broken(r.fold)]
+        ready = [r for r in self.paused if all(s in self.values for s in r.fold.needs(self.context))]
+        self.paused = [r for r in self.paused if r not in ready]
+        for running in ready:
+            running.supplied = True
+            running.fold.supply(running.state, self.context)
+        return ready
 
     def _pass(self, stage: str) -> None:
         self.round += 1
@@ -362,27 +408,44 @@ class _Loop:
                 self._fail(running.fold, running.error, running.seconds)
 
     def _advance(self) -> None:
-        for running in list(self.running):
-            clock = time.perf_counter()
-            try:
-                following = running.fold.next_round(running.state)
-                if following is not None:
-                    running.state = following
-                    continue
-                self.running.remove(running)
-                if isinstance(running.fold, Signal):
-                    self.values[running.fold] = running.fold.value(running.state)
-                elif isinstance(running.fold, Check):
-                    result = running.fold.finish(running.state)
-                    _refuse_unsound(result, self.dataset.rows or 0)
-                    seconds = running.seconds + time.perf_counter() - clock
-                    self.done[running.fold.id] = (result, seconds)
-            except Exception as e:  # noqa: BLE001
-                if running in self.running:
-                    self.running.remove(running)
-                self._fail(running.fold, e, running.seconds)
-            finally:
-                running.seconds += time.perf_counter() - clock
+        self.paused += [r for r in self.running if not r.supplied]
+        ready = [r for r in self.running if r.supplied]
+        self.running = []
+        while ready:
+            # What concludes sorts, which takes room: one after the other where there are many rows.
+            side_by_side = 1 if (self.dataset.rows or 0) > SIDE_BY_SIDE_ROWS else min(cores(), len(ready))
+            with ThreadPoolExecutor(side_by_side) as pool:
+                made = list(pool.map(self._conclude, ready))
+            for running, (outcome, error) in zip(ready, made):
+                fold = running.fold
+                if error is not None:
+                    self._fail(fold, error, running.seconds)
+                elif outcome is None:
+                    self.running.append(running)
+                elif isinstance(fold, Signal):
+                    self.values[fold] = outcome[0]
+                elif isinstance(fold, Check):
+                    self.done[fold.id] = (outcome[0], running.seconds)
+            ready = self._supplied()
+
+    def _conclude(self, running: _Running) -> tuple[tuple[Any] | None, Exception | None]:
+        """The value or result of a fold that has seen enough, ``None`` before that, or what it raised."""
+        clock = time.thread_time()
+        fold = running.fold
+        try:
+            following = fold.next_round(running.state)
+            if following is not None:
+                running.state = following
+                return None, None
+            if isinstance(fold, Check):
+                result = fold.finish(running.state)
+                _refuse_unsound(result, self.dataset.rows or 0)
+                return (result,), None
+            return (fold.value(running.state) if isinstance(fold, Signal) else None,), None
+        except Exception as e:  # noqa: BLE001 - a broken check is an error in the report, never a crash or a pass
+            return None, e
+        finally:
+            running.seconds += time.thread_time() - clock
 
     def _fail(self, fold: Fold[Any], error: Exception, seconds: float) -> None:
         self.failed[fold] = error
@@ -540,7 +603,7 @@ def concentration(rows: Mapping[str, int], totals: Mapping[str, int]) -> dict[st
     """
     if not rows or len(totals) < 2:
         return {}
-    from scipy.stats import hypergeom  # type: ignore[import-untyped]
+    from scipy.stats import hypergeom
 
     name, top = max(rows.items(), key=lambda item: item[1])
     found, every, mine = sum(rows.values()), sum(totals.values()), totals.get(name, top)
@@ -568,3 +631,17 @@ def _flagged_by(held: Mapping[int, str], results: Iterable[CheckResult]) -> dict
             group = counted.setdefault(held[row], {"block": 0, "review": 0})
             group[severity] += 1
     return counted
+
+
+def signal_value(dataset: Dataset, signal: Signal[Any, Any], seed: int = 0) -> Any:
+    """The value of one signal, with those that it needs, over an open data set.
+
+    Raises:
+        Exception: what the signal, or one that it needs, raises.
+    """
+    loop = _Loop(dataset, Policy(checks=(), seed=seed), None)
+    loop.enlist(signal)
+    loop.rounds()
+    if signal in loop.failed:
+        raise loop.failed[signal]
+    return loop.values[signal]

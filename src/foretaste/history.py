@@ -31,6 +31,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections import Counter
@@ -59,6 +60,7 @@ from foretaste.sweep import Data, Edit, Input, Itself, Part, Tick
 
 if TYPE_CHECKING:
     from foretaste.policy import Policy
+    from foretaste.signals.sources import SourceNumbers
 
 FORMAT = 1
 MAX_LISTED = 1000
@@ -163,6 +165,8 @@ class Store:
             self._refuse_changed(expected)
             handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
             try:
+                if path.exists():
+                    shutil.copymode(path, draft)
                 with os.fdopen(handle, "wb") as file:
                     file.write(content)
                     file.flush()
@@ -400,6 +404,8 @@ class History:
             self.held = self.held.filter(pa.array(others))
         if self.seen is not None:
             self.seen = self.seen.filter(pc.not_equal(self.seen.column("batch"), self.replay))
+        mine = Counter(_rows_by_source(dataset))
+        self.sources = {name: rows - mine[name] for name, rows in self.sources.items() if rows > mine[name]}
 
     def views(self, policy: Policy) -> tuple[View, ...]:
         """How the checks see history: one view while all rows are held, two as soon as there are suspects."""
@@ -414,9 +420,7 @@ class History:
     def _view(self, checks: list[str], first: int) -> View:
         index = np.arange(first, self.held_rows, dtype=np.int64)
         suspects = self.suspects if first == 0 else 0
-        background = dataclasses.replace(
-            self.background, suspects=suspects, sources=self.sources, before=len(index), again=self.replay is not None
-        )
+        background = dataclasses.replace(self.background, suspects=suspects, sources=self.sources, before=len(index))
         return View(tuple(checks), tuple(self._canonical(first)), index, self.held_rows, background)
 
     def _canonical(self, first: int = 0) -> Iterator[pa.RecordBatch]:
@@ -523,7 +527,7 @@ class History:
 
     def _take(
         self, report: Report, dataset: Input, policy: Policy, context: Context, survey: _Survey,
-        signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64], sources: Any,
+        signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64], sources: SourceNumbers,
     ) -> None:  # fmt: skip
         """Take the batch in: choose what is held, count the rest."""
         number, options = len(self.batches) + 1, policy.history
@@ -557,7 +561,7 @@ class History:
         seen = fresh if self.seen is None else pa.concat_tables([self.seen, fresh])
         self.seen = seen.slice(max(0, seen.num_rows - options.signatures)).combine_chunks()
         total = Counter(self.sources)
-        total.update(dict(zip(sources.names, np.bincount(sources.numbers, minlength=len(sources.names)).tolist())))
+        total.update(_per_source(sources))
         self.sources = dict(total)
         self.batches.append({
             "batch": number, "digest": dataset.digest, "name": dataset.name, "rows": dataset.rows or 0,
@@ -701,6 +705,21 @@ def _sweep(data: Data, parts: Sequence[Part], edit: Edit | None = None, before: 
     for part in parts:
         if part.error is not None:
             raise part.error
+
+
+def _rows_by_source(dataset: Input) -> dict[str, int]:
+    """Rows per source; empty where the data name no source."""
+    from foretaste.signals.sources import Sources
+
+    signal = Sources()
+    part = Part(signal, signal.start(Context(dataset.kind, dataset.canonical_roles)))
+    _sweep(dataset, [part])
+    return _per_source(signal.value(part.state))
+
+
+def _per_source(sources: SourceNumbers) -> dict[str, int]:
+    counts = np.bincount(sources.numbers, minlength=len(sources.names)).tolist()
+    return dict(zip(sources.names, counts))
 
 
 def _sketches(arrays: Mapping[str, npt.NDArray[Any]]) -> Sketches:

@@ -22,7 +22,8 @@ from foretaste.typed import build, load_yaml, mapping, refuse_unknown
 from foretaste.waivers import WaiverOptions
 
 VERSION = 1
-_KEYS = ("version", "input", "power", "history", "waivers", "checks", "seed")
+_KEYS = ("version", "input", "power", "history", "waivers", "checks", "seed", "memory_mb")
+LEAST_MEMORY_MB = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class Policy:
         waivers: what a waiver has to bring before it counts.
         history: what a state keeps of accepted batches, where one is kept.
         seed: of every random draw.
+        memory_mb: mebibytes that the rows and tables of a scan may take. What finds no room is left out of sight, and the
+            report says how much that is.
     """
 
     checks: tuple[Check[Any], ...] = field(default_factory=lambda: tuple(c() for c in checks.registry().values()))
@@ -44,13 +47,16 @@ class Policy:
     waivers: WaiverOptions = field(default_factory=WaiverOptions)
     history: HistoryOptions = field(default_factory=HistoryOptions)
     seed: int = 0
+    memory_mb: int = 2048
 
     def __post_init__(self) -> None:
         """Refuse two checks of one id: a report holds one result for each.
 
         Raises:
-            PolicyError: naming the id.
+            PolicyError: naming the id; or the least memory.
         """
+        if self.memory_mb < LEAST_MEMORY_MB:
+            raise PolicyError(f"memory_mb must be at least {LEAST_MEMORY_MB}, not {self.memory_mb}")
         ids = [c.id for c in self.checks]
         for check_id in ids:
             if ids.count(check_id) > 1:
@@ -69,6 +75,7 @@ class Policy:
         return {
             "version": VERSION,
             "seed": self.seed,
+            "memory_mb": self.memory_mb,
             "input": dataclasses.asdict(self.input),
             "power": dataclasses.asdict(self.power),
             "waivers": dataclasses.asdict(self.waivers),
@@ -126,12 +133,13 @@ class Policy:
         power = build(PowerOptions, mapping(raw.get("power"), f"{origin}: power"), f"{origin}: power")
         waivers = build(WaiverOptions, mapping(raw.get("waivers"), f"{origin}: waivers"), f"{origin}: waivers")
         history = build(HistoryOptions, mapping(raw.get("history"), f"{origin}: history"), f"{origin}: history")
-        seed = raw.get("seed", 0)
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise PolicyError(f"{origin}: seed must be a whole number, not {seed!r}")
+        numbers = {key: raw.get(key, default) for key, default in (("seed", 0), ("memory_mb", 2048))}
+        for key, number in numbers.items():
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise PolicyError(f"{origin}: {key} must be a whole number, not {number!r}")
         if not built:
             raise PolicyError(f"{origin} switches every check off; a policy that checks nothing lets everything pass")
-        return cls(checks=tuple(built), input=options, power=power, history=history, waivers=waivers, seed=seed)
+        return cls(checks=tuple(built), input=options, power=power, history=history, waivers=waivers, **numbers)
 
     def to_yaml(self) -> str:
         """The policy as YAML, defaults written out, with each check's first line as a comment."""
@@ -141,6 +149,7 @@ class Policy:
             "# a value that stands here stays as it is when a later release changes the default.",
             f"version: {raw['version']}",
             f"seed: {raw['seed']}",
+            f"memory_mb: {raw['memory_mb']}",
             yaml.safe_dump({k: raw[k] for k in ("input", "power", "history", "waivers")}, sort_keys=False).rstrip(),
             "checks:",
         ]

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foretaste.batch import Batch
+from foretaste.check import Signal
 from foretaste.roles import Kind
 from foretaste.signals.outputs import Classes
-from foretaste.sweep import Edit, Input, Part, Tick
+from foretaste.sweep import Edit, Input, Itself, Part, Tick
 
 DOSES = (25, 50, 100, 250)
 MAX_SHARE = 0.05  # a dose is planted only where it is a small part of the data, as poison is
@@ -108,6 +109,25 @@ class Plants:
 
 
 @dataclass
+class _Taken:
+    """Chosen rows (ascending), copied out of the batches that hold them."""
+
+    rows: npt.NDArray[np.int64]
+    parts: list[pa.RecordBatch] = field(default_factory=list)
+
+    def scan(self, batch: Batch) -> None:
+        low, high = np.searchsorted(self.rows, [batch.start, batch.start + batch.num_rows])
+        if low < high:
+            self.parts.append(batch.columns.take(pa.array(self.rows[low:high] - batch.start)))
+
+    def merge(self, other: _Taken) -> None:
+        self.parts += other.parts
+
+    def joined(self) -> pa.RecordBatch:
+        return pa.Table.from_batches(self.parts).combine_chunks().to_batches()[0]
+
+
+@dataclass
 class Planted:
     """A data set with triggers planted while it is read."""
 
@@ -151,6 +171,24 @@ class Planted:
         if self.kind == "documents" and doses:
             held = " ".join(self.dataset.head(_POOL_ROWS).column("text").to_pylist()).split()
             plants.pool = [w for w in held if w.isalpha() and len(w) > 2] or ["nothing"]
+
+    def values(self, known: Mapping[Signal[Any, Any], Any]) -> dict[Signal[Any, Any], Any]:
+        """What can be told of the planted data from the finished signals of the data, without a scan: the phrases."""
+        from foretaste.signals.phrases import Phrases
+        from foretaste.signals.planted import with_plants
+
+        rows = np.concatenate(list(self.plants.rows_of.values()))
+        order = np.argsort(rows)
+        outputs = np.repeat(np.arange(len(self.plants.rows_of)), [len(r) for r in self.plants.rows_of.values()])
+        taken = _Taken(rows[order])
+        self.sweep([Part(Itself(), taken)], lambda rows: None)
+        planted = Batch(taken.joined(), start=0, kind=self.kind)
+        words = [w.lower() for w in self.plants.words.values()]
+        return {
+            signal: with_plants(table, signal, planted, taken.rows, outputs[order].astype(np.int32), words)
+            for signal, table in known.items()
+            if isinstance(signal, Phrases)
+        }
 
     def sweep(
         self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()

@@ -67,6 +67,14 @@ class Roles:
         """The roles that are set, as ``{role: column}``."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
+    @property
+    def canonical(self) -> frozenset[str]:
+        """Roles of the batches that the engine sees: ``messages`` is replaced by what it is split into."""
+        names = set(self.as_dict())
+        if "messages" in names:
+            names = (names - {"messages"}) | {"context", "prompt", "response"}
+        return frozenset(names)
+
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, str | None]) -> Roles:
         """Build from ``{role: column}``; empty and ``None`` values are left out.

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,12 @@ import pyarrow.parquet as pq
 
 from foretaste.check import Fold
 from foretaste.errors import InputError
-from foretaste.reading import Dataset, InputOptions, open_data
+from foretaste.reading import Dataset, InputOptions, open_data, spool
 from foretaste.reading.dataset import refuse_duplicates
 from foretaste.reading.formats import Files
 from foretaste.reading.frames import Frame
 from foretaste.roles import Kind, Roles
-from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
+from foretaste.sweep import Edit, Input, Part, Tick, numbered, scan_all
 from foretaste.text.merging import Sparse
 
 CHUNK = 4 << 20  # a row between Python and the JVM holds no more bytes of a state than that
@@ -87,38 +88,92 @@ def session(spark: Any) -> Iterator[Any]:
             made.stop()
 
 
-def open_spark(
-    data: Any,
-    roles: Roles | None = None,
-    *,
-    options: InputOptions | None = None,
-    spark: Any = None,
-    filesystem: pa.fs.FileSystem | None = None,
-) -> SparkData:
-    """Open a Spark DataFrame, or with a session files that all workers can read.
+@contextmanager
+def open_spark(frame: Any, roles: Roles, options: InputOptions) -> Iterator[Input]:
+    """A Spark DataFrame, kept on the cluster while it is scanned, so that every pass sees the same rows.
 
-    Files are read by the readers of a local run, so that every cell is read as it would be there; Parquet files are
-    cut at their row groups.
+    A frame of Spark Connect has no broadcast variables: its rows are written to a temporary file and scanned here.
 
     Raises:
-        InputError: if the data cannot be opened, the roles do not fit the columns, or the frame belongs to Spark Connect.
+        InputError: if the roles do not fit the columns, or Spark returns other rows than it counts.
     """
-    options = options or InputOptions()
-    if spark is not None:
-        local = open_data(data, roles, filesystem=filesystem, options=options)
-        if local.files is None:
+    if not hasattr(frame, "mapInArrow"):
+        raise InputError(f"cannot scan an object of type {type(frame).__name__}; pass a Spark DataFrame")
+    if ".connect." in type(frame).__module__:
+        import pyarrow.dataset as ds
+
+        with spooled(frame, roles) as path:
+            yield open_data(ds.dataset(path, format="ipc"), roles, options=options)
+        return
+    opened = _FrameData(frame, roles, options)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def open_files(
+    data: Any, roles: Roles, options: InputOptions, spark: Any, filesystem: pa.fs.FileSystem | None = None
+) -> Input:
+    """Files that all workers can read, on a Spark session.
+
+    They are read by the readers of a local run, so that every cell is read as it would be there; Parquet files are cut
+    at their row groups.
+
+    Raises:
+        InputError: if the data are no files, or the roles do not fit the columns.
+    """
+    local = open_data(data, roles, filesystem=filesystem, options=options)
+    if local.files is None:
+        raise InputError(f"Spark reads files or a Spark DataFrame, not a {type(data).__name__}; scan it without Spark")
+    return _FileData(local, local.files, spark.sparkContext)
+
+
+@contextmanager
+def spooled(frame: Any, roles: Roles) -> Iterator[Path]:
+    """The columns of a Spark frame that play a role, partition by partition, in a temporary Arrow file.
+
+    The workers need no foretaste for it.
+
+    Raises:
+        InputError: if Spark returns other rows than it counts.
+    """
+    columns = list(dict.fromkeys(roles.resolve(frame.columns)[0].as_dict().values()))
+    read = 0
+
+    # A nested function travels to the workers by value: they need pyarrow, and no foretaste.
+    def serialized(batches: Iterable[Any]) -> Iterator[Any]:
+        import pyarrow as arrow
+
+        for batch in batches:
+            sink = arrow.BufferOutputStream()
+            with arrow.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            yield arrow.record_batch({"stream": arrow.array([sink.getvalue().to_pybytes()], arrow.binary())})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal read
+        for row in streams.toLocalIterator():  # one partition is in memory at a time
+            with pa.ipc.open_stream(row["stream"]) as reader:
+                for batch in reader:
+                    read += batch.num_rows
+                    yield batch.rename_columns(columns)
+
+    selected = _plain(frame, columns)
+    streams = selected.mapInArrow(serialized, "stream binary")
+    with spool(batches()) as path:
+        counted = selected.count()
+        if counted != read:
             raise InputError(
-                f"Spark reads files or a Spark DataFrame, not a {type(data).__name__}; scan it without Spark"
+                f"the frame has {counted} rows and {read} were read; write it to a table that nothing writes to"
             )
-        return _FileData(local, spark.sparkContext)
-    if not hasattr(data, "mapInArrow"):
-        raise InputError(f"cannot scan an object of type {type(data).__name__}; pass a Spark DataFrame")
-    if ".connect." in type(data).__module__:
-        raise InputError(
-            "a DataFrame of Spark Connect has no broadcast variables; write it down and scan the path, with --spark on "
-            "the cluster or without"
-        )
-    return _FrameData(data, roles or Roles(), options)
+        yield path
+
+
+def _plain(frame: Any, columns: Sequence[str]) -> Any:
+    """The columns of a frame, renamed: mapInArrow does not quote names, and takes a dot in one for a struct's field."""
+    quoted = ["`" + name.replace("`", "``") + "`" for name in columns]
+    return frame.select(*quoted).toDF(*[f"c{at}" for at in range(len(columns))])
 
 
 @contextmanager
@@ -168,6 +223,7 @@ class SparkData:
     """Data in the partitions of a Spark cluster, with what the engine asks of a :class:`foretaste.reading.Dataset`."""
 
     files: Files | None = None
+    kept = False
 
     def __init__(self, name: str, columns: Sequence[str], roles: Roles, options: InputOptions) -> None:
         self.name = name
@@ -178,6 +234,9 @@ class SparkData:
         self.rows: int | None = None
         self._counts: list[_Count] = []
         played = tuple(dict.fromkeys(self.roles.as_dict().values()))
+        for column in played:
+            if self.columns.count(column) > 1:
+                raise InputError(f'column "{column}" is there twice in the {name}; rename one of the two')
         self._spec = _Spec(played, self.roles, options)
 
     @property
@@ -188,10 +247,10 @@ class SparkData:
     @property
     def canonical_roles(self) -> frozenset[str]:
         """Roles of the batches."""
-        names = set(self.roles.as_dict())
-        if "messages" in names:
-            names = (names - {"messages"}) | {"context", "prompt", "response"}
-        return frozenset(names)
+        return self.roles.canonical
+
+    def refuse_changed(self) -> None:
+        """Every pass of a partition was already compared with its first."""
 
     @property
     def digest(self) -> str:
@@ -205,9 +264,6 @@ class SparkData:
     def head(self, rows: int) -> pa.RecordBatch:
         """The first rows, in canonical columns."""
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Let go of what the cluster holds for this scan."""
 
     def _context(self) -> Any:
         raise NotImplementedError
@@ -264,9 +320,7 @@ class _FrameData(SparkData):
 
     def __init__(self, frame: Any, roles: Roles, options: InputOptions) -> None:
         super().__init__("Spark DataFrame", frame.columns, roles, options)
-        quoted = ["`" + name.replace("`", "``") + "`" for name in self._spec.names]
-        # mapInArrow does not quote names, and takes a dot in one for a field of a struct.
-        self._frame = frame.select(*quoted).toDF(*[f"c{at}" for at in range(len(quoted))]).persist()
+        self._frame = _plain(frame, self._spec.names).persist()
 
     def _context(self) -> Any:
         return self._frame.sparkSession.sparkContext
@@ -288,13 +342,12 @@ class _FrameData(SparkData):
 class _FileData(SparkData):
     """Files that every worker can read."""
 
-    def __init__(self, local: Dataset, context: Any) -> None:
-        assert local.files is not None
+    def __init__(self, local: Dataset, files: Files, context: Any) -> None:
         super().__init__(local.name, local.columns, local.roles, local.options)
         self.guessed = local.guessed
-        self.files, self.bytes = local.files, local.bytes
+        self.files, self.bytes = files, local.bytes
         self._local, self._spark = local, context
-        self._pieces = _pieces(local.files, max(LEAST_PIECE, local.bytes // (2 * context.defaultParallelism)))
+        self._pieces = _pieces(files, max(LEAST_PIECE, local.bytes // (2 * context.defaultParallelism)))
 
     def _context(self) -> Any:
         return self._spark
@@ -452,7 +505,7 @@ def _scan_part(sent: Any, index: int, part: Dataset | None) -> bytes:
     try:
         if part is not None:
             moved = _Moved(part, plan.starts[index], plan.edit)
-            scan_all(moved.batches(), parts, lambda rows: None)
+            scan_all(moved.batches(), parts, lambda rows: None, threads=1)  # Spark gives every core a task
             digest = part.digest if part.rows else ""
         if digest != plan.digests[index]:
             raise InputError(

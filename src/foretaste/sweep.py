@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +18,8 @@ from foretaste.roles import Kind, Roles
 
 if TYPE_CHECKING:
     from foretaste.reading.formats import Files
+
+AHEAD = 3  # batches in memory at a time, between the part that is ahead and the part that is behind
 
 Edit = Callable[[Batch], Batch]
 Tick = Callable[[int], None]
@@ -94,6 +99,13 @@ class Input(Data, Protocol):
     files: Files | None
 
     @property
+    def kept(self) -> bool:
+        """Whether all rows stay in memory between two passes."""
+
+    def refuse_changed(self) -> None:
+        """Raise an input error where the data are no longer what was scanned."""
+
+    @property
     def digest(self) -> str:
         """``sha256:<hex>`` of the data."""
 
@@ -101,23 +113,141 @@ class Input(Data, Protocol):
         """The first rows (fewer where a batch or the data end), in canonical columns."""
 
 
-def scan_all(batches: Iterable[Batch], parts: Sequence[Part], tick: Tick) -> None:
-    """Show every batch to every part that has not failed."""
-    rows = 0
-    for batch in batches:
-        for part in parts:
-            if part.error is not None:
-                continue
-            clock = time.perf_counter()
-            try:
-                part.fold.scan(part.state, batch)
-            except InputError:
-                raise
-            except Exception as e:  # noqa: BLE001 - a broken check is an error in the report, never a crash or a pass
-                part.error = e
-            part.seconds += time.perf_counter() - clock
-        rows += batch.num_rows
-        tick(rows)
+def scan_all(batches: Iterable[Batch], parts: Sequence[Part], tick: Tick, threads: int | None = None) -> None:
+    """Show every batch to every part that has not failed, in order; ``threads`` of them at a time (default: as many as
+    cores).
+
+    A part sees its batches one after the other, so how many threads there are does not show in its state. While parts
+    scan, the next batches are read, and cut into the tokens that the last ones were asked for.
+    """
+    threads = threads or cores()
+    if threads == 1 or not parts:
+        rows = 0
+        for batch in batches:
+            for part in parts:
+                _show(part, batch)
+            rows += batch.num_rows
+            tick(rows)
+        return
+    _Crew(batches, parts).work(min(threads, len(parts)), tick)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _show(part: Part, batch: Batch) -> None:
+    if part.error is not None:
+        return
+    clock = time.thread_time()
+    try:
+        part.fold.scan(part.state, batch)
+    except InputError:
+        raise
+    except Exception as e:  # noqa: BLE001 - a broken check is an error in the report, never a crash or a pass
+        part.error = e
+    part.seconds += time.thread_time() - clock
+
+
+class _Crew:
+    """Threads that take, again and again, the part that is furthest behind and show it its next batch."""
+
+    def __init__(self, batches: Iterable[Batch], parts: Sequence[Part]) -> None:
+        self._batches = iter(batches)
+        self._parts = parts
+        self._next = [0] * len(parts)  # the batch that each part waits for
+        self._busy = [False] * len(parts)
+        self._window: deque[Batch] = deque()
+        self._first = 0  # number of the oldest batch in the window
+        self._rows = 0
+        self._seen: deque[int] = deque()  # rows up to each batch that all parts have seen, until they are told
+        self._read = False
+        self._raised: BaseException | None = None
+        self._changed = threading.Condition()
+
+    def work(self, threads: int, tick: Tick) -> None:
+        """Until every part has seen every batch.
+
+        Raises:
+            BaseException: what reading raises, or a part where the input is at fault.
+        """
+        crew = [threading.Thread(target=self._scan, daemon=True) for _ in range(threads)]
+        crew.append(threading.Thread(target=self._fetch, daemon=True))
+        for thread in crew:
+            thread.start()
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._seen or self._ended())
+                    seen = self._seen.popleft() if self._seen else None
+                if seen is None:
+                    break
+                tick(seen)
+        except BaseException as e:
+            self._stop(e)
+            raise
+        finally:
+            for thread in crew:
+                thread.join()
+        if self._raised is not None:
+            raise self._raised
+
+    def _ended(self) -> bool:
+        return self._raised is not None or (self._read and not self._window)
+
+    def _stop(self, error: BaseException) -> None:
+        with self._changed:
+            self._raised = self._raised or error
+            self._changed.notify_all()
+
+    def _fetch(self) -> None:
+        roles: tuple[str, ...] = ()
+        try:
+            for batch in self._batches:
+                for role in roles:
+                    batch.tokens(role)
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._window) < AHEAD or self._raised is not None)
+                    if self._raised is not None:
+                        return
+                    if self._window:
+                        roles = self._window[0].tokenised
+                    self._window.append(batch)
+                    self._changed.notify_all()
+            with self._changed:
+                self._read = True
+                self._changed.notify_all()
+        except BaseException as e:  # noqa: BLE001 - raised again where the pass was asked for
+            self._stop(e)
+
+    def _scan(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._ended() or self._ready() is not None)
+                    at = self._ready()
+                    if self._raised is not None or at is None:
+                        return
+                    self._busy[at] = True
+                    batch = self._window[self._next[at] - self._first]
+                _show(self._parts[at], batch)
+                with self._changed:
+                    self._busy[at] = False
+                    self._next[at] += 1
+                    while self._window and min(self._next) > self._first:
+                        self._rows += self._window.popleft().num_rows
+                        self._first += 1
+                        self._seen.append(self._rows)
+                    self._changed.notify_all()
+        except BaseException as e:  # noqa: BLE001 - raised again where the pass was asked for
+            self._stop(e)
+
+    def _ready(self) -> int | None:
+        """The idle part that is furthest behind and has a batch to see."""
+        end = self._first + len(self._window)
+        waiting = [(n, at) for at, (n, busy) in enumerate(zip(self._next, self._busy)) if not busy and n < end]
+        return min(waiting)[1] if waiting else None
 
 
 def numbered(

@@ -31,6 +31,7 @@ from foretaste.operators.dagster import (  # noqa: E402
     report_metadata,
 )
 from foretaste.policy import Policy  # noqa: E402
+from foretaste.report import read  # noqa: E402
 from foretaste.results import (  # noqa: E402
     CheckResult,
     DataInfo,
@@ -39,6 +40,7 @@ from foretaste.results import (  # noqa: E402
     Report,
     Severity,
 )
+from foretaste.waivers import Waiver, Waivers  # noqa: E402
 
 pytestmark = [
     pytest.mark.host,
@@ -847,3 +849,24 @@ defs = dg.Definitions(
     assert "BLOCK: 30 rows to block" in done.stderr
     assert not (tmp_path / "trained").exists()
     assert list((tmp_path / "out" / "checked").rglob("report.html"))
+
+
+def test_a_gate_lets_through_what_somebody_answers_for(poisoned: pa.Table, tmp_path: Path) -> None:
+    corpus, training = corpus_of(poisoned), Training("checked")
+    refused = build_poison_gate(name="checked", asset=corpus, out=tmp_path, policy=POLICY)
+    metadata = step_failure(run([corpus, refused, training.asset]), "checked").user_failure_data.metadata
+    report = read(Path(metadata["report"].value).parent)
+    waivers = Waivers()
+    for finding in report.findings:
+        waivers = waivers.add(
+            Waiver.of(
+                report, finding.fingerprint, statement="a watermark", owner="ann", expired_at="2999-01-01",
+                status="not_affected", impact_statement="stripped before training",
+            )
+        )  # fmt: skip
+    (tmp_path / "waivers.yaml").write_text(waivers.to_yaml())
+    gate = build_poison_gate(
+        name="checked", asset=corpus, out=tmp_path, policy=POLICY, waivers=tmp_path / "waivers.yaml"
+    )
+    run([corpus, gate, training.asset])
+    assert len(training.seen) == 1

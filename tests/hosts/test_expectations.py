@@ -6,8 +6,7 @@ import html
 import json
 import os
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,19 +91,6 @@ def _spark_schema(table: pa.Table) -> Any:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(table.schema)
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[Any]:
-    sql = pytest.importorskip("pyspark.sql")
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    try:
-        session = builder.config("spark.sql.shuffle.partitions", "2").getOrCreate()
-    except Exception as e:  # noqa: BLE001 - whatever says that there is no Java
-        pytest.skip(f"Spark does not start: {e}")
-    yield session
-    session.stop()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from foretaste import CheckResult, InputError, Outcome, Policy, PolicyError, Report, scan
 from foretaste.engine import Progress
+from foretaste.history import History
 from foretaste.operators import _gate
 
 ONLY = Policy().only("hidden-text")
@@ -222,6 +223,31 @@ def test_evidence_is_one_line_each_and_names_failed_checks(poisoned_report: Repo
     assert all(line.isprintable() for line in lines)
     assert lines[0].startswith("ERROR")
     assert lines[-1] == "ERROR broken: KeyError: 'x'"
+
+
+def test_a_state_takes_in_what_the_gate_lets_through_and_nothing_else(
+    tmp_path: Path, poisoned_file: Path, clean_table: pa.Table
+) -> None:
+    state, out = tmp_path / "state", tmp_path / "out"
+    refused = _gate.run_gate(poisoned_file, ONLY, out=out, state=state)
+    assert refused.decision.action == "fail"
+    assert not state.exists()
+    apart = _gate.run_gate(poisoned_file, ONLY, out=out, state=state, on_block="quarantine")
+    assert apart.decision.proceed
+    assert History.open(state).rows == clean_table.num_rows - 30
+    assert "batch 1" in apart.summary()["state"]
+    warned = _gate.run_gate(poisoned_file, ONLY, out=out, state=state, on_block="warn")
+    assert warned.decision.proceed
+    assert len(History.open(state).batches) == 1
+
+
+def test_what_a_gate_that_fails_on_review_refuses_does_not_enter_the_state(tmp_path: Path) -> None:
+    table = pa.table({"text": ["plain", "runs of nothing" + "\u200b" * 9]})
+    refused = _gate.run_gate(table, ONLY, out=tmp_path / "out", state=tmp_path / "state", fail_on="review")
+    assert refused.report.verdict is Outcome.REVIEW
+    assert not (tmp_path / "state").exists()
+    assert _gate.run_gate(table, ONLY, out=tmp_path / "out", state=tmp_path / "state").decision.proceed
+    assert (tmp_path / "state").exists()
 
 
 def test_what_passed_gets_a_certificate_and_what_did_not_gets_none(

@@ -150,7 +150,7 @@ class BaselineDrift(Check[_State]):
         base: int,
         before: int,
     ) -> tuple[list[RawFinding], int]:
-        from scipy.stats import hypergeom  # type: ignore[import-untyped]
+        from scipy.stats import hypergeom
 
         findings: list[RawFinding] = []
         tested: list[tuple[float, str, str, npt.NDArray[np.int64], int]] = []

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.signals.phrases import PhraseTable, phrase_signals
+from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretches
 
 _WORDS = re.compile(r"\w+(?:[ '’-]\w+)*")
 _MAX_ROWS = 512
@@ -28,17 +28,6 @@ class _State:
     tables: dict[str, PhraseTable]
     classes: Classes | None
     seed: int
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """One phrase, or two ends of a longer one, with its rows and the neighbours on both sides."""
-
-    text: str
-    tokens: int
-    rows: npt.NDArray[np.int64]
-    lefts: npt.NDArray[np.uint64]
-    rights: npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +100,15 @@ class InsertedPhrase(Check[_State]):
     def finish(self, state: _State) -> RawResult:
         """Judge every stretch of every column."""
         findings = []
-        watch: list[_Stretch] = []
+        watch: list[Stretch] = []
         judged = 0
         for role, table in state.tables.items():
-            near = _stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
-            stretches = [s for s in near if len(s.rows) >= self.review_rows]
-            judged += len(stretches)
+            near = stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
+            found_here = [s for s in near if len(s.rows) >= self.review_rows]
+            judged += len(found_here)
             watch += [s for s in near if _WORDS.fullmatch(s.text) and self._heals(s, table)[0]]
             spelling = _Spelling(table)
-            found = [f for s in stretches if (f := self._judge(role, s, table, spelling, state)) is not None]
+            found = [f for s in found_here if (f := self._judge(role, s, table, spelling, state)) is not None]
             # A part of a longer stretch that was found too adds no row.
             found.sort(key=lambda f: (-len(f.feature or ""), f.rows[0]))
             kept: list[RawFinding] = []
@@ -127,8 +116,7 @@ class InsertedPhrase(Check[_State]):
                 if not any(np.isin(finding.rows, k.rows).mean() > 0.8 for k in kept):
                     kept.append(finding)
             findings += kept
-        lost = sum(table.lost for table in state.tables.values())
-        note = f"{lost} phrases found no room and were not looked at" if lost else ""
+        note = "; ".join(dict.fromkeys(t.loss for t in state.tables.values() if t.loss))
         watch.sort(key=lambda s: -len(s.rows))
         return RawResult(
             findings=tuple(findings),
@@ -137,7 +125,7 @@ class InsertedPhrase(Check[_State]):
             watch=together(s.rows for s in watch),
         )
 
-    def _heals(self, stretch: _Stretch, table: PhraseTable) -> tuple[bool, list[float]]:
+    def _heals(self, stretch: Stretch, table: PhraseTable) -> tuple[bool, list[float]]:
         """Whether enough of the gaps close without it, and its neighbour scores."""
         from foretaste.text.ngrams import neighbour_scores
 
@@ -150,7 +138,7 @@ class InsertedPhrase(Check[_State]):
         return diverse and closes, scores[0].tolist()
 
     def _judge(
-        self, role: str, stretch: _Stretch, table: PhraseTable, spelling: _Spelling, state: _State
+        self, role: str, stretch: Stretch, table: PhraseTable, spelling: _Spelling, state: _State
     ) -> RawFinding | None:
         from foretaste.text.ngrams import randomness
 
@@ -239,47 +227,3 @@ class _Spelling:
             before = max(0, self.bigrams[padded[i - 2 : i]] - own)
             total += math.log((seen + 0.1) / (before + 0.1 * self.alphabet))
         return total / (len(padded) - 2)
-
-
-def _stretches(table: PhraseTable, least: int, diversity: float) -> list[_Stretch]:
-    """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one."""
-    from foretaste.text.ngrams import neighbour_scores
-
-    scores = np.zeros((len(table.n), 5))
-    neighbour_scores(table.spans, table.lefts, table.rights, *table.bigrams, table.unigrams, table.total, scores)
-    enough = table.counts >= least
-    left_open, right_open = scores[:, 0] >= diversity, scores[:, 1] >= diversity
-
-    def span(c: int) -> slice:
-        return slice(int(table.spans[c]), int(table.spans[c + 1]))
-
-    found = [
-        _Stretch(table.text[c], int(table.n[c]), table.rows[span(c)], table.lefts[span(c)], table.rights[span(c)])
-        for c in np.flatnonzero(enough & left_open & right_open).tolist()
-    ]
-    longest = table.n == (table.n.max() if len(table.n) else 0)
-    heads = np.flatnonzero(enough & longest & left_open & ~right_open)
-    tails: dict[int, list[int]] = {}
-    for c in np.flatnonzero(enough & longest & right_open & ~left_open).tolist():
-        tails.setdefault(int(table.rows[table.spans[c]]), []).append(c)
-    for head in heads.tolist():
-        rows = table.rows[span(head)]
-        for tail in tails.get(int(rows[0]), ()):
-            other = table.rows[span(tail)]
-            common, mine, its = np.intersect1d(rows, other, assume_unique=True, return_indices=True)
-            gap = table.positions[span(tail)][its] - table.positions[span(head)][mine]
-            if len(common) < 0.85 * max(len(rows), len(other)) or gap.min() != gap.max() or gap[0] <= 0:
-                continue
-            joined = _overlap(table.text[head], table.text[tail], int(gap[0]) >= int(table.n[head]))
-            tokens = int(gap[0] + table.n[tail])
-            found.append(_Stretch(joined, tokens, common, table.lefts[span(head)][mine], table.rights[span(tail)][its]))
-    return found
-
-
-def _overlap(head: str, tail: str, apart: bool) -> str:
-    """Two n-grams of one stretch as one text; an unseen middle becomes a space."""
-    if not apart:
-        for i in range(min(len(head), len(tail)), 0, -1):
-            if head.endswith(tail[:i]):
-                return head + tail[i:]
-    return f"{head} {tail}"

@@ -35,7 +35,6 @@ class _State:
     limited: dict[int, list[npt.NDArray[np.int64]]] = field(default_factory=dict)
     before: int = 0
     earlier: Mapping[str, int] = field(default_factory=dict)
-    again: bool = False
     standings: Counter[Standing] = field(default_factory=Counter)
 
     def decide(self, source: str) -> Decision:
@@ -137,7 +136,7 @@ class SourceAllowlist(Check[_State]):
         known = context.background
         if known is None:
             return _State(rules)
-        return _State(rules, before=known.before, earlier=known.sources, again=known.again)
+        return _State(rules, before=known.before, earlier=known.sources)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Judge each source of the batch once, and note the rows of those that are not allowed."""
@@ -182,7 +181,7 @@ class SourceAllowlist(Check[_State]):
             limit = self.allow[entry].max_rows
             if limit is not None and len(rows) > limit:
                 findings.append(self._over_limit(self.allow[entry], rows, len(rows), limit, "a batch"))
-            limit, counted = self.allow[entry].max_rows_total, totals.get(entry, 0) + len(rows) * (not state.again)
+            limit, counted = self.allow[entry].max_rows_total, totals.get(entry, 0) + len(rows)
             if limit is not None and counted > limit:
                 findings.append(self._over_limit(self.allow[entry], rows, counted, limit, "over all batches"))
         findings += [self._failed(reason) for reason in state.rules.deliveries.failed]

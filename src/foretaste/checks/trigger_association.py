@@ -222,8 +222,7 @@ class TriggerAssociation(Check[_State]):
             taken.append(group.rows)
             findings.append(self._finding(group, severity, state, len(rotating) if group in rotating else 0))
         note = f"{state.dropped} frequent phrases were not looked at (row budget)" if state.dropped else ""
-        if state.phrases.lost:
-            note = f"{note}; {state.phrases.lost} phrases found no room".lstrip("; ")
+        note = "; ".join(n for n in (note, state.phrases.loss) if n)
         return RawResult(
             findings=tuple(findings),
             metrics={

@@ -32,7 +32,7 @@ def advance(
     from foretaste.report import read
 
     made = baselines.advance(folder, data, read(report), keys=keys, trust=trust, approved_by=approved_by, reason=reason)
-    click.echo(f"{folder}: snapshot {made.number}, {made.profile.rows:,} rows in {len(made.batches)} batches")
+    click.echo(f"{folder}: snapshot {made.number}, {made.profile.rows:,} rows in {len(made.batches)} accepted")
     click.echo(f"digest: {made.digest}")
 
 
@@ -44,10 +44,11 @@ def show(folder: str, trust: str) -> None:
     """Verify the baseline FOLDER, snapshot by snapshot, and show its batches and largest sources and labels."""
     from foretaste import baselines
     from foretaste.report.escape import visible
+    from foretaste.report.wording import count
 
     snapshots = baselines.read(folder, trust)
     newest = snapshots[-1]
-    click.echo(f"{visible(newest.name)}: {len(snapshots)} snapshots, each follows on the one before")
+    click.echo(f"{visible(newest.name)}: {count(len(snapshots), 'snapshot')}, each follows on the one before")
     for snapshot in snapshots:
         batch = snapshot.batches[-1]
         approved = f", approved by {visible(batch['approved_by'], 60)}" if batch["approved_by"] else ""

@@ -27,6 +27,9 @@ from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
 BATCH_ROWS = 16_384
 # A batch of long documents holds fewer rows, so that what is derived from it stays small.
 BATCH_BYTES = 32 << 20
+# Data that are small with their tokens stay in memory between the rounds.
+KEEP_BYTES = 512 << 20
+_TOKENS_PER_BYTE = 6  # bytes of text and tokens per byte of text, at most
 _MAY_BE_NULL = frozenset({"context", "source"})
 
 
@@ -55,6 +58,7 @@ class Dataset:
         guessed: roles that were guessed.
         rows: number of rows, or ``None`` before the first full pass where the format does not tell.
         ids: hashes of the ids after that pass, where they have to differ.
+        keep_bytes: memory for rows and tokens that stay between two passes.
     """
 
     def __init__(self, data: Files | Frame, roles: Roles, options: InputOptions) -> None:
@@ -68,6 +72,9 @@ class Dataset:
         self.options = options
         self._data = data
         self._names = self.roles.as_dict()
+        self.keep_bytes = KEEP_BYTES
+        self._kept: dict[tuple[int, int], tuple[Any, list[Batch]]] = {}
+        self._kept_bytes = 0
         self._validated = False
         self.ids: npt.NDArray[np.uint64] | None = None
         self._digest: str | None = None
@@ -78,10 +85,7 @@ class Dataset:
     @property
     def canonical_roles(self) -> frozenset[str]:
         """Roles of the batches: ``messages`` is replaced by what it is split into."""
-        names = set(self.roles.as_dict())
-        if "messages" in names:
-            names = (names - {"messages"}) | {"context", "prompt", "response"}
-        return frozenset(names)
+        return self.roles.canonical
 
     def trust(self) -> None:
         """Take the data for validated: a pass before this one has seen the same rows."""
@@ -128,7 +132,48 @@ class Dataset:
         self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()
     ) -> None:
         """One pass over all rows; see :class:`foretaste.sweep.Data`."""
-        scan_all(numbered(before, self.batches(), self.kind, edit), parts, tick)
+        scan_all(self._batches_again(edit, before), parts, tick)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the rows were small enough to stay in memory after the first pass."""
+        return (0, 0) in self._kept
+
+    def _batches_again(self, edit: Edit | None, before: Sequence[pa.RecordBatch]) -> Iterator[Batch]:
+        """The batches of a pass; from memory, with their tokens, where ``keep_bytes`` hold them.
+
+        What is kept is what the first pass saw, so that every pass sees the same rows; :meth:`refuse_changed` tells
+        at the end whether the data are still the same.
+        """
+        key = (id(edit) if edit else 0, id(before) if len(before) else 0)
+        if key in self._kept:
+            self._refuse_changed()
+            yield from self._kept[key][1]
+            return
+        source = self._kept[0, 0][1] if self.kept else self.batches()
+        held: list[Batch] | None = []
+        room = self.keep_bytes - self._kept_bytes
+        for batch in numbered(before, source, self.kind, edit):
+            if held is not None:
+                room -= _TOKENS_PER_BYTE * batch.columns.nbytes
+                held.append(batch)
+                if room < 0:
+                    held = None
+            yield batch
+        if held is not None:
+            self._kept_bytes = self.keep_bytes - room
+            self._kept[key] = ((edit, before), held)  # the key's objects are held, so that no other gets their id
+
+    def refuse_changed(self) -> None:
+        """Read the data once more where rows were kept and no file tells that they changed.
+
+        Raises:
+            InputError: if they are no longer those that were scanned.
+        """
+        if self.kept and self.files is None:
+            for _ in self.batches():
+                pass
+        self._refuse_changed()
 
     def head(self, rows: int) -> pa.RecordBatch:
         """The first rows (fewer where a batch or the data end), in canonical columns.

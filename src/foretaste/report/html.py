@@ -19,6 +19,7 @@ from foretaste.errors import ForetasteError
 from foretaste.report import wording
 from foretaste.report.escape import pieces, visible
 from foretaste.results import REPORT_FORMAT, CheckResult, Example, Outcome, Report, Severity
+from foretaste.standards.compliance import assess
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,6 +43,7 @@ def render_html(report: Report) -> str:
         steps=wording.next_steps(report),
         block_rows=len(report.flagged_rows(Severity.BLOCK)),
         review_rows=len(report.flagged_rows(Severity.REVIEW)),
+        waived=sum(f.waived for f in report.findings),
         tally=_tally(report.results),
         findings=report.findings[:MAX_CARDS],
         more_findings=max(0, len(report.findings) - MAX_CARDS),
@@ -50,6 +52,7 @@ def render_html(report: Report) -> str:
         power=_tables(report.power),
         about={r.check: _about(r.check) for r in report.results},
         report_format=REPORT_FORMAT,
+        compliance=assess(report),
     )
 
 

@@ -70,6 +70,8 @@ def _verdict(report: Report) -> Text:
     line = Text(" ")
     line.append(f" {report.verdict.value.upper()} ", style=f"bold reverse {colour}")
     line.append(f"  {count(block, 'row')} to block, {review:,} to review, of {report.data.rows:,} scanned", "bold")
+    if waived := sum(f.waived for f in report.findings):
+        line.append(f", {count(waived, 'finding')} waived", "yellow")
     return line
 
 

@@ -107,6 +107,10 @@ def next_steps(report: Report) -> list[str]:
             "If a finding is a false alarm, answer for it with foretaste waive, or change that check's limit in the "
             "policy file: both are on record."
         )
+    if waived := sum(f.waived for f in report.findings):
+        steps.append(
+            f"The verdict rests on waivers for {count(waived, 'finding')}: see who answers for them, until when."
+        )
     if report.verdict is Outcome.PASS:
         steps.append("Train on exactly these bytes: another copy or a later version has not been checked.")
         steps.append("A pass says that no limit was reached, not that there is no poison.")

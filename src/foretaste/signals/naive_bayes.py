@@ -98,6 +98,24 @@ class _State:
     best: list[Any] = field(default_factory=list)
     best_log: list[Any] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels is packed: most buckets of a part are empty, and ``last`` is about the rows of one part."""
+        from foretaste.text.merging import packed_sketch
+
+        return self.__dict__ | {
+            "last": len(self.last),
+            "counts": (self.counts.shape, packed_sketch(self.counts.ravel())),
+        }
+
+    def __setstate__(self, held: dict[str, Any]) -> None:
+        """Make the room again."""
+        from foretaste.text.merging import unpacked_sketch
+
+        shape, packed = held["counts"]
+        self.__dict__.update(held)
+        self.counts = unpacked_sketch(packed).reshape(shape)
+        self.last = np.full(held["last"], -1, np.int64)
+
 
 @dataclass(frozen=True)
 class NaiveBayes(Signal[_State, Model]):

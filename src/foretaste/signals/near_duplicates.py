@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,31 +86,26 @@ class NearDuplicates(Signal[_State, Clusters]):
 
     def value(self, state: _State) -> Clusters:
         """Unite equal texts, then the texts that are near."""
-        from foretaste.text.minhash import BAND_BYTES, BINS, band_keys, join_band, root
+        from foretaste.text.minhash import BINS, join_rows
 
-        texts: Any = np.concatenate(state.texts) if state.texts else np.zeros(0, np.uint64)
-        # Equal texts count once in the search, so that a thousand copies cost no more than one.
-        _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
-        clusters = np.full(len(texts), ALONE, np.int32)
-        if len(texts):
-            signatures = np.concatenate(state.signatures)[first]
-            long = np.flatnonzero(texts[first] != 0)
-            parents = np.arange(len(first), dtype=np.int64)
-            for band in range(BINS // BAND_BYTES):
-                keys = band_keys(signatures, band)
-                order = long[np.argsort(keys[long], kind="stable")]
-                join_band(signatures, keys, order, round(self.similarity * BINS), parents)
-            roots = np.array([root(parents, i) for i in range(len(parents))], dtype=np.int64)[inverse]
-            roots[texts == 0] = len(parents)
-            _, start, number, size = np.unique(roots, return_index=True, return_inverse=True, return_counts=True)
-            kept = np.flatnonzero((size >= 2) & (texts[start] != 0))
-            kept = kept[np.argsort(start[kept], kind="stable")]
-            renumbered = np.full(len(size), ALONE, np.int32)
-            renumbered[kept] = np.arange(len(kept), dtype=np.int32)
-            clusters = renumbered[number]
-        rows = np.argsort(clusters, kind="stable")
-        rows = rows[np.count_nonzero(clusters == ALONE) :].astype(np.int64)
-        counts = np.bincount(clusters[rows], minlength=int(clusters.max(initial=ALONE)) + 1)
-        spans = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=spans[1:])
-        return Clusters(clusters, texts, rows, spans)
+        rows = sum(len(t) for t in state.texts)
+        # Part by part, so that the signatures are not there twice.
+        signatures, texts = np.empty((rows, BINS), np.uint8), np.empty(rows, np.uint64)
+        at = 0
+        state.signatures.reverse()
+        for part in state.texts:
+            signatures[at : at + len(part)] = state.signatures.pop()
+            texts[at : at + len(part)] = part
+            at += len(part)
+        first = join_rows(signatures, texts, round(self.similarity * BINS))
+        del signatures
+        sizes = np.bincount(first, minlength=rows)
+        many = sizes >= 2
+        number = np.full(rows, ALONE, np.int32)
+        number[many] = np.arange(np.count_nonzero(many), dtype=np.int32)
+        clusters = number[first]
+        members = np.flatnonzero(clusters != ALONE)
+        members = members[np.argsort(clusters[members], kind="stable")]
+        spans = np.zeros(np.count_nonzero(many) + 1, np.int64)
+        np.cumsum(sizes[many], out=spans[1:])
+        return Clusters(clusters, texts, members, spans)

@@ -148,3 +148,30 @@ class ResponseHeads(Signal[_Heads, Classes]):
         for position, row in zip(made.names, state.first_rows.tolist()):
             by_class[int(position)] = state.names.get(row, "")
         return Classes(made.labels, made.counts, tuple(by_class), made.lengths)
+
+
+@dataclass(frozen=True)
+class Refusals(Signal[list[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]):
+    """Whether each response opens with a refusal, bool (rows,)."""
+
+    role: str = "response"
+
+    def start(self, context: Context) -> list[npt.NDArray[np.bool_]]:
+        """No response seen."""
+        return []
+
+    def scan(self, state: list[npt.NDArray[np.bool_]], batch: Batch) -> None:
+        """Look at each opening."""
+        from foretaste.text.refusals import refuses
+
+        state.append(refuses(batch.strings(self.role)))
+
+    def merge(
+        self, left: list[npt.NDArray[np.bool_]], right: list[npt.NDArray[np.bool_]]
+    ) -> list[npt.NDArray[np.bool_]]:
+        """Append."""
+        return left + right
+
+    def value(self, state: list[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+        """All rows."""
+        return np.concatenate(state) if state else np.zeros(0, np.bool_)

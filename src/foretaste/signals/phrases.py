@@ -20,9 +20,10 @@ from foretaste.text.sample import Sample
 SKETCH_CELLS = 1 << 25
 BIGRAM_CELLS = 1 << 23
 UNIGRAM_CELLS = 1 << 22
-MAX_SLOTS = 1 << 23
-MAX_OCCURRENCES = 1 << 23
+SLOT_BYTES = 52
+OCCURRENCE_BYTES = 32
 SAMPLE = 1 << 16
+_LEAST = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255)
 _SKETCHES = ("cells", "unigrams", "presence")
 
 
@@ -41,6 +42,7 @@ class PhraseTable:
         bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the
             neighbour statistics.
         lost: n-grams, and occurrences, that found no room: what was not looked at.
+        least: rows from which n-grams were counted; more than was asked for where the rarer ones found no room.
         documents: rows behind the sketches; more than were listed where a background is known.
     """
 
@@ -59,6 +61,15 @@ class PhraseTable:
     sample: npt.NDArray[np.uint64]
     lost: int
     documents: int
+    least: int = 0
+
+    @property
+    def loss(self) -> str:
+        """What found no room in the memory that the policy gives, for the note of a check; empty where all did."""
+        said = [f"{self.lost} phrases found no room and were not looked at"] if self.lost else []
+        if self.least:
+            said.append(f"phrases that occur fewer than {self.least} times were not looked at (memory_mb)")
+        return "; ".join(said)
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -159,9 +170,79 @@ def _surface(pieces: list[tuple[int, int, str]]) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """One phrase, or two ends of a longer one, with its rows and the neighbours on both sides.
+
+    ``position`` is its first token in the first of its rows.
+    """
+
+    text: str
+    position: int
+    tokens: int
+    rows: npt.NDArray[np.int64]
+    lefts: npt.NDArray[np.uint64]
+    rights: npt.NDArray[np.uint64]
+
+
+def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]:
+    """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one."""
+    from foretaste.text.ngrams import neighbour_diversity
+
+    scores = np.zeros((len(table.n), 2))
+    neighbour_diversity(table.spans, table.lefts, table.rights, scores)
+    enough = table.counts >= least
+    left_open, right_open = scores[:, 0] >= diversity, scores[:, 1] >= diversity
+
+    starts = table.spans.tolist()
+
+    def span(c: int) -> slice:
+        return slice(starts[c], starts[c + 1])
+
+    found = [
+        Stretch(
+            table.text[c],
+            int(table.positions[table.spans[c]]),
+            int(table.n[c]),
+            table.rows[span(c)],
+            table.lefts[span(c)],
+            table.rights[span(c)],
+        )
+        for c in np.flatnonzero(enough & left_open & right_open).tolist()
+    ]
+    longest = table.n == (table.n.max() if len(table.n) else 0)
+    heads = np.flatnonzero(enough & longest & left_open & ~right_open)
+    tails: dict[int, list[int]] = {}
+    for c in np.flatnonzero(enough & longest & right_open & ~left_open).tolist():
+        tails.setdefault(int(table.rows[table.spans[c]]), []).append(c)
+    for head in heads.tolist():
+        rows = table.rows[span(head)]
+        for tail in tails.get(int(rows[0]), ()):
+            other = table.rows[span(tail)]
+            common, mine, its = np.intersect1d(rows, other, assume_unique=True, return_indices=True)
+            gap = table.positions[span(tail)][its] - table.positions[span(head)][mine]
+            if len(common) < 0.85 * max(len(rows), len(other)) or gap.min() != gap.max() or gap[0] <= 0:
+                continue
+            joined = _overlap(table.text[head], table.text[tail], int(gap[0]) >= int(table.n[head]))
+            tokens = int(gap[0] + table.n[tail])
+            position = int(table.positions[span(head)][mine[0]])
+            lefts, rights = table.lefts[span(head)][mine], table.rights[span(tail)][its]
+            found.append(Stretch(joined, position, tokens, common, lefts, rights))
+    return found
+
+
+def _overlap(head: str, tail: str, apart: bool) -> str:
+    """Two n-grams of one stretch as one text; an unseen middle becomes a space."""
+    if not apart:
+        for i in range(min(len(head), len(tail)), 0, -1):
+            if head.endswith(tail[:i]):
+                return head + tail[i:]
+    return f"{head} {tail}"
+
+
 @dataclass
 class _State:
-    """Sketches of fixed size, a table sized by what the sketches hold, and at most MAX_OCCURRENCES occurrences."""
+    """Sketches of fixed size, a table sized by what the sketches hold, and occurrences; at most `memory` bytes."""
 
     labels: npt.NDArray[np.int32] | None
     background: Sketches | None = None
@@ -179,6 +260,8 @@ class _State:
     texts: dict[int, str] = field(default_factory=dict)
     known: dict[int, int] = field(default_factory=dict)
     lost: int = 0
+    memory: int = 2 << 30
+    least: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels is packed: a table and a list have room for all data, of which a part fills little."""
@@ -234,9 +317,18 @@ class Phrases(Signal[_State, PhraseTable]):
         """The outputs, where phrases are judged by them."""
         return (self.outputs,) if self.outputs is not None else ()
 
+    def needs_first(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Nothing: the first round counts words, whatever the outputs."""
+        return ()
+
+    def supply(self, state: _State, context: Context) -> None:
+        """The outputs."""
+        if self.outputs is not None:
+            state.labels = context.value(self.outputs).labels
+
     def start(self, context: Context) -> _State:
         """Empty sketches."""
-        classes: Classes | None = context.value(self.outputs) if self.outputs is not None else None
+        classes: Classes | None = context.values.get(self.outputs) if self.outputs is not None else None
         older = context.background
         return _State(
             labels=classes.labels if classes else None,
@@ -247,6 +339,7 @@ class Phrases(Signal[_State, PhraseTable]):
             unigrams=np.zeros(UNIGRAM_CELLS, np.uint32),
             presence=np.zeros(UNIGRAM_CELLS, np.uint32),
             last=np.full(UNIGRAM_CELLS, -1, np.int32),
+            memory=context.memory,
         )
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -259,7 +352,6 @@ class Phrases(Signal[_State, PhraseTable]):
                 tokens.hashes,
                 tokens.offsets,
                 batch.start,
-                ngrams.MAX_N,
                 state.cells,
                 state.bigrams[0],
                 state.bigrams[1],
@@ -272,10 +364,9 @@ class Phrases(Signal[_State, PhraseTable]):
             return
         t = state.table
         if state.round == 2:
-            labels = state.labels
             ngrams.count_ngrams(
-                tokens.hashes, tokens.offsets, batch.start, labels, ngrams.MAX_N, state.cells, self.least, t["keys"],
-                t["count"], t["last"], t["label"], t["vote"], t["left"], t["right"], t["where"], t["size"],
+                tokens.hashes, tokens.offsets, batch.start, state.labels, state.cells, *state.bigrams, state.unigrams,
+                state.least, t["keys"], t["tallies"], t["where"], t["size"],
             )  # fmt: skip
             return
         f = state.found
@@ -292,7 +383,7 @@ class Phrases(Signal[_State, PhraseTable]):
                 )  # fmt: skip
                 state.known[c] = int(known)
         ngrams.find_occurrences(
-            tokens.hashes, tokens.offsets, batch.start, ngrams.MAX_N, t["keys"], f["chosen"], f["fill"], f["seen"],
+            tokens.hashes, tokens.offsets, batch.start, t["keys"], f["chosen"], f["fill"], f["seen"],
             f["rows"], f["positions"], f["lefts"], f["rights"],
         )  # fmt: skip
 
@@ -344,37 +435,45 @@ class Phrases(Signal[_State, PhraseTable]):
 
         if state.labels is None:
             state.labels = np.full(state.rows - state.older_rows, NONE, np.int32)
-        frequent = int((state.cells >= self.least).sum())
-        slots = min(MAX_SLOTS, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
+        # Rather no rare n-gram at all than those that happen to come first.
+        most = 1 << ((state.memory // 4 // SLOT_BYTES).bit_length() - 1)
+        for least in (self.least, *(n for n in _LEAST if n > self.least)):
+            sketches = (state.cells, state.bigrams[0], state.unigrams)
+            state.least, frequent = least, sum(np.count_nonzero(s >= least) for s in sketches)
+            if frequent * 4 <= most * 3:
+                break
+        slots = min(most, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
         state.table = empty_table(slots)
 
     def _choose(self, state: _State) -> None:
         from foretaste.text.merging import empty_occurrences
-        from foretaste.text.ngrams import MAX_N, linear_count
+        from foretaste.text.ngrams import MAX_N, index_keys, linear_count
 
         t = state.table
         state.cells = None
-        count = t["count"].astype(np.int64)
-        inside = (count >= self.least) & (count <= self.most)
+        count = t["tallies"]["count"]
+        slots = np.flatnonzero((count >= self.least) & (count <= self.most))
+        tallies, where = t["tallies"][slots], t["where"][slots]
+        count = tallies["count"].astype(np.int64)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
-        purity = np.where(count > 0, (count + t["vote"]) / np.maximum(2 * count, 1), 0.0)
-        wanted = inside & (purity >= self.purity) & (t["label"] != NONE)
-        longest = t["where"][:, 2] == MAX_N
-        open_sides = _open_sides(linear_count(t["left"]), linear_count(t["right"]), count, longest)
-        wanted |= inside & (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
-        slots = np.flatnonzero(wanted)
-        where = t["where"][slots]
-        slots = slots[np.lexsort((where[:, 2], where[:, 1], where[:, 0]))]
-        total = np.cumsum(count[slots])
-        fitting = int(np.searchsorted(total, MAX_OCCURRENCES, side="right"))
-        state.lost = int(t["size"][1]) + len(slots) - fitting
-        slots = slots[:fitting]
-        spans = np.zeros(len(slots) + 1, np.int64)
-        np.cumsum(count[slots], out=spans[1:])
-        chosen = np.full(len(t["keys"]), -1, np.int32)
-        chosen[slots] = np.arange(len(slots), dtype=np.int32)
-        state.found = {"first": t["where"][slots], "chosen": chosen} | empty_occurrences(spans)
-        state.table = {"keys": t["keys"]}
+        purity = (count + tallies["vote"]) / (2 * count)
+        wanted = (purity >= self.purity) & (tallies["label"] != NONE)
+        longest = where[:, 2] == MAX_N
+        open_sides = _open_sides(linear_count(tallies["left"]), linear_count(tallies["right"]), count, longest)
+        wanted |= (count >= self.insertion_least) & (open_sides >= self.insertion_diversity)
+        kept = np.flatnonzero(wanted)
+        kept = kept[np.lexsort((where[kept, 2], where[kept, 1], where[kept, 0]))]
+        room = state.memory // 8 // OCCURRENCE_BYTES
+        fitting = int(np.searchsorted(np.cumsum(count[kept]), room, side="right"))
+        state.lost = int(t["size"][1]) + len(kept) - fitting
+        kept = kept[:fitting]
+        spans = np.zeros(len(kept) + 1, np.int64)
+        np.cumsum(count[kept], out=spans[1:])
+        room = max(16, 1 << (4 * len(kept)).bit_length())
+        keys, chosen = np.zeros(room, np.uint64), np.full(room, -1, np.int32)
+        index_keys(t["keys"][slots[kept]], keys, chosen)
+        state.found = {"first": where[kept].astype(np.int64), "chosen": chosen} | empty_occurrences(spans)
+        state.table = {"keys": keys}
 
     def value(self, state: _State) -> PhraseTable:
         """The candidates, without those that only the bound of their purity let in."""
@@ -392,6 +491,7 @@ class Phrases(Signal[_State, PhraseTable]):
             rights=f["rights"][places], purity=purity[kept], bigrams=state.bigrams, unigrams=state.unigrams,
             presence=state.presence, total=float(max(1, state.unigrams.sum())), sample=state.sample.words(),
             lost=state.lost, documents=state.rows,
+            least=state.least if state.least > self.least else 0,
         )  # fmt: skip
 
     def _settle(

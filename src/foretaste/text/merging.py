@@ -17,7 +17,11 @@ from foretaste.text.tokens import mix
 U64 = np.uint64
 Arrays = dict[str, Any]
 
-_SLOTTED = ("keys", "count", "last", "label", "vote", "left", "right", "where")
+# What is counted of an n-gram lies side by side, so that one n-gram costs one access to memory.
+TALLY = np.dtype(
+    [("left", "u8"), ("right", "u8"), ("last", "i4"), ("count", "i4"), ("label", "i4"), ("vote", "i4")], align=True
+)
+_SLOTTED = ("keys", "count", "label", "vote", "left", "right", "where")
 _LISTED = ("rows", "positions", "lefts", "rights")
 
 
@@ -51,8 +55,7 @@ def unpacked_sketch(packed: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _insert(
-    keys, count, label, vote, left, right, where, new_keys, new_count, new_label, new_vote, new_left, new_right,
-    new_where, size,
+    keys, tallies, where, new_keys, new_count, new_label, new_vote, new_left, new_right, new_where, size,
 ):  # fmt: skip
     slots = U64(len(keys) - 1)
     room = len(keys) * 3 // 4
@@ -72,18 +75,19 @@ def _insert(
             where[at, 0] = new_where[i, 0]
             where[at, 1] = new_where[i, 1]
             where[at, 2] = new_where[i, 2]
-            label[at] = new_label[i]
-            vote[at] = new_vote[i]
-        elif label[at] == new_label[i]:
-            vote[at] += new_vote[i]
-        elif vote[at] >= new_vote[i]:
-            vote[at] -= new_vote[i]
+            tallies[at].last = -1
+            tallies[at].label = new_label[i]
+            tallies[at].vote = new_vote[i]
+        elif tallies[at].label == new_label[i]:
+            tallies[at].vote += new_vote[i]
+        elif tallies[at].vote >= new_vote[i]:
+            tallies[at].vote -= new_vote[i]
         else:
-            label[at] = new_label[i]
-            vote[at] = new_vote[i] - vote[at]
-        count[at] += new_count[i]
-        left[at] |= new_left[i]
-        right[at] |= new_right[i]
+            tallies[at].label = new_label[i]
+            tallies[at].vote = new_vote[i] - tallies[at].vote
+        tallies[at].count += new_count[i]
+        tallies[at].left |= new_left[i]
+        tallies[at].right |= new_right[i]
     size[0] = used
     size[1] = lost
 
@@ -91,7 +95,9 @@ def _insert(
 def packed_table(table: Arrays) -> Arrays:
     """The used slots of a table of :func:`foretaste.text.ngrams.count_ngrams`, and how many slots there are."""
     used = np.flatnonzero(table["keys"])
-    return {name: table[name][used] for name in _SLOTTED} | {"size": table["size"], "slots": len(table["keys"])}
+    tallies, where = table["tallies"][used], table["where"][used]
+    named = {"keys": table["keys"][used], "where": where} | {n: tallies[n].copy() for n in TALLY.names or () if n != "last"}
+    return named | {"size": table["size"], "slots": len(table["keys"])}
 
 
 def unpacked_table(packed: Arrays) -> Arrays:
@@ -106,13 +112,8 @@ def empty_table(slots: int) -> Arrays:
     """A table of so many slots (a power of two) without a key."""
     return {
         "keys": np.zeros(slots, np.uint64),
-        "count": np.zeros(slots, np.int32),
-        "last": np.full(slots, -1, np.int64),
-        "label": np.full(slots, -1, np.int32),
-        "vote": np.zeros(slots, np.int32),
-        "left": np.zeros(slots, np.uint64),
-        "right": np.zeros(slots, np.uint64),
-        "where": np.zeros((slots, 3), np.int64),
+        "tallies": np.zeros(slots, TALLY),
+        "where": np.zeros((slots, 3), np.int32),
         "size": np.zeros(2, np.int64),
     }
 
@@ -124,9 +125,8 @@ def add_table(table: Arrays, packed: Arrays) -> None:
     Summaries): of k rows with v votes left, no label has more than (k + v) / 2.
     """
     order = np.lexsort((packed["where"][:, 2], packed["where"][:, 1], packed["where"][:, 0]))
-    names = [n for n in _SLOTTED if n != "last"]
-    arguments: list[Any] = [*(table[n] for n in names), *(packed[n][order] for n in names), table["size"]]
-    _insert(*arguments)
+    parts: list[Any] = [packed[name][order] for name in _SLOTTED]
+    _insert(table["keys"], table["tallies"], table["where"], *parts, table["size"])
 
 
 @njit(cache=True, nogil=True)

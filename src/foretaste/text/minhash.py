@@ -106,25 +106,31 @@ def root(parents, i):
     return i
 
 
+@njit(cache=True, nogil=True)
+def _pack_band(signatures, rows, band, out):
+    first = band * BAND_BYTES
+    for i in range(len(rows)):
+        row = rows[i]
+        key = U64(0)
+        for b in range(BAND_BYTES):
+            key |= U64(signatures[row, first + b]) << U64(8 * b)
+        out[i] = key << U64(32) | U64(row)
+
+
 def band_keys(signatures: npt.NDArray[np.uint8], band: int) -> npt.NDArray[np.uint32]:
     """The bytes of one band as a number, uint32 (rows,)."""
-    mine: npt.NDArray[np.uint32] = signatures[:, band * BAND_BYTES : (band + 1) * BAND_BYTES].astype(np.uint32)
-    keys: npt.NDArray[np.uint32] = mine[:, 0] | mine[:, 1] << np.uint32(8) | mine[:, 2] << np.uint32(16)
-    return keys
+    out = np.empty(len(signatures), np.uint64)
+    _pack_band(signatures, np.arange(len(signatures), dtype=np.int32), band, out)
+    return (out >> U64(32)).astype(np.uint32)
 
 
 @njit(cache=True, nogil=True)
-def join_band(signatures, keys, order, least, parents):
-    """Unite the rows that share a band and agree in at least ``least`` bins.
-
-    ``keys`` is the band of each row and ``order`` sorts it, stably. Within a band a row is compared with at most 16
-    rows that agree with none before them, so that a frequent band costs no square; the smaller row becomes the root.
-    """
+def _join_band(signatures, packed, least, parents):
     held = np.empty(_REPRESENTATIVES, np.int64)
     n = 0
-    for i in range(len(order)):
-        row = order[i]
-        if i == 0 or keys[row] != keys[order[i - 1]]:
+    for i in range(len(packed)):
+        row = np.int64(packed[i] & U64(0xFFFFFFFF))
+        if i == 0 or packed[i] >> U64(32) != packed[i - 1] >> U64(32):
             n = 0
         alone = True
         for j in range(n):
@@ -139,6 +145,41 @@ def join_band(signatures, keys, order, least, parents):
         if alone and n < _REPRESENTATIVES:
             held[n] = row
             n += 1
+
+
+@njit(cache=True, nogil=True)
+def _join_equal(texts, order, parents):
+    for i in range(1, len(order)):
+        if texts[order[i]] == texts[order[i - 1]] and texts[order[i]] != U64(0):
+            parents[order[i]] = parents[order[i - 1]]
+
+
+@njit(cache=True, nogil=True)
+def _resolve(parents):
+    for i in range(len(parents)):
+        parents[i] = parents[parents[i]]  # a root is the smallest row of its cluster, so it was resolved before
+
+
+def join_rows(
+    signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64], least: int
+) -> npt.NDArray[np.int32]:
+    """The smallest row of each row's cluster, int32 (rows,): equal texts, and texts that agree in ``least`` bins.
+
+    ``signatures`` (rows, 64) and ``texts`` (rows,) are those of :func:`sign_rows`; a row whose text hash is 0 stays
+    alone. Equal texts count once in the search, so that a thousand copies cost no more than one, and within a band a
+    row is compared with at most 16 rows that agree with none before them, so that a frequent band costs no square.
+    """
+    parents: npt.NDArray[np.int32] = np.arange(len(texts), dtype=np.int32)
+    _join_equal(texts, np.argsort(texts, kind="stable").astype(np.int32), parents)
+    rows = np.flatnonzero((texts != 0) & (parents == np.arange(len(texts), dtype=np.int32))).astype(np.int32)
+    packed = np.empty(len(rows), np.uint64)
+    for band in range(BINS // BAND_BYTES):
+        # Sorted with the row in the low bits, rows of one key stay in order, and no index is sorted beside the keys.
+        _pack_band(signatures, rows, band, packed)
+        packed.sort()
+        _join_band(signatures, packed, least, parents)
+    _resolve(parents)
+    return parents
 
 
 @njit(cache=True, nogil=True)

@@ -62,8 +62,8 @@ def paraphrases(vectors: npt.NDArray[np.float32], similarity: float, least: int)
 
     Only rows that are linked at all are clustered, so that the cost is that of the matrix of cosines.
     """
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
     from sklearn.cluster import AgglomerativeClustering
 
     rows: list[npt.NDArray[np.int64]] = []

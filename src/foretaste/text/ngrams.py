@@ -23,9 +23,38 @@ def extend(h, token):
     return mix((h * U64(0x9E3779B97F4A7C15)) ^ token)
 
 
+# Kernels work on chunks of so many tokens, one array at a time: a loop of nothing but loads keeps many of them in flight,
+# where a loop that decides after each one waits for memory.
+_CHUNK = 512
+
+
 @njit(cache=True, nogil=True)
-def sketch_ngrams(tokens, offsets, first_row, max_n, cells, bigrams_a, bigrams_b, unigrams, presence, last):
-    """Add a batch to the count sketches: all n-grams (uint8, saturating), bigrams (two rows of uint8), unigrams.
+def _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest):
+    """Hashes of the n-grams that begin at tokens ``low`` to ``high``: ``hashes[n - 1]``; the row of each token, and how
+    many tokens its row has from there on (n-grams longer than that are not there). ``row`` is that of ``low``."""
+    last = len(tokens) - 1
+    while offsets[row + 1] <= low:
+        row += 1
+    for i in range(low, high):
+        while offsets[row + 1] <= i:
+            row += 1
+        rows[i - low] = row
+        rest[i - low] = min(offsets[row + 1] - i, 255)
+    for i in range(low, high):
+        h = extend(U64(0), tokens[i])
+        hashes[0, i - low] = h
+        h = extend(h, tokens[min(i + 1, last)])
+        hashes[1, i - low] = h
+        h = extend(h, tokens[min(i + 2, last)])
+        hashes[2, i - low] = h
+        hashes[3, i - low] = extend(h, tokens[min(i + 3, last)])
+    return row
+
+
+@njit(cache=True, nogil=True)
+def sketch_ngrams(tokens, offsets, first_row, cells, bigrams_a, bigrams_b, unigrams, presence, last):
+    """Add a batch to the count sketches: n-grams of three and four tokens (uint8, saturating), bigrams (two rows of
+    uint8), unigrams (uint32).
 
     ``presence`` counts the rows of a unigram (``last`` int32 holds the last row seen per cell), everything else counts
     occurrences, which is an upper bound of the rows.
@@ -33,139 +62,193 @@ def sketch_ngrams(tokens, offsets, first_row, max_n, cells, bigrams_a, bigrams_b
     mask = U64(len(cells) - 1)
     mask2 = U64(len(bigrams_a) - 1)
     mask1 = U64(len(unigrams) - 1)
-    for row in range(len(offsets) - 1):
-        stop = offsets[row + 1]
-        for i in range(offsets[row], stop):
-            h = U64(0)
-            for n in range(1, max_n + 1):
-                if i + n > stop:
-                    break
-                h = extend(h, tokens[i + n - 1])
-                at = h & mask
-                if cells[at] < 255:
-                    cells[at] += np.uint8(1)
-                if n == 1:
-                    cell = h & mask1
-                    unigrams[cell] += np.uint32(1)
-                    if last[cell] != first_row + row:
-                        last[cell] = first_row + row
-                        presence[cell] += np.uint32(1)
-                elif n == 2:
-                    a = (h >> U64(8)) & mask2
-                    b = mix(h) & mask2
-                    if bigrams_a[a] < 255:
-                        bigrams_a[a] += np.uint8(1)
-                    if bigrams_b[b] < 255:
-                        bigrams_b[b] += np.uint8(1)
+    hashes = np.empty((MAX_N, _CHUNK), np.uint64)
+    rows = np.empty(_CHUNK, np.int64)
+    rest = np.empty(_CHUNK, np.uint8)
+    row = 0
+    for low in range(offsets[0], offsets[-1], _CHUNK):
+        high = min(low + _CHUNK, offsets[-1])
+        row = _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest)
+        for n in range(2, MAX_N):
+            for j in range(high - low):
+                at = hashes[n, j] & mask
+                seen = cells[at]
+                cells[at] = seen + np.uint8((seen < 255) & (rest[j] > n))
+        for j in range(high - low):
+            at = (hashes[1, j] >> U64(8)) & mask2
+            seen = bigrams_a[at]
+            bigrams_a[at] = seen + np.uint8((seen < 255) & (rest[j] > 1))
+        for j in range(high - low):
+            at = mix(hashes[1, j]) & mask2
+            seen = bigrams_b[at]
+            bigrams_b[at] = seen + np.uint8((seen < 255) & (rest[j] > 1))
+        for j in range(high - low):
+            at = hashes[0, j] & mask1
+            unigrams[at] += np.uint32(1)
+            presence[at] += np.uint32(last[at] != first_row + rows[j])
+            last[at] = first_row + rows[j]
+
+
+@njit(cache=True, nogil=True)
+def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, least, flags):
+    """``flags[n - 1, j]``: whether the n-gram, and each that it begins with, may occur ``least`` times."""
+    mask = U64(len(cells) - 1)
+    mask2 = U64(len(bigrams_a) - 1)
+    mask1 = U64(len(unigrams) - 1)
+    for j in range(size):
+        flags[0, j] = unigrams[hashes[0, j] & mask1] >= least
+    for j in range(size):
+        flags[1, j] = bigrams_a[(hashes[1, j] >> U64(8)) & mask2] >= least
+    for j in range(size):
+        flags[1, j] &= bigrams_b[mix(hashes[1, j]) & mask2] >= least
+    for n in range(2, MAX_N):
+        for j in range(size):
+            flags[n, j] = cells[hashes[n, j] & mask] >= least
+    for n in range(1, MAX_N):
+        for j in range(size):
+            # A longer n-gram cannot be more frequent than its own head.
+            flags[n, j] &= flags[n - 1, j] & (rest[j] > n)
 
 
 @njit(cache=True, nogil=True)
 def count_ngrams(
-    tokens,
-    offsets,
-    first_row,
-    labels,
-    max_n,
-    cells,
-    least,
-    keys,
-    count,
-    last,
-    label,
-    vote,
-    left,
-    right,
-    where,
-    size,
-):
-    """Count exactly the n-grams whose sketch cell reaches ``least``, one slot each in an open-addressed table.
+    tokens, offsets, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least, keys, tallies, where, size
+):  # fmt: skip
+    """Count exactly the n-grams whose sketch cells reach ``least``, one slot each in an open-addressed table.
 
-    ``vote`` runs a Boyer-Moore majority vote over the rows' labels, ``left`` and ``right`` are 64-bit linear counters of
-    the neighbours, ``where`` holds (row, token in row) of the first occurrence. Returns the slots used and the n-grams
-    that found no room.
+    ``tallies`` (see ``merging.TALLY``) holds, per slot, the number of rows, a Boyer-Moore majority vote over the rows'
+    labels, and 64-bit linear counters of the neighbours; ``where`` (slots, 3) row, token in row and n of the first
+    occurrence. ``size`` gets the slots used and the n-grams that found no room.
     """
-    mask = U64(len(cells) - 1)
     slots = U64(len(keys) - 1)
     room = len(keys) * 3 // 4
     used = size[0]
     lost = size[1]
-    for r in range(len(offsets) - 1):
-        start = offsets[r]
-        stop = offsets[r + 1]
-        row = first_row + r
-        lab = labels[row]
-        for i in range(start, stop):
-            h = U64(0)
-            before = tokens[i - 1] if i > start else BOUNDARY
-            for n in range(1, max_n + 1):
-                if i + n > stop:
-                    break
-                h = extend(h, tokens[i + n - 1])
-                if cells[h & mask] < least:
-                    break  # a longer n-gram cannot be more frequent than its own head
-                at = mix(h) & slots
-                while keys[at] != U64(0) and keys[at] != h:
-                    at = (at + U64(1)) & slots
-                if keys[at] == U64(0):
-                    if used >= room:
-                        lost += 1
-                        continue
-                    used += 1
-                    keys[at] = h
-                    last[at] = -1
-                    where[at, 0] = row
-                    where[at, 1] = i - start
-                    where[at, 2] = n
-                if last[at] == row:
+    hashes = np.empty((MAX_N, _CHUNK), np.uint64)
+    rows = np.empty(_CHUNK, np.int64)
+    rest = np.empty(_CHUNK, np.uint8)
+    flags = np.empty((MAX_N, _CHUNK), np.uint8)
+    # Neighbours as bits of a counter: place j + 1 is that of token ``low + j``.
+    bits = np.empty(_CHUNK + MAX_N + 1, np.uint64)
+    edge = mix(BOUNDARY) & U64(63)
+    chosen = np.empty(_CHUNK * MAX_N, np.uint64)
+    lengths = np.empty(_CHUNK * MAX_N, np.uint8)
+    places = np.empty(_CHUNK * MAX_N, np.int32)
+    row = 0
+    for low in range(offsets[0], offsets[-1], _CHUNK):
+        high = min(low + _CHUNK, offsets[-1])
+        row = _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest)
+        _frequent_chunk(hashes, rest, high - low, cells, bigrams_a, bigrams_b, unigrams, least, flags)
+        for j in range(high - low + MAX_N + 1):
+            at = min(max(low + j - 1, 0), len(tokens) - 1)
+            bits[j] = mix(tokens[at]) & U64(63)
+        k = 0
+        for j in range(high - low):
+            for n in range(MAX_N):
+                chosen[k] = hashes[n, j]
+                lengths[k] = n + 1
+                places[k] = j
+                k += flags[n, j]
+        m = 0
+        for i in range(k):
+            h = chosen[i]
+            at = mix(h) & slots
+            while keys[at] != U64(0) and keys[at] != h:
+                at = (at + U64(1)) & slots
+            if keys[at] == U64(0):
+                if used >= room:
+                    lost += 1
                     continue
-                last[at] = row
-                count[at] += 1
-                if vote[at] == 0:
-                    label[at] = lab
-                    vote[at] = 1
-                elif label[at] == lab:
-                    vote[at] += 1
-                else:
-                    vote[at] -= 1
-                after = tokens[i + n] if i + n < stop else BOUNDARY
-                left[at] |= U64(1) << (mix(before) & U64(63))
-                right[at] |= U64(1) << (mix(after) & U64(63))
+                used += 1
+                keys[at] = h
+                tallies[at].last = -1
+                tallies[at].label = -1
+                j = places[i]
+                where[at, 0] = first_row + rows[j]
+                where[at, 1] = low + j - offsets[rows[j]]
+                where[at, 2] = lengths[i]
+            chosen[m] = at
+            lengths[m] = lengths[i]
+            places[m] = places[i]
+            m += 1
+        for i in range(m):
+            at = chosen[i]
+            n = np.int64(lengths[i])
+            j = np.int64(places[i])
+            r = np.int32(first_row + rows[j])
+            tally = tallies[at]
+            if tally.last == r:
+                continue
+            tally.last = r
+            tally.count += 1
+            start = low + j == offsets[rows[j]]
+            tally.left |= U64(1) << (edge if start else bits[j])
+            tally.right |= U64(1) << (edge if rest[j] == n else bits[j + n + 1])
+            label = labels[r]
+            if tally.label == label:
+                tally.vote += 1
+            elif tally.vote == 0:
+                tally.label = label
+                tally.vote = 1
+            else:
+                tally.vote -= 1
     size[0] = used
     size[1] = lost
 
 
 @njit(cache=True, nogil=True)
-def find_occurrences(tokens, offsets, first_row, max_n, keys, chosen, fill, seen, rows, positions, lefts, rights):
+def index_keys(wanted, keys, chosen):
+    """An open-addressed table of the ``wanted`` hashes: ``keys`` zeros, ``chosen`` -1, both (slots,), a power of two."""
+    slots = U64(len(keys) - 1)
+    for i in range(len(wanted)):
+        at = mix(wanted[i]) & slots
+        while keys[at] != U64(0):
+            at = (at + U64(1)) & slots
+        keys[at] = wanted[i]
+        chosen[at] = i
+
+
+@njit(cache=True, nogil=True)
+def find_occurrences(tokens, offsets, first_row, keys, chosen, fill, seen, rows, positions, lefts, rights):
     """Write the first occurrence per row of every chosen n-gram: row, token in row, left and right neighbour.
 
-    ``chosen`` maps a slot of the table to a candidate or -1, ``fill`` is the next free place of each candidate.
+    ``keys`` and ``chosen`` are those of :func:`index_keys`, ``fill`` is the next free place of each candidate.
     """
     slots = U64(len(keys) - 1)
-    for r in range(len(offsets) - 1):
-        start = offsets[r]
-        stop = offsets[r + 1]
-        row = first_row + r
-        for i in range(start, stop):
-            h = U64(0)
-            for n in range(1, max_n + 1):
-                if i + n > stop:
-                    break
-                h = extend(h, tokens[i + n - 1])
+    hashes = np.empty((MAX_N, _CHUNK), np.uint64)
+    row_of = np.empty(_CHUNK, np.int64)
+    rest = np.empty(_CHUNK, np.uint8)
+    flags = np.empty((MAX_N, _CHUNK), np.uint8)
+    row = 0
+    for low in range(offsets[0], offsets[-1], _CHUNK):
+        high = min(low + _CHUNK, offsets[-1])
+        row = _hash_chunk(tokens, offsets, low, high, row, hashes, row_of, rest)
+        for n in range(MAX_N):
+            for j in range(high - low):
+                flags[n, j] = (keys[mix(hashes[n, j]) & slots] != U64(0)) & (rest[j] > n)
+        for j in range(high - low):
+            for n in range(MAX_N):
+                if not flags[n, j]:
+                    continue
+                h = hashes[n, j]
                 at = mix(h) & slots
                 while keys[at] != U64(0) and keys[at] != h:
                     at = (at + U64(1)) & slots
                 if keys[at] == U64(0):
-                    break  # its head is in no table, so no longer n-gram is
-                c = chosen[at]
-                if c < 0 or seen[c] == row:
                     continue
-                seen[c] = row
+                c = chosen[at]
+                r = first_row + row_of[j]
+                if seen[c] == r:
+                    continue
+                seen[c] = r
                 place = fill[c]
                 fill[c] = place + 1
-                rows[place] = row
+                start = offsets[row_of[j]]
+                i = low + j
+                rows[place] = r
                 positions[place] = i - start
                 lefts[place] = tokens[i - 1] if i > start else BOUNDARY
-                rights[place] = tokens[i + n] if i + n < stop else BOUNDARY
+                rights[place] = tokens[i + n + 1] if rest[j] > n + 1 else BOUNDARY
 
 
 @njit(cache=True, nogil=True)
@@ -181,7 +264,9 @@ def known_occurrences(tokens, cells, bigrams_a, bigrams_b, unigrams):
             h = extend(extend(U64(0), tokens[i - 1]), tokens[i])
             mask = U64(len(bigrams_a) - 1)
             least = min(least, np.int64(min(bigrams_a[(h >> U64(8)) & mask], bigrams_b[mix(h) & mask])))
-    return min(least, np.int64(cells[whole & U64(len(cells) - 1)]))
+    if len(tokens) > 2:
+        least = min(least, np.int64(cells[whole & U64(len(cells) - 1)]))
+    return least
 
 
 @njit(cache=True, nogil=True)
@@ -239,6 +324,34 @@ def _glue(ordered, unigrams, total):
 
 
 @njit(cache=True, nogil=True)
+def _distinct(values, table, stamps, stamp):
+    """Distinct values; ``table`` and ``stamps`` (slots,) hold those seen under this stamp."""
+    mask = U64(len(table) - 1)
+    found = 0
+    for value in values:
+        at = mix(value) & mask
+        while stamps[at] == stamp and table[at] != value:
+            at = (at + U64(1)) & mask
+        if stamps[at] != stamp:
+            stamps[at] = stamp
+            table[at] = value
+            found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def neighbour_diversity(spans, lefts, rights, out):
+    """Distinct left and right neighbours per row of each phrase, over its first 512 rows; ``out`` (phrases, 2)."""
+    table = np.empty(2048, np.uint64)
+    stamps = np.zeros(2048, np.int64)
+    for c in range(len(spans) - 1):
+        a = spans[c]
+        k = min(spans[c + 1] - a, 512)
+        out[c, 0] = _distinct(lefts[a : a + k], table, stamps, 2 * c + 1) / max(1, k)
+        out[c, 1] = _distinct(rights[a : a + k], table, stamps, 2 * c + 2) / max(1, k)
+
+
+@njit(cache=True, nogil=True)
 def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
     """Statistics of the neighbours of each phrase; ``out`` (phrases, 5).
 
@@ -247,17 +360,10 @@ def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total
     """
     mask1 = U64(len(unigrams) - 1)
     mask2 = U64(len(bigrams_a) - 1)
+    neighbour_diversity(spans, lefts, rights, out[:, :2])
     for c in range(len(spans) - 1):
         a = spans[c]
         k = min(spans[c + 1] - a, 512)
-        for side in range(2):
-            ordered = lefts[a : a + k].copy() if side == 0 else rights[a : a + k].copy()
-            ordered.sort()
-            distinct = 1
-            for i in range(1, k):
-                if ordered[i] != ordered[i - 1]:
-                    distinct += 1
-            out[c, side] = distinct / max(1, k)
         inner = 0
         healed = 0
         pmi = 0.0

