@@ -589,25 +589,13 @@ def _batches(parts: Sequence[Any], roles: Roles | Mapping[str, str | None] | Non
 def _copied(data: str | Path, folder: Path) -> str | Path:
     """The files behind a path, copied; the copy's path, in the type in which the path came."""
     import pyarrow as pa
-    import pyarrow.fs
 
     from foretaste.reading.formats import list_files
 
     files = list_files(data)
-    base = PurePosixPath(files.paths[0]).parent
-    while not all(PurePosixPath(p).is_relative_to(base) for p in files.paths):
-        base = base.parent
     try:
         shutil.rmtree(folder, ignore_errors=True)  # a retry of the same run
-        for path in files.paths:
-            target = folder / PurePosixPath(path).relative_to(base)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            pa.fs.copy_files(
-                path,
-                str(target.absolute()),
-                source_filesystem=files.filesystem,
-                destination_filesystem=pa.fs.LocalFileSystem(),
-            )
+        files.digests(folder)
     except (OSError, pa.ArrowException) as e:
         raise InputError(f"cannot copy {files.name} to {folder}: {e}; check both places, or snapshot=False") from e
     only = folder / PurePosixPath(files.paths[0]).name

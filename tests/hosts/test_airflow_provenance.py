@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table) -> dic
     (dags / "trust.yaml").write_text(trust.to_yaml())
     signer = signers.open_signer(str(home / "gate.pem"))
     certify(home / "certified" / "train.parquet", [signer], policy=policy).write(dags / "train.intoto.jsonl")
-    (dags / "verified.py").write_text((HERE / "airflow_dags" / "verified.py").read_text())
+    (dags / "verified.py").write_text((HERE / "airflow_verified_dags" / "verified.py").read_text())
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")} | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
