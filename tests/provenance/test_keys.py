@@ -17,7 +17,8 @@ from foretaste.provenance.keys import TrustRoot
 
 
 def run(*arguments: object, code: int = 0, **environment: str) -> str:
-    result = CliRunner().invoke(main, [str(a) for a in arguments], env=environment)
+    wide = {"COLUMNS": "200"}  # or a narrow terminal wraps the words that are looked for
+    result = CliRunner().invoke(main, [str(a) for a in arguments], env=wide | environment)
     assert result.exit_code == code, result.output
     return result.output
 

@@ -26,7 +26,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 # Arrow's own allocator keeps pages that it has freed, which would blur the comparison.
 _ENVIRONMENT = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
-_MEGABYTES = (50, 150)
+_MEGABYTES = (50, 250)
 
 
 def tables(megabytes: int) -> Iterator[pa.Table]:
@@ -62,7 +62,7 @@ def write_json(path: Path, megabytes: int) -> None:
 @pytest.mark.parametrize(
     ("name", "write"), [("a.parquet", write_parquet), ("a.csv", write_csv), ("a.jsonl", write_json)]
 )
-def test_a_file_three_times_as_long_takes_no_more_memory(
+def test_a_file_five_times_as_long_takes_no_more_memory(
     name: str, write: Callable[[Path, int], None], tmp_path: Path
 ) -> None:
     peaks = []
@@ -75,5 +75,5 @@ def test_a_file_three_times_as_long_takes_no_more_memory(
         peaks.append(int(ran.stdout) >> 10)
     (tmp_path / name).unlink()
     small, large = peaks
-    # A reader that collects the file would add 100 MB and more.
-    assert large - small < 80, f"peaks in MB: {peaks}"
+    # A reader that collects the file would add 200 MB and more.
+    assert large - small < 130, f"peaks in MB: {peaks}"
