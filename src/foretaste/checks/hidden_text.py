@@ -17,7 +17,7 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 # A cheap RE2 pass picks the rows that hold any of this; only those are looked at in Python.
 _CANDIDATE = (
     "[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u180e\u00ad\U000e0000-\U000e01ef\ufe00-\ufe0f]"
-    r"|<!--|\[//\]: #|(?i:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0"
+    r"|[ \x{a0}]{100}|<!--|\[//\]: #|(?i:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0|opacity\s*:\s*0"
     r"|<[a-z][^<>]*\shidden[\s>])"
 )
 _TAGS = re.compile("[\U000e0020-\U000e007f]+")
@@ -26,6 +26,8 @@ _ZERO_WIDTH = "\u200b\u200c\u200d\u2060\u2061\u2062\u2063\u2064\ufeff\u180e\u200
 _ZERO_WIDTH_RUN = re.compile(f"[{_ZERO_WIDTH}]{{8,}}")
 _SELECTOR_RUN = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
 _OVERRIDE = re.compile("[\u202d\u202e]([^\u202c\u2069\n]*)")
+# Blanks that push the rest of a line out of view; the bars are those of tables, which pad their cells.
+_PADDING = re.compile(r"(?<=\S)[ \u00a0]{100,}([^\n|]{8,300})")
 _LATIN = re.compile(r"[A-Za-z]")
 # Markup is matched piece by piece, each in time that grows with the text: a gate must not hang on a crafted cell.
 _COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
@@ -44,7 +46,7 @@ _ADDRESSES_MODEL = re.compile(
     r"|(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:instruction|prompt|rule|guideline|context|message)s?"
     r"|system\s+prompt|(?:AI|language)\s+(?:assistant|model|agent)|you\s+are\s+(?:now|an?\s+AI)|as\s+an\s+AI\b|\bLLMs?\b"
     r"|do\s+not\s+(?:tell|reveal|mention|inform)|when\s+(?:asked|summari[sz]ing|answering)|assistant\s*:"
-    r"|always\s+(?:answer|respond|reply|recommend|say)|respond\s+(?:only|with)|reply\s+(?:only|with))"
+    r"|always\s+(?:answer|respond|reply|recommend|say)|(?:respond|reply|answer)\s+(?:only|with|in)\b)"
     r"|忽略.{0,12}(?:指令|指示|提示)|无视.{0,12}(?:指令|指示)|ignorez?\s+(?:toutes\s+)?les\s+instructions"
     r"|ignorier\w*\s+(?:alle\s+)?(?:vorherigen|bisherigen)|ignora\w*\s+(?:todas\s+)?las\s+instrucciones"
     r"|игнорируй\w*.{0,20}инструкци",
@@ -66,8 +68,9 @@ class HiddenText(Check[_State]):
     """Text that a person does not see and a model reads: invisible characters, bidi overrides, hidden markup.
 
     Blocks: Unicode tag characters outside a flag emoji, long runs of zero-width characters or of variation selectors
-    that spell bytes, a bidi override around Latin letters, and hidden markup (comments, invisible elements) that
-    speaks to a model or cuts a sentence in two. One row is enough: nothing of this occurs by accident.
+    that spell bytes, a bidi override around Latin letters, hidden markup (comments, invisible elements) that speaks to a
+    model or cuts a sentence in two, and text that speaks to a model behind a hundred blanks. One row is enough: nothing of
+    this occurs by accident.
     Reviews: runs of invisible characters that spell nothing.
 
     Lets pass: joiners in emoji, Persian and Indic scripts, single zero-width spaces, byte-order marks, bidi marks and
@@ -165,6 +168,9 @@ def find(text: str) -> Iterator[Hidden]:
     for match in _OVERRIDE.finditer(text):
         if len(_LATIN.findall(match[1])) >= 4:
             yield Hidden("bidi override", Severity.BLOCK, match[1][::-1][:_SHOWN_CHARS], match[0][:_SHOWN_CHARS])
+    for match in _PADDING.finditer(text):
+        if _ADDRESSES_MODEL.search(match[1]):
+            yield Hidden("text out of view", Severity.BLOCK, match[1][:_SHOWN_CHARS], match[1][:_SHOWN_CHARS])
     if "<" in text or "[//]" in text:
         yield from _hidden_markup(text)
 
