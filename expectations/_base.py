@@ -340,7 +340,7 @@ def of_check(check_id: str, module: str) -> type[_CheckExpectation]:
 
 
 def _flagged(report: Report, severity: Severity | None) -> dict[int, str]:
-    """Row number -> row id of the rows with a finding that nobody waived (of the severity, where one is given), ascending."""
+    """Row number -> row id of rows with a finding that nobody waived (of the severity, where one is given), ascending."""
     chosen = (f for f in report.findings if not f.waived and severity in (None, f.severity))
     return dict(sorted({row: i for f in chosen for row, i in zip(f.rows, f.ids)}.items()))
 
@@ -388,7 +388,8 @@ def _described(report: Report, hide: bool) -> dict[str, Any]:
         "roles": roles,
         "guessed_roles": {role: roles[role] for role in report.data.guessed_roles},
         "waivers": [
-            _docs.escaped(f"{w.check} {w.finding[:8]}: {w.fate.value}, {w.owner}") for w in report.waivers[:MAX_FINDINGS]
+            _docs.escaped(f"{w.check} {w.finding[:8]}: {w.fate.value}, {w.owner}")
+            for w in report.waivers[:MAX_FINDINGS]
         ],
         "state": _docs.escaped(report.history["note"]) if report.history else None,
         "data_digest": report.data.digest,

@@ -22,9 +22,9 @@ import foretaste.expectations as fe  # noqa: E402
 from foretaste import Policy, PolicyError, checks  # noqa: E402
 from foretaste.check import Check, Context, RawResult  # noqa: E402
 from foretaste.checks.hidden_text import HiddenText  # noqa: E402
-from foretaste.expectations import _base, _metric, _rows  # noqa: E402
 from foretaste.checks.source_allowlist import SourceAllowlist  # noqa: E402
 from foretaste.deliveries import sign  # noqa: E402
+from foretaste.expectations import _base, _metric, _rows  # noqa: E402
 from foretaste.expectations.guard import gaps, stored_suite  # noqa: E402
 from foretaste.history import History  # noqa: E402
 from foretaste.provenance import signers  # noqa: E402
