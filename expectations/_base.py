@@ -30,6 +30,7 @@ MAX_IDS = 20
 SHOWN_EXAMPLES = 3
 _ROLES = ("text", "label", "prompt", "context", "response", "chosen", "rejected", "messages", "source", "id")
 _FAIL_ON = ("block", "review")
+_PLACES = ("waivers", "attestations", "trust", "state")
 
 
 class PoisonExpectation(BatchExpectation):
@@ -86,11 +87,20 @@ class PoisonExpectation(BatchExpectation):
     def _plan(self) -> tuple[Any, str]:
         """The policy, as the path of a file or as a mapping, and the id of the only check that runs, or none."""
 
+    def _options(self) -> dict[str, Any]:
+        """Further arguments of the scan."""
+        return {}
+
     def get_validation_dependencies(self, execution_engine: Any = None, runtime_configuration: Any = None) -> Any:
         """The one metric, with the policy and the roles as its arguments."""
         dependencies = super().get_validation_dependencies(execution_engine, runtime_configuration)
         policy, check = self._plan()
-        values = {"policy": json.dumps(policy), "check": check, "roles": json.dumps(self._roles())}
+        values = {
+            "policy": json.dumps(policy),
+            "check": check,
+            "roles": json.dumps(self._roles()),
+            "options": json.dumps(self._options()),
+        }
         for metric in dependencies.get_metric_configurations():
             dependencies.set_metric_configuration(
                 metric.metric_name,
@@ -183,6 +193,12 @@ def is_parameter(value: Any) -> bool:
     return isinstance(value, dict) and "$PARAMETER" in value
 
 
+def _path(value: Any) -> str:
+    if isinstance(value, str | os.PathLike) and os.fspath(value):
+        return str(os.fspath(value))
+    raise PolicyError(f"this must be the path of a file, not {value!r}")
+
+
 def written_out(policy: Mapping[str, Any]) -> dict[str, Any]:
     """A policy with its defaults: what a suite stores stays as it is when a later release changes a default.
 
@@ -236,11 +252,20 @@ class ExpectDataNotPoisoned(PoisonExpectation):
         text_column: column that plays this role, as are the other fields that end in ``_column``.
         fail_on: ``block`` fails on findings that block; ``review`` fails on those that ask for a person as well.
         row_condition: which rows of the batch are scanned.
+        waivers: path of a waiver file: findings that somebody answers for do not count.
+        attestations: paths of files in which sources signed for the batch, by the digest that a result gives.
+        trust: path of the trust file by which the signatures of both are judged.
+        state: path or address of a file with what earlier batches left, so that a slow drip adds up; made where there
+            is none. A batch enters it where this scan accepts it, whatever else is in the suite.
     """
 
     policy: str | dict[str, Any] | None = None
+    waivers: str | dict[str, Any] | None = None
+    attestations: list[str] | dict[str, Any] | None = None
+    trust: str | dict[str, Any] | None = None
+    state: str | dict[str, Any] | None = None
 
-    success_keys: ClassVar[tuple[str, ...]] = (*PoisonExpectation.success_keys, "policy")
+    success_keys: ClassVar[tuple[str, ...]] = (*PoisonExpectation.success_keys, "policy", *_PLACES)
 
     @pydantic.validator("policy", pre=True, always=True)
     def _valid_policy(cls, value: Any) -> Any:
@@ -252,8 +277,29 @@ class ExpectDataNotPoisoned(PoisonExpectation):
             raise PolicyError(f"policy must be the path of a file or a mapping, not {value!r}")
         return written_out(value or {})
 
+    @pydantic.validator("waivers", "trust", "state", pre=True)
+    def _names_a_file(cls, value: Any) -> Any:
+        if value is None or is_parameter(value):
+            return value
+        return _path(value)
+
+    @pydantic.validator("attestations", pre=True)
+    def _names_files(cls, value: Any) -> Any:
+        if value is None or is_parameter(value):
+            return value
+        if not isinstance(value, list | tuple):
+            raise PolicyError(f"attestations must be a list of paths, not {value!r}")
+        return [_path(one) for one in value]
+
     def _plan(self) -> tuple[Any, str]:
         return self.policy, ""
+
+    def _options(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in _PLACES}
+        options = {name: value for name, value in given.items() if value is not None}
+        if self.fail_on == "review":  # what fails here must not enter the state
+            options["accept"] = "pass"
+        return options
 
     @classmethod
     def _subject(cls, kwargs: Mapping[str, Any]) -> str:
@@ -294,8 +340,8 @@ def of_check(check_id: str, module: str) -> type[_CheckExpectation]:
 
 
 def _flagged(report: Report, severity: Severity | None) -> dict[int, str]:
-    """Row number -> row id of the rows with a finding (of the severity, where one is given), ascending."""
-    chosen = (f for f in report.findings if severity is None or f.severity is severity)
+    """Row number -> row id of rows with a finding that nobody waived (of the severity, where one is given), ascending."""
+    chosen = (f for f in report.findings if not f.waived and severity in (None, f.severity))
     return dict(sorted({row: i for f in chosen for row, i in zip(f.rows, f.ids)}.items()))
 
 
@@ -341,6 +387,11 @@ def _described(report: Report, hide: bool) -> dict[str, Any]:
         "checks": {r.check: {"outcome": r.outcome.value, "note": _docs.escaped(r.note)} for r in report.results},
         "roles": roles,
         "guessed_roles": {role: roles[role] for role in report.data.guessed_roles},
+        "waivers": [
+            _docs.escaped(f"{w.check} {w.finding[:8]}: {w.fate.value}, {w.owner}")
+            for w in report.waivers[:MAX_FINDINGS]
+        ],
+        "state": _docs.escaped(report.history["note"]) if report.history else None,
         "data_digest": report.data.digest,
         "policy_digest": report.policy_digest,
         "seconds": report.seconds,
@@ -356,6 +407,7 @@ def _finding(finding: Finding, hide: bool) -> dict[str, Any]:
         "check": finding.check,
         "kind": _docs.escaped(finding.kind),
         "severity": finding.severity.value,
+        "waived": finding.waived,
         "message": _docs.escaped(finding.kind if hide else finding.message),
         "feature": text(finding.feature),
         "target": text(finding.target),
@@ -402,6 +454,9 @@ def _sentence(cls: type[PoisonExpectation], kwargs: Mapping[str, Any]) -> str:
         said += "; parameters: " + ", ".join(
             f"{_docs.shown(k)} = {_docs.shown(v)}" for k, v in kwargs["parameters"].items()
         )
+    files = [f"{name} = {_docs.shown(kwargs[name])}" for name in _PLACES if kwargs.get(name)]
+    if files:
+        said += f"; {', '.join(files)}"
     if kwargs.get("row_condition"):
         condition = deserialize_row_condition(kwargs["row_condition"])
         said += f"; only rows where {_docs.shown(condition if isinstance(condition, str) else repr(condition))}"

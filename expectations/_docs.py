@@ -38,7 +38,7 @@ def findings_table(findings: Iterable[Mapping[str, Any]]) -> RenderedTableConten
     """The findings of a result's details, one a line."""
     rows = [
         [
-            shown(f["severity"]),
+            shown(f["severity"]) + (" (waived)" if f["waived"] else ""),
             shown(f["check"]),
             shown(f["message"]),
             shown("" if f["feature"] is None else f["feature"]),

@@ -27,11 +27,11 @@ class BatchScan(TableMetricProvider):
     """``{"report": Report}``, or ``{"error": str}`` where nothing could be checked.
 
     ``policy`` is JSON: the path of a policy file or an inline policy. ``check`` is the id of the only check that runs,
-    or empty. ``roles`` is a JSON mapping.
+    or empty. ``roles`` and ``options`` are JSON mappings; ``options`` are further arguments of :func:`foretaste.scan`.
     """
 
     metric_name = SCAN
-    value_keys = ("policy", "check", "roles")
+    value_keys = ("policy", "check", "roles", "options")
 
     @metric_value(engine=PandasExecutionEngine)
     def _pandas(
@@ -59,7 +59,7 @@ def _scan(engine: Any, domain: Any, values: Any) -> dict[str, Any]:
             policy = policy.only(values["check"])
         wanted = Roles.from_mapping(json.loads(values["roles"]))
         with _rows_of(engine, domain, wanted) as (data, roles, guessed):
-            report = scan(data, policy, roles=roles)
+            report = scan(data, policy, roles=roles, **json.loads(values["options"]))
     # A metric that raises is computed three times, and its message reaches Data Docs unescaped.
     except Exception as e:  # noqa: BLE001
         return {"error": f"{type(e).__name__}: {e}"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from foretaste.policy import Policy
     from foretaste.quarantine import Quarantine
     from foretaste.roles import Roles
-    from foretaste.waivers import Waivers
 
 OnBlock = Literal["fail", "quarantine", "warn"]
 FailOn = Literal["block", "review"]
@@ -133,7 +132,9 @@ def run_gate(
     on_block: OnBlock = "fail",
     fail_on: FailOn = "block",
     recheck: bool = True,
-    waivers: Waivers | str | Path | None = None,
+    waivers: str | Path | None = None,
+    attestations: Sequence[str | Path] = (),
+    trust: str | Path | None = None,
     state: str | Path | Store | None = None,
     spark: Any = None,
     certify_with: str | None = None,
@@ -153,7 +154,9 @@ def run_gate(
         on_block: what to do about poisoned data; see :func:`decide`.
         fail_on: the least verdict that the gate acts on.
         recheck: after a quarantine, scan the clean file with the same policy, and refuse it unless it passes.
-        waivers: see :func:`foretaste.scan`; they hold for the first scan.
+        waivers: see :func:`foretaste.scan`; they hold for the first scan, as their digest is that of the data.
+        attestations: as ``waivers``: what a quarantine leaves is attested by nobody.
+        trust: trust file by which the signatures of both are judged.
         state: what earlier batches left (see :func:`foretaste.scan`). It takes in what the gate does not act on; after a
             quarantine the clean rest, where that is scanned again and passes.
         spark: scan files on Spark (see :func:`foretaste.scan`).
@@ -186,8 +189,9 @@ def run_gate(
     # What the gate acts on must not enter the state.
     kept: dict[str, Any] = {"state": state, "accept": "pass" if fail_on == "review" else None}
     report = scan(
-        data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, progress=progress, spark=spark, **kept
-    )
+        data, chosen, roles=roles, filesystem=filesystem, waivers=waivers, attestations=attestations, trust=trust,
+        progress=progress, spark=spark, **kept,
+    )  # fmt: skip
     scanned = str(data)
     files = write(report, folder)
     decision = decide(report, on_block=on_block, fail_on=fail_on)

@@ -72,7 +72,9 @@ class PoisonGateOperator(BaseOperator):
         fail_on: ``block``, or ``review`` to act on findings for review too.
         recheck: after a quarantine, scan the clean rest and fail unless it passes.
         waivers: local waiver file (see :mod:`foretaste.waivers`).
-        trust: local trust file by which its signatures are judged.
+        attestations: local files in which sources signed for ``data`` (see :mod:`foretaste.deliveries`), for the source
+            allowlist. They are about files: none fits a frame.
+        trust: local trust file by which the signatures of waivers and attestations are judged.
         certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
         report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
             where ``None``.
@@ -86,8 +88,8 @@ class PoisonGateOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "trust", "certify_with",
-        "report_url", "state", "spark",
+        "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "attestations", "trust",
+        "certify_with", "report_url", "state", "spark",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
     operator_extra_links = (PoisonReportLink(),)
@@ -106,6 +108,7 @@ class PoisonGateOperator(BaseOperator):
         fail_on: FailOn = "block",
         recheck: bool = True,
         waivers: str | None = None,
+        attestations: Sequence[str] | str | None = None,
         trust: str | None = None,
         certify_with: str | None = None,
         report_url: str | None = None,
@@ -124,6 +127,7 @@ class PoisonGateOperator(BaseOperator):
         self.fail_on = fail_on
         self.recheck = recheck
         self.waivers = waivers
+        self.attestations = attestations
         self.trust = trust
         self.certify_with = certify_with
         self.report_url = report_url
@@ -150,8 +154,6 @@ class PoisonGateOperator(BaseOperator):
         return str(summary["path"])
 
     def _run(self, context: Context) -> dict[str, Any]:
-        from foretaste.waivers import Waivers
-
         source = _Source.find(self.data, _text(self.conn_id))
         with _Out.open(self.out, self.out_conn_id) as out:
             result = _gate.run_gate(
@@ -163,7 +165,9 @@ class PoisonGateOperator(BaseOperator):
                 on_block=self.on_block,
                 fail_on=self.fail_on,
                 recheck=self.recheck,
-                waivers=Waivers.load(_text(self.waivers), _text(self.trust)),
+                waivers=_text(self.waivers),
+                attestations=_files(self.attestations),
+                trust=_text(self.trust),
                 state=_store(self.state, _text(self.out_conn_id)),
                 spark=_gate.parsed(self.spark) or None,
                 certify_with=_text(self.certify_with),
@@ -634,6 +638,13 @@ def _no_filesystem(scheme: str) -> str:
 def _text(value: str | None) -> str | None:
     """A rendered template's text; ``None`` where it came out empty."""
     return None if value is None or value.strip() in ("", "None") else value.strip()
+
+
+def _files(files: Any) -> list[str]:
+    """Paths, from a list or what a template made of one; a single path is a list of one."""
+    found = _gate.parsed(files)
+    listed = [found] if isinstance(found, str | Path) else list(found or ())
+    return [name for f in listed if (name := _text(str(f)))]
 
 
 def _roles(roles: Any) -> Any:

@@ -150,6 +150,7 @@ def build_poison_gate(
     fail_on: FailOn = "block",
     snapshot: bool = False,
     waivers: str | Path | None = None,
+    attestations: Sequence[str | Path] = (),
     trust: str | Path | None = None,
     state: str | Path | None = None,
     certify_with: str | None = None,
@@ -187,7 +188,9 @@ def build_poison_gate(
         snapshot: for data handed over as a path: copy the files below ``out`` first, scan the copy and hand
             the copy on, so that nobody can change the files between the scan and a later training.
         waivers: waiver file (see :mod:`foretaste.waivers`): findings that somebody answers for do not refuse the data.
-        trust: trust file by which the signatures of the waivers are judged.
+        attestations: for data handed over as a path: files in which sources signed for the data (see
+            :mod:`foretaste.deliveries`), for the source allowlist.
+        trust: trust file by which the signatures of waivers and attestations are judged.
         state: path or address of a file with what earlier runs or partitions left, so that a slow drip adds up; made
             where there is none. Give the gate a ``pool`` of one slot, as one run at a time may write it.
         certify_with: for data handed over as a path: PEM file of the private key that signs a certificate for what
@@ -207,10 +210,13 @@ def build_poison_gate(
 
     Raises:
         InputError: if ``on_block`` or ``fail_on`` is none of its choices.
-        DagsterInvalidDefinitionError: if ``asset`` defines several assets.
+        DagsterInvalidDefinitionError: if ``asset`` defines several assets, or ``attestations`` is one file and not a
+            sequence.
     """
     choice("on_block", on_block, OnBlock)
     choice("fail_on", fail_on, FailOn)
+    if isinstance(attestations, str | Path):
+        raise dg.DagsterInvalidDefinitionError(f"attestations must be files; write attestations=[{attestations!r}]")
     found = list(_keys_of(asset))
     if len(found) != 1:
         listed = ", ".join(sorted(key.to_user_string() for key, _ in found))
@@ -218,7 +224,7 @@ def build_poison_gate(
     [(key, partitions)] = found
     gate = _GateOptions(
         policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot, waivers=waivers,
-        trust=trust, state=state, certify_with=certify_with,
+        attestations=attestations, trust=trust, state=state, certify_with=certify_with,
     )  # fmt: skip
 
     @dg.asset(
@@ -290,6 +296,7 @@ class _GateOptions:
     fail_on: FailOn
     snapshot: bool
     waivers: str | Path | None
+    attestations: Sequence[str | Path]
     trust: str | Path | None
     state: str | Path | None
     certify_with: str | None
@@ -446,8 +453,6 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
     several = gate.on_block == "quarantine" and isinstance(data, Mapping | list | tuple)
     on_block = "fail" if several else gate.on_block
     keep_snapshot = False
-    from foretaste.waivers import Waivers
-
     try:
         if gate.snapshot and isinstance(data, str | Path):
             data = _copied(data, folder / "snapshot")
@@ -456,8 +461,8 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
         with _as_one(data, gate.roles) as whole:
             result = run_gate(
                 whole, gate.policy, out=folder, roles=gate.roles, fail_on=gate.fail_on, on_block=on_block, certify_with=key,
-                waivers=Waivers.load(gate.waivers, gate.trust),
-                state=gate.state, progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
+                waivers=gate.waivers, attestations=gate.attestations, trust=gate.trust, state=gate.state,
+                progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
             )  # fmt: skip
         keep_snapshot = result.decision.action in ("pass", "warn")
     except ForetasteError as e:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from foretaste import Outcome, Policy, PolicyError, Report, scan
 from foretaste.cli import main
+from foretaste.history import History
 from foretaste.provenance import signers
 from foretaste.provenance.keys import Role, TrustRoot, trusted
 from foretaste.quarantine import split
@@ -94,6 +95,29 @@ def test_an_expired_waiver_blocks_with_the_reason_even_for_a_review_finding(pois
     again = scanned(poisoned_table, waiver(review, expired_at="2020-01-01"), policy=lenient)
     assert (again.verdict, again.waivers[0].fate) == (Outcome.BLOCK, Fate.EXPIRED)
     assert "it held until 2020-01-01" in next(r.note for r in again.results if r.check == "waivers")
+
+
+@pytest.mark.parametrize("failing", ["expired", "forged"])
+def test_a_waived_batch_enters_the_state_and_one_whose_waiver_fails_does_not(
+    poisoned_table: pa.Table, keys: Path, tmp_path: Path, failing: str
+) -> None:
+    # For review alone, which would enter: it is the failing waiver that keeps the batch out.
+    lenient = Policy.load({"checks": {"hidden-text": {"block_rows": 1000}}}).only("hidden-text")
+    good = waiver(scan(poisoned_table, lenient))
+    trust = TrustRoot.load(keys / "trust.yaml")
+    state = tmp_path / "state"
+    if failing == "expired":
+        bad = Waivers(((dataclasses.replace(good, expired_at="2020-01-01"), None),))
+    else:
+        bad = Waivers(((good, sign(good, str(keys / "mallory.pem"))),), trust)
+    refused = scan(poisoned_table, lenient, waivers=bad, state=state)
+    assert (refused.verdict, refused.history["advanced"]) == (Outcome.BLOCK, False)
+    assert not state.exists()
+    block = scan(poisoned_table, ONLY, state=state)
+    assert (block.verdict, block.history["advanced"]) == (Outcome.BLOCK, False)
+    entered = scan(poisoned_table, ONLY, waivers=Waivers(((waiver(block), None),)), state=state)
+    assert (entered.verdict, entered.history["advanced"]) == (Outcome.PASS, True)
+    assert [b["rows"] for b in History.open(state).batches] == [poisoned_table.num_rows]
 
 
 def test_it_holds_on_its_last_day(report: Report) -> None:

@@ -14,8 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from foretaste import Outcome, Policy, scan
+from foretaste.checks.source_allowlist import SourceAllowlist
+from foretaste.deliveries import digest_of, sign
+from foretaste.history import History
 from foretaste.provenance import signers
 from foretaste.provenance.keys import Role, TrustRoot, trusted
+from foretaste.sources import Entry
 from foretaste.waivers import Waivers
 
 pytest.importorskip("airflow")
@@ -34,8 +38,10 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table
     pq.write_table(poisoned_table, home / "approval_swapped.parquet")
     alice = trusted(signers.generate(home / "alice.pem"), "alice")
     signers.generate(home / "mallory.pem")
-    trust = TrustRoot(keys={"alice": alice}, roles={"waiver": Role(keys=("alice",))})
+    only_alice = Role(keys=("alice",))
+    trust = TrustRoot(keys={"alice": alice}, roles={"waiver": only_alice, "delivery": only_alice})
     (home / "trust.yaml").write_text(trust.to_yaml())
+    _deliveries(home, clean_table, Entry(source=alice.keyid, kind="signer"))
     dags = home / "dags"
     dags.mkdir()
     for file in (HERE / "airflow_dags").glob("*.py"):
@@ -43,6 +49,17 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table
     _gx_project(home)
     (dags / "beside.yaml").write_text(policy.to_yaml())
     return home
+
+
+def _deliveries(home: Path, table: pa.Table, signer: Entry) -> None:
+    """Three batches of one vendor, two policies about it, and what alice signed for the first batch."""
+    table = table.set_column(2, "source", pa.array(["vendor"] * table.num_rows))
+    for day, start, rows in (("first", 0, 30), ("second", 30, 30), ("third", 60, 5)):
+        pq.write_table(table.slice(start, rows), home / f"{day}.parquet")
+    for name, entry in {"capped": Entry(source="vendor", max_rows_total=40), "signed": signer}.items():
+        (home / f"{name}.yaml").write_text(Policy(checks=(SourceAllowlist(allow=(entry,)),)).to_yaml())
+    signed = sign("first", digest_of(home / "first.parquet"), [str(home / "alice.pem")])
+    (home / "delivery.json").write_text(signed)
 
 
 def _gx_project(home: Path) -> None:
@@ -255,6 +272,22 @@ def test_require_gate_wants_every_instance_of_a_mapped_gate(runs: dict[str, Any]
     assert (
         runs["mapped_clean"]["tasks"]["all_gates"]["xcom"]["return_value"] == [str(airflow_home / "clean.parquet")] * 2
     )
+
+
+def test_a_gate_with_a_state_judges_a_batch_with_those_before_and_keeps_refused_ones_out(
+    runs: dict[str, Any], airflow_home: Path
+) -> None:
+    assert _states(runs["with_state"]) == {
+        "first": "success", "second": "failed", "third": "success",
+        "train_first": "success", "train_second": "upstream_failed", "train_third": "success",
+    }  # fmt: skip
+    assert [b["rows"] for b in History.open(airflow_home / "with_state.history").batches] == [30, 5]
+
+
+def test_a_gate_takes_what_a_source_signed_for_a_file(runs: dict[str, Any]) -> None:
+    assert _states(runs["attested"]) == {
+        "signed": "success", "train_signed": "success", "unsigned": "failed", "train_unsigned": "upstream_failed",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("dag_id", ["gx_met", "gx_parameters"])

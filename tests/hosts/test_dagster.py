@@ -23,7 +23,10 @@ dg = pytest.importorskip("dagster")
 
 from foretaste.check import Check, Context, RawResult  # noqa: E402
 from foretaste.checks.hidden_text import HiddenText  # noqa: E402
+from foretaste.checks.source_allowlist import SourceAllowlist  # noqa: E402
+from foretaste.deliveries import digest_of, sign  # noqa: E402
 from foretaste.errors import InputError  # noqa: E402
+from foretaste.history import History  # noqa: E402
 from foretaste.operators import dagster as adapter  # noqa: E402
 from foretaste.operators.dagster import (  # noqa: E402
     build_poison_checks,
@@ -31,6 +34,8 @@ from foretaste.operators.dagster import (  # noqa: E402
     report_metadata,
 )
 from foretaste.policy import Policy  # noqa: E402
+from foretaste.provenance import signers  # noqa: E402
+from foretaste.provenance.keys import Role, TrustRoot, trusted  # noqa: E402
 from foretaste.report import read  # noqa: E402
 from foretaste.results import (  # noqa: E402
     CheckResult,
@@ -40,6 +45,7 @@ from foretaste.results import (  # noqa: E402
     Report,
     Severity,
 )
+from foretaste.sources import Entry  # noqa: E402
 from foretaste.waivers import Waiver, Waivers  # noqa: E402
 
 pytestmark = [
@@ -870,3 +876,42 @@ def test_a_gate_lets_through_what_somebody_answers_for(poisoned: pa.Table, tmp_p
     )
     run([corpus, gate, training.asset])
     assert len(training.seen) == 1
+
+
+def test_a_gate_with_a_state_judges_a_batch_with_those_before_and_keeps_refused_ones_out(
+    clean: pa.Table, tmp_path: Path
+) -> None:
+    delivered = clean.set_column(2, "source", pa.array(["vendor"] * ROWS))
+    days = {"first": delivered.slice(0, 30), "second": delivered.slice(30, 30), "third": delivered.slice(60, 5)}
+    partitions = dg.StaticPartitionsDefinition(list(days))
+
+    @dg.asset(name="corpus", partitions_def=partitions)
+    def corpus(context) -> pa.Table:  # type: ignore[no-untyped-def]
+        return days[context.partition_key]
+
+    policy = Policy(checks=(SourceAllowlist(allow=(Entry(source="vendor", max_rows_total=40),)),))
+    training = Training("checked", partitions)
+    gate = build_poison_gate(
+        name="checked", asset=corpus, out=tmp_path / "out", policy=policy, state=tmp_path / "gate.state", pool="gate"
+    )
+    done = [run([corpus, gate, training.asset], partition=day).success for day in days]
+    assert done == [True, False, True]
+    assert [ids_of(data)[0] for data in training.seen] == ["r00000", "r00060"]
+    assert [b["rows"] for b in History.open(tmp_path / "gate.state").batches] == [30, 5]
+
+
+def test_a_gate_takes_what_a_source_signed_for_a_file(clean: pa.Table, tmp_path: Path) -> None:
+    path = written(clean, tmp_path / "corpus.parquet")
+    vendor = trusted(signers.generate(tmp_path / "vendor.pem"), "vendor")
+    trust = TrustRoot(keys={"vendor": vendor}, roles={"delivery": Role(keys=("vendor",))})
+    (tmp_path / "trust.yaml").write_text(trust.to_yaml())
+    (tmp_path / "delivery.json").write_text(sign("corpus", digest_of(path), [str(tmp_path / "vendor.pem")]))
+    policy = Policy(checks=(SourceAllowlist(allow=(Entry(source=vendor.keyid, kind="signer"),)),))
+    corpus, training = corpus_of(path), Training("checked")
+    given: dict[str, Any] = {"name": "checked", "asset": corpus, "out": tmp_path / "out", "policy": policy}
+    assert not run([corpus, build_poison_gate(**given), training.asset]).success
+    signed = build_poison_gate(**given, attestations=[tmp_path / "delivery.json"], trust=tmp_path / "trust.yaml")
+    assert run([corpus, signed, training.asset]).success
+    assert training.seen == [path]
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="attestations="):
+        build_poison_gate(**given, attestations="delivery.json")

@@ -22,8 +22,15 @@ import foretaste.expectations as fe  # noqa: E402
 from foretaste import Policy, PolicyError, checks  # noqa: E402
 from foretaste.check import Check, Context, RawResult  # noqa: E402
 from foretaste.checks.hidden_text import HiddenText  # noqa: E402
+from foretaste.checks.source_allowlist import SourceAllowlist  # noqa: E402
+from foretaste.deliveries import sign  # noqa: E402
 from foretaste.expectations import _base, _metric, _rows  # noqa: E402
 from foretaste.expectations.guard import gaps, stored_suite  # noqa: E402
+from foretaste.history import History  # noqa: E402
+from foretaste.provenance import signers  # noqa: E402
+from foretaste.provenance.keys import Role, TrustRoot, trusted  # noqa: E402
+from foretaste.sources import Entry  # noqa: E402
+from foretaste.waivers import Waiver, Waivers  # noqa: E402
 
 pytestmark = [pytest.mark.host, pytest.mark.filterwarnings("ignore")]
 
@@ -545,6 +552,95 @@ def _hostile(table: pa.Table) -> pa.Table:
     )
 
 
+class TestFilesBesideTheBatch:
+    """Waivers, deliveries and a state: paths that a suite stores, read when a batch is validated."""
+
+    def test_a_suite_stores_the_paths(self, host: Host, tmp_path: Path) -> None:
+        given = fe.ExpectDataNotPoisoned(
+            waivers=tmp_path / "w.yaml", trust="t.yaml", attestations=(tmp_path / "a.json",), state={"$PARAMETER": "s"}
+        )
+        raw = json.loads(json.dumps(stored_suite(host.suite(given))))
+        (again,) = gx.ExpectationSuite(name="again", expectations=raw["expectations"]).expectations
+        assert (again.waivers, again.trust) == (str(tmp_path / "w.yaml"), "t.yaml")
+        assert (again.attestations, again.state) == ([str(tmp_path / "a.json")], {"$PARAMETER": "s"})
+
+    @pytest.mark.parametrize("wrong", [{"attestations": "a.json"}, {"waivers": ""}, {"state": 3}, {"trust": ["t"]}])
+    def test_what_is_no_path_is_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(PolicyError, match="path"):
+            fe.ExpectDataNotPoisoned(**wrong)
+
+    def test_a_file_that_is_not_there_is_never_a_pass(self, host: Host, clean: pa.Table) -> None:
+        result = host.run(clean, fe.ExpectDataNotPoisoned(**ROLES, policy=ONLY_HIDDEN_TEXT, waivers="/nowhere/w.yaml"))
+        assert not result.success
+        assert "/nowhere/w.yaml" in _raised(result.results[0])
+
+    def test_a_waived_finding_does_not_count_and_stays_in_the_result(
+        self, host: Host, poisoned: pa.Table, tmp_path: Path
+    ) -> None:
+        suite = host.suite(
+            fe.ExpectDataNotPoisoned(
+                **ROLES, policy=ONLY_HIDDEN_TEXT, waivers=tmp_path / "waivers.yaml", state=tmp_path / "gx.state"
+            )
+        )
+        (tmp_path / "waivers.yaml").write_text(Waivers().to_yaml())
+        refused = only(host.run_suite(poisoned, suite)).result
+        assert not (tmp_path / "gx.state").exists()
+        (finding,) = refused["details"]["findings"]
+        waiver = Waiver(
+            check=finding["check"], finding=finding["fingerprint"], data=refused["details"]["data_digest"],
+            statement="a watermark", owner=f"ann{SCRIPT}", expired_at="2999-01-01", status="affected",
+            action_statement="stripped before training",
+        )  # fmt: skip
+        (tmp_path / "waivers.yaml").write_text(Waivers().add(waiver).to_yaml())
+        result = only(host.run_suite(poisoned, suite, result_format="COMPLETE"))
+        assert result.success
+        assert result.result["unexpected_list"] == []
+        assert result.result["details"]["findings"][0]["waived"]
+        assert result.result["details"]["waivers"] == [
+            f"hidden-text {waiver.finding[:8]}: applied, ann{html.escape(SCRIPT)}"
+        ]
+        assert "1 finding waived" in result.result["observed_value"]
+        assert [b["rows"] for b in History.open(tmp_path / "gx.state").batches] == [200]
+
+    def test_a_source_signs_for_the_digest_that_a_result_gives(
+        self, host: Host, clean: pa.Table, tmp_path: Path
+    ) -> None:
+        vendor = trusted(signers.generate(tmp_path / "vendor.pem"), "vendor")
+        trust = TrustRoot(keys={"vendor": vendor}, roles={"delivery": Role(keys=("vendor",))})
+        (tmp_path / "trust.yaml").write_text(trust.to_yaml())
+        policy = Policy(checks=(SourceAllowlist(allow=(Entry(source=vendor.keyid, kind="signer"),)),)).as_dict()
+        unsigned = only(host.run(clean, fe.ExpectDataNotPoisoned(**ROLES, policy=policy)))
+        assert not unsigned.success
+        digest = unsigned.result["details"]["data_digest"]
+        (tmp_path / "a.json").write_text(sign("batch", digest, [str(tmp_path / "vendor.pem")]))
+        signed = fe.ExpectDataNotPoisoned(
+            **ROLES, policy=policy, attestations=[tmp_path / "a.json"], trust=tmp_path / "trust.yaml"
+        )
+        assert host.run(clean, signed).success
+
+    def test_a_state_adds_batches_up_and_keeps_refused_ones_out(
+        self, host: Host, clean: pa.Table, tmp_path: Path
+    ) -> None:
+        policy = Policy(checks=(SourceAllowlist(allow=(Entry(source="vendor", max_rows_total=40),)),)).as_dict()
+        suite = host.suite(fe.ExpectDataNotPoisoned(**ROLES, policy=policy, state={"$PARAMETER": "state"}))
+        place = {"state": str(tmp_path / "gx.state")}
+        delivered = clean.set_column(2, "source", pa.array(["vendor"] * 200))
+        done = [
+            host.run_suite(delivered.slice(start, rows), suite, expectation_parameters=place).success
+            for start, rows in ((0, 30), (30, 30), (60, 5))
+        ]
+        assert done == [True, False, True]
+        assert [b["rows"] for b in History.open(place["state"]).batches] == [30, 5]
+
+    def test_what_fails_on_review_does_not_enter_the_state(self, host: Host, tmp_path: Path) -> None:
+        doubtful = pa.table({"text": ["plain", "runs of nothing" + "\u200b" * 9]})
+        given = {"text_column": "text", "policy": ONLY_HIDDEN_TEXT, "state": tmp_path / "gx.state"}
+        assert not host.run(doubtful, fe.ExpectDataNotPoisoned(**given, fail_on="review")).success
+        assert not (tmp_path / "gx.state").exists()
+        assert host.run(doubtful, fe.ExpectDataNotPoisoned(**given)).success
+        assert (tmp_path / "gx.state").exists()
+
+
 # Data Docs
 
 
@@ -583,6 +679,7 @@ def test_no_value_comes_out_raw_in_data_docs(site: Any, clean: pa.Table, reviewe
             fe.ExpectNoHiddenText(text_column=f"missing{SCRIPT}"),  # raises
             fe.ExpectDataNotPoisoned(**HOSTILE_ROLES, policy=f"missing{SCRIPT}.yaml"),
             fe.ExpectDataNotPoisoned(),  # guesses
+            fe.ExpectDataNotPoisoned(**HOSTILE_ROLES, state=f"/nowhere/{SCRIPT}"),
         ],
     )
     assert "<script>alert" not in pages

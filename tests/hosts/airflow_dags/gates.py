@@ -217,3 +217,24 @@ with DAG("mapped_clean"):
         data=[CLEAN, CLEAN]
     )
     both >> task(all_gates.function, task_id="all_gates")()
+
+with DAG("with_state"):
+    # One file per batch, one gate after the other, whatever came of the one before.
+    last = None
+    for day in ("first", "second", "third"):
+        judged = gate(
+            task_id=day, data=f"{HOME}/{day}.parquet", policy=f"{HOME}/capped.yaml", out=f"{OUT}/{day}",
+            state=f"{HOME}/{{{{ dag.dag_id }}}}.history", trigger_rule="all_done",
+        )  # fmt: skip
+        if last is not None:
+            last >> judged
+        judged >> task(train_anyway.function, task_id=f"train_{day}")()
+        last = judged
+
+with DAG("attested"):
+    for name, files in {"signed": [f"{HOME}/{{{{ params.file }}}}.json"], "unsigned": None}.items():
+        delivered = gate(
+            task_id=name, data=f"{HOME}/first.parquet", policy=f"{HOME}/signed.yaml", out=f"{OUT}/{name}",
+            attestations=files, trust=f"{HOME}/trust.yaml", params={"file": "delivery"},
+        )  # fmt: skip
+        delivered >> task(train_anyway.function, task_id=f"train_{name}")()
