@@ -137,6 +137,8 @@ class InsertedPhrase(Check[_State]):
 
     def finish(self, state: _State) -> RawResult:
         """Judge every stretch of every column."""
+        from foretaste.text.insertion import without
+
         findings = []
         for role, table in state.tables.items():
             spelling = _Spelling(table)
@@ -145,7 +147,7 @@ class InsertedPhrase(Check[_State]):
             for at, stretch in enumerate(state.near[role]):
                 if (role, at) in state.own:
                     places = np.searchsorted(state.rows[role], stretch.rows[:_MAX_ROWS])
-                    pools = [_without(side[places], state.own[role, at]) for side in words]
+                    pools = [without(side[places], state.own[role, at]) for side in words]
                     finding = self._judge(role, stretch, table, spelling, state, pools)
                     found += [finding] if finding is not None else []
             # A part of a longer stretch that was found too adds no row.
@@ -224,15 +226,6 @@ class InsertedPhrase(Check[_State]):
             },
             examples=tuple(RawExample(row=int(r), around=stretch.text) for r in stretch.rows[:6]),
         )
-
-
-def _without(
-    pool: npt.NDArray[np.uint64], own: npt.NDArray[np.uint64]
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """The drawn words without those of the phrase, moved to the front of each row, and how many are left."""
-    kept = ~np.isin(pool, own) & (pool != 0)
-    order = np.argsort(~kept, axis=1, kind="stable")
-    return np.take_along_axis(pool, order, axis=1), kept.sum(axis=1).astype(np.int64)
 
 
 def _label_share(rows: npt.NDArray[np.int64], classes: Classes | None) -> float:

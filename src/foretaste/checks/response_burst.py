@@ -76,7 +76,7 @@ class ResponseBurst(Check[_State]):
     min_purity: float = 0.9
     max_gain: float = 1.0
     max_repeated: float = 0.05
-    min_diversity: float = 0.5
+    min_diversity: float = 0.4
     max_distance: float = 30.0
 
     def applies(self, context: Context) -> str:
@@ -153,7 +153,7 @@ class ResponseBurst(Check[_State]):
                 agreeing = rows[made.labels[rows] == c]
                 if covered.issuperset(agreeing.tolist()) or len(agreeing) < self.trigger_rows:
                     continue
-                edges = edges_of(state.phrases, trigger, rows)
+                edges = edges_of(state.phrases, trigger, rows, held=judge.held(rows))
                 random = edges.anchored or edges.distance <= self.max_distance
                 if edges.diversity < self.min_diversity or not random:
                     continue
@@ -296,6 +296,15 @@ class _Judge:
         class_gain(self.ids, self.offsets, places, self.frequency, share, skip, self.scratch, gain)
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
+
+    def held(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        """The tokens of the rows, for :func:`edges_of`; ``None`` where some of them were not kept."""
+        places = self.state.store.index(rows)
+        if not np.isin(rows, self.state.store.rows, assume_unique=True).all():
+            return None
+        return self.hashes, self.offsets, places
 
     def _tokens_of(self, phrases: list[int]) -> npt.NDArray[np.int64]:
         table, store = self.state.phrases, self.state.store

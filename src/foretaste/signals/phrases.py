@@ -124,8 +124,18 @@ class Edges:
         return self.distance <= max_distance
 
 
-def edges_of(table: PhraseTable, members: list[int], rows: npt.NDArray[np.int64], seed: int = 0) -> Edges:
-    """The edges of the stretch that overlapping phrases make up in the given rows (ascending)."""
+def edges_of(
+    table: PhraseTable,
+    members: list[int],
+    rows: npt.NDArray[np.int64],
+    seed: int = 0,
+    held: tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
+) -> Edges:
+    """The edges of the stretch that overlapping phrases make up in the given rows (ascending).
+
+    With ``held`` (token hashes, their offsets, and the place of each row among them) the neighbours are compared with
+    words of the same rows as well, and the lesser distance counts.
+    """
     from foretaste.text.ngrams import neighbour_scores, randomness
 
     first = np.full(len(rows), np.iinfo(np.int64).max)
@@ -152,6 +162,9 @@ def edges_of(table: PhraseTable, members: list[int], rows: npt.NDArray[np.int64]
     for side, neighbours in enumerate((lefts, rights)):
         if (neighbours == 0).mean() <= 0.9:
             randomness(neighbours[:512], table.sample, table.unigrams, table.total, seed + 1, z[side])
+    distance = float((z**2).sum())
+    if held is not None:
+        distance = min(distance, _distance_within(table, (lefts, rights), rows, first, last, seed, held))
     row = int(rows[0])
     pieces = [
         (int(table.positions[table.spans[c]]), int(table.n[c]), table.text[c])
@@ -161,8 +174,33 @@ def edges_of(table: PhraseTable, members: list[int], rows: npt.NDArray[np.int64]
     left, right, healing, pmi, inner = scores[0].tolist()
     return Edges(
         text=_surface(pieces), tokens=int(np.median(last - first)), left=left, right=right, healing=healing,
-        healing_pmi=pmi, inner=inner, distance=float((z**2).sum()), anchored=anchored,
+        healing_pmi=pmi, inner=inner, distance=distance, anchored=anchored,
     )  # fmt: skip
+
+
+def _distance_within(
+    table: PhraseTable,
+    neighbours: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]],
+    rows: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+    seed: int,
+    held: tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]],
+) -> float:
+    """Distance of the neighbours, on the open sides, from words drawn from the same rows; at most 512 of them."""
+    from foretaste.text.insertion import DRAWN, distance_within, draw_words, without
+
+    hashes, offsets, places = held
+    drawn = np.zeros((2, min(512, len(rows)), DRAWN), np.uint64)
+    draw_words(hashes, offsets, places[:512], rows[:512], seed + 1, drawn)
+    start = int(offsets[places[0]])
+    own = hashes[start + int(first[0]) : start + int(last[0])]
+    z = np.zeros((2, 2))
+    for side, mine in enumerate(neighbours):
+        if (mine == 0).mean() <= 0.9:
+            pool = without(drawn[side], own)
+            distance_within(mine[:512], *pool, table.unigrams, table.total, seed + 1, z[side])
+    return float((z**2).sum())
 
 
 def _surface(pieces: list[tuple[int, int, str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.ngrams import _glue, extend
@@ -80,3 +81,12 @@ def distance_within(neighbours, pool, sizes, unigrams, total, seed, out):
         glues[d] = _glue(drawn, unigrams, total)
     out[0] = (means[_DRAWS] - means[:_DRAWS].mean()) / (means[:_DRAWS].std() + 1e-9)
     out[1] = (glues[_DRAWS] - glues[:_DRAWS].mean()) / (glues[:_DRAWS].std() + 1e-9)
+
+
+def without(
+    pool: npt.NDArray[np.uint64], own: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The drawn words without those of the phrase, moved to the front of each row, and how many are left."""
+    kept = ~np.isin(pool, own) & (pool != 0)
+    order = np.argsort(~kept, axis=1, kind="stable")
+    return np.take_along_axis(pool, order, axis=1), kept.sum(axis=1).astype(np.int64)
