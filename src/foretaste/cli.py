@@ -423,6 +423,14 @@ def state_show(path: str, as_json: bool) -> None:
     click.echo(f"digest: {history.digest}")
 
 
+@main.command(short_help="Compile ahead of the first scan.")
+def warm() -> None:
+    """Compile what scans need, so that the first one does not wait: for the build of an image, or after installing."""
+    from foretaste.warming import compile_kernels
+
+    compile_kernels()
+
+
 @main.command(short_help="Print a shell completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 
 from foretaste import deliveries as deliveries_module
+from foretaste import warming
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
 from foretaste.deliveries import Deliveries
@@ -141,7 +142,7 @@ def scan(
     if memory_mb is not None:
         chosen = dataclasses.replace(chosen, memory_mb=memory_mb)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
-    with _opened(data, wanted, filesystem, chosen, spark) as dataset:
+    with _opened(data, wanted, filesystem, chosen, spark) as dataset, warming.helped(dataset.kind):
         deliveries = Deliveries()
         if attestations:
             if root is None:
