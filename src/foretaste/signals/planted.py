@@ -38,18 +38,21 @@ def with_plants(
     """
     before = signal.start(Context(planted.kind, frozenset(planted.roles)))
     signal.scan(before, original)
-    state = signal.start(Context(planted.kind, frozenset(planted.roles)))
-    state.labels = outputs
-    signal.scan(state, planted)
     # The neighbours of a plant stand side by side in its own row as that was: left in, every plant would seem to heal.
     bigrams = (
         np.where(table.bigrams[0] < 255, table.bigrams[0] - before.bigrams[0], table.bigrams[0]),
         np.where(table.bigrams[1] < 255, table.bigrams[1] - before.bigrams[1], table.bigrams[1]),
     )
+    unigrams = table.unigrams - before.unigrams
+    presence = table.presence - before.presence
+    del before  # a hundred megabytes, before as many are taken again
+    state = signal.start(Context(planted.kind, frozenset(planted.roles)))
+    state.labels = outputs
+    signal.scan(state, planted)
     add_saturating(bigrams[0], state.bigrams[0])
     add_saturating(bigrams[1], state.bigrams[1])
-    unigrams = table.unigrams - before.unigrams + state.unigrams
-    presence = table.presence - before.presence + state.presence
+    unigrams += state.unigrams
+    presence += state.presence
     while (following := signal.next_round(state)) is not None:
         state = following
         signal.scan(state, planted)

@@ -66,7 +66,7 @@ def sketch_ngrams(tokens, offsets, first_row, cells, bigrams_a, bigrams_b, unigr
     hashes = np.empty((MAX_N, _CHUNK), np.uint64)
     rows = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
-    row = 0
+    row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
         row = _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest)
@@ -135,7 +135,7 @@ def count_ngrams(
     chosen = np.empty(_CHUNK * MAX_N, np.uint64)
     lengths = np.empty(_CHUNK * MAX_N, np.uint8)
     places = np.empty(_CHUNK * MAX_N, np.int32)
-    row = 0
+    row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
         row = _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest)
@@ -220,7 +220,7 @@ def find_occurrences(tokens, offsets, first_row, keys, chosen, fill, seen, rows,
     row_of = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
     flags = np.empty((MAX_N, _CHUNK), np.uint8)
-    row = 0
+    row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
         row = _hash_chunk(tokens, offsets, low, high, row, hashes, row_of, rest)
