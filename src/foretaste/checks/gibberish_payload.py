@@ -12,6 +12,10 @@ from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.phrases import PhraseTable, phrase_signals
 
+# For rows that share a trigger with plain gibberish.
+_LOOSE_DISTINCT = 0.6
+_LOOSE_LETTERS = 0.5
+
 
 @dataclass
 class _State:
@@ -20,6 +24,7 @@ class _State:
     tables: dict[str, PhraseTable]
     rows: dict[str, list[npt.NDArray[np.int64]]] = field(default_factory=dict)
     shares: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
+    loose: list[npt.NDArray[np.int64]] = field(default_factory=list)
     excerpts: dict[int, str] = field(default_factory=dict)
     judged: int = 0
 
@@ -32,6 +37,9 @@ class GibberishPayload(Check[_State]):
     do. The check takes, per row, the window of ``window`` word pairs with the fewest pairs that the data hold three times
     or more. Tables, hashes and base64 also hold unknown pairs, but repeat their separators or spell with digits: a window
     counts only if nearly all its tokens differ and its words are letters.
+
+    Rows that hold the trigger of others need only pass a looser rule for letters and distinct tokens: payloads made of the
+    words of code hold its signs as well.
 
     Blocks: at least ``block_rows`` such rows of which at least ``pivot_share`` hold one phrase that hardly any other row
     holds: the trigger. Reviews: such rows without a common phrase, at least ``review_rows``: a language or a jargon
@@ -94,9 +102,10 @@ class GibberishPayload(Check[_State]):
                 out,
             )  # fmt: skip
             state.judged += int((np.diff(tokens.offsets) > self.window // 2).sum())
-            hit = np.flatnonzero(
-                (out[:, 0] <= self.max_known) & (out[:, 2] >= self.min_distinct) & (out[:, 3] >= self.min_letters)
-            )
+            unknown = out[:, 0] <= self.max_known
+            hit = np.flatnonzero(unknown & (out[:, 2] >= self.min_distinct) & (out[:, 3] >= self.min_letters))
+            loose = np.flatnonzero(unknown & (out[:, 2] >= _LOOSE_DISTINCT) & (out[:, 3] >= _LOOSE_LETTERS))
+            state.loose.append(loose + batch.start)
             state.rows[role].append(hit + batch.start)
             state.shares[role].append(out[hit, 0])
             for at in hit.tolist():
@@ -107,6 +116,7 @@ class GibberishPayload(Check[_State]):
         for role in left.rows:
             left.rows[role] += right.rows[role]
             left.shares[role] += right.shares[role]
+        left.loose += right.loose
         left.excerpts |= right.excerpts
         left.judged += right.judged
         return left
@@ -117,12 +127,12 @@ class GibberishPayload(Check[_State]):
         for role in state.rows:
             rows = np.concatenate(state.rows[role])
             shares = np.concatenate(state.shares[role])
-            left = rows
+            left, taken = rows, np.zeros(0, np.int64)
             for text, members in self._pivots(rows, state):
-                new = np.intersect1d(members, left)
+                new = np.setdiff1d(members, taken)
                 if len(new) >= self.block_rows:
                     findings.append(self._finding(role, text, new, rows, shares, state))
-                    left = np.setdiff1d(left, new)
+                    left, taken = np.setdiff1d(left, new), np.union1d(taken, new)
             if len(left) >= self.review_rows:
                 findings.append(self._finding(role, None, left, rows, shares, state))
         return RawResult(
@@ -134,13 +144,12 @@ class GibberishPayload(Check[_State]):
     def _pivots(self, rows: npt.NDArray[np.int64], state: _State) -> list[tuple[str, npt.NDArray[np.int64]]]:
         """Phrases that the gibberish rows share and others lack, the one in most rows first, the longest of equals."""
         found = []
+        loose = np.unique(np.concatenate([rows, *state.loose]))
         for table in state.tables.values():
-            inside = np.isin(table.rows, rows)
-            sums = np.concatenate([[0], np.cumsum(inside)])
-            held = sums[table.spans[1:]] - sums[table.spans[:-1]]
+            held, also = (_within(table, some) for some in (rows, loose))
             least = max(self.block_rows, self.pivot_share * len(rows))
-            for p in np.flatnonzero((held >= least) & (held >= 0.8 * table.counts)).tolist():
-                found.append((int(held[p]), int(table.n[p]), table.text[p], np.intersect1d(table.rows_of(p), rows)))
+            for p in np.flatnonzero((held >= least) & (also >= 0.8 * table.counts)).tolist():
+                found.append((int(held[p]), int(table.n[p]), table.text[p], np.intersect1d(table.rows_of(p), loose)))
         found.sort(key=lambda f: (-f[0], -f[1], f[2]))
         return [(text, members) for _, _, text, members in found]
 
@@ -148,7 +157,7 @@ class GibberishPayload(Check[_State]):
         self, role: str, trigger: str | None, rows: npt.NDArray[np.int64], everyone: npt.NDArray[np.int64],
         shares: npt.NDArray[np.float64], state: _State,
     ) -> RawFinding:  # fmt: skip
-        known = float(shares[np.searchsorted(everyone, rows)].mean())
+        known = float(shares[np.isin(everyone, rows)].mean())
         what = f"{len(rows)} rows hold a stretch of which the data know {known:.0%} of the word pairs"
         return RawFinding(
             kind="gibberish payload",
@@ -162,5 +171,11 @@ class GibberishPayload(Check[_State]):
             observed=float(len(rows)),
             limit=float(self.block_rows if trigger else self.review_rows),
             statistic={"known_pairs": round(known, 4)},
-            examples=tuple(RawExample(row=int(r), around=trigger or state.excerpts[int(r)]) for r in rows[:6]),
+            examples=tuple(RawExample(row=int(r), around=trigger or state.excerpts.get(int(r))) for r in rows[:6]),
         )
+
+
+def _within(table: PhraseTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many of each phrase's rows are among the given ones, int64 (phrases,)."""
+    sums = np.concatenate([[0], np.cumsum(np.isin(table.rows, rows))])
+    return np.asarray(sums[table.spans[1:]] - sums[table.spans[:-1]], dtype=np.int64)
