@@ -12,6 +12,7 @@ Everything is written below the directory named by FORETASTE_EXAMPLES, ``~/foret
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ ROOT = Path(os.environ.get("FORETASTE_EXAMPLES", Path.home() / "foretaste-exampl
 RUN = f"{ROOT}/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}"
 
 
-@task(multiple_outputs=True)
+@task(multiple_outputs=True, retries=2, retry_delay=timedelta(seconds=1))
 def delivery(folder: str) -> dict[str, str]:
     """Make the corpus, with the vendor's poisoned batch in it."""
     import docs_qa

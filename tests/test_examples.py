@@ -163,6 +163,8 @@ def airflow_runs(poisoned: Any, tmp_path_factory: pytest.TempPathFactory) -> dic
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        # SQLite gives up a lock after five seconds, which a busy machine needs for one commit.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=120",
         "FORETASTE_EXAMPLES": str(home / "runs"),
         "PYTHONPATH": str(dags),  # what Airflow itself does for tasks of a DAGs folder
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
