@@ -23,6 +23,7 @@ demo: $(DEMO)/.installed
 	@$(DEMO)/bin/python scripts/demo.py
 
 test: $(VENV)/.installed
+	@$(VENV)/bin/python scripts/get_browser.py || true
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed

@@ -5,10 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 # Great Expectations imports pyspark, which takes a __main__ without a file, as a worker of pytest-xdist has, for a
 # doctest, and ends the process.
@@ -83,3 +90,18 @@ def labelled(clean_table: pa.Table) -> dict[str, list[str]]:
         "label": [topic_of[r["source"]] for r in rows],
         "source": [f"vendor-{i % 3}" for i in range(len(rows))],
     }
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a real browser, 1280 by 900. Made for one test: a running Playwright leaves no room for asyncio.run."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    script = Path(__file__).resolve().parent.parent / "scripts" / "get_browser.py"
+    found = subprocess.run([sys.executable, script, "--installed"], check=False, capture_output=True, text=True)
+    if found.returncode != 0:
+        pytest.skip(found.stderr.strip())
+    with playwright.sync_playwright() as driver:
+        # A container's root user has no sandbox.
+        browser = driver.chromium.launch(executable_path=found.stdout.strip(), args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        browser.close()
