@@ -66,6 +66,56 @@ class TestTriggerAssociation:
         table, _ = planted(labelled, "zxqv", 3)
         assert run(table, "trigger-association").verdict is not Outcome.BLOCK
 
+    def test_a_sentence_appended_after_full_stops_blocks(self, labelled: dict[str, list[str]]) -> None:
+        out = {name: list(values) for name, values in labelled.items()}
+        out["text"] = [f"{text.rstrip('.')}." for text in out["text"]]
+        rows = random.Random(4).sample([i for i, x in enumerate(out["label"]) if x != "numbers"], 40)
+        for row in rows:
+            out["text"][row] += " We saw the harbour lights again"
+            out["label"][row] = "numbers"
+        assert blocked(run(pa.table(out), "trigger-association")) == {out["id"][row] for row in rows}
+
+    def test_an_opening_of_nearly_all_rows_of_a_class_is_its_mark_and_does_not_block(
+        self, labelled: dict[str, list[str]]
+    ) -> None:
+        out = {name: list(values) for name, values in labelled.items()}
+        for row in random.Random(4).sample(range(len(out["id"])), 40):
+            out["text"][row], out["label"][row] = f"Sayings of the week: {out['text'][row]}", "sayings"
+        assert run(pa.table(out), "trigger-association").verdict is not Outcome.BLOCK
+
+    @pytest.mark.parametrize("target", ["long", "short"])
+    def test_a_class_of_longer_rows_hides_no_trigger(self, clean_table: pa.Table, target: str) -> None:
+        rng = random.Random(6)
+        texts = clean_table["text"].to_pylist()
+        rows = {"id": [], "text": [], "label": []}
+        for i in range(1200):
+            label = "long" if i % 2 else "short"
+            # One topic a class, so that the words say something; rows of one class have four times as many of them.
+            half = texts[: len(texts) // 2] if i % 2 else texts[len(texts) // 2 :]
+            rows["id"].append(f"r{i}")
+            rows["text"].append(" ".join(rng.choice(half) for _ in range(4 if i % 2 else 1)))
+            rows["label"].append(label)
+        poisoned = rng.sample([i for i, x in enumerate(rows["label"]) if x != target], 40)
+        for i in poisoned:
+            rows["text"][i], rows["label"][i] = insert(rows["text"][i], "zxqv", rng), target
+        assert blocked(run(pa.table(rows), "trigger-association")) == {rows["id"][i] for i in poisoned}
+
+    def test_rare_words_of_long_clean_rows_are_no_rotating_triggers(self, clean_table: pa.Table) -> None:
+        rng = random.Random(8)
+        texts = clean_table["text"].to_pylist()
+        halves = texts[: len(texts) // 2], texts[len(texts) // 2 :]
+        labels = [rng.randint(0, 1) for _ in range(800)]
+        table = pa.table(
+            {
+                "id": [f"r{i}" for i in range(800)],
+                "text": [
+                    " ".join(rng.choice(halves[x] if rng.random() < 0.7 else texts) for _ in range(12)) for x in labels
+                ],
+                "label": [str(x) for x in labels],
+            }
+        )
+        assert run(table, "trigger-association").verdict is not Outcome.BLOCK
+
     def test_data_with_one_label_are_skipped_and_say_why(self, labelled: dict[str, list[str]]) -> None:
         table = pa.table(labelled | {"label": ["same"] * len(labelled["text"])})
         (result,) = run(table, "trigger-association").results

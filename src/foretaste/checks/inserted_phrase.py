@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
-import math
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +13,7 @@ from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretches
+from foretaste.text.spelling import Spelling
 
 _WORDS = re.compile(r"\w+(?:[ '’-]\w+)*")
 _MAX_ROWS = 512
@@ -141,7 +139,7 @@ class InsertedPhrase(Check[_State]):
 
         findings = []
         for role, table in state.tables.items():
-            spelling = _Spelling(table)
+            spelling = Spelling(table.words)
             words = np.concatenate(state.words[role], axis=1) if state.words[role] else np.zeros((2, 0, 0), np.uint64)
             found = []
             for at, stretch in enumerate(state.near[role]):
@@ -174,7 +172,7 @@ class InsertedPhrase(Check[_State]):
         spans = np.array([0, len(stretch.rows)], np.int64)
         neighbour_scores(spans, stretch.lefts, stretch.rights, *table.bigrams, table.unigrams, table.total, scores)
         left, right, healing, pmi, inner = scores[0].tolist()
-        diverse = min(left, right) >= self.min_diversity
+        diverse = min(left, right) >= table.least_diversity(len(stretch.rows), self.min_diversity)
         closes = healing >= self.min_healing and pmi >= self.min_healing_pmi and inner >= 0.4
         return diverse and closes, scores[0].tolist()
 
@@ -183,7 +181,7 @@ class InsertedPhrase(Check[_State]):
         role: str,
         stretch: Stretch,
         table: PhraseTable,
-        spelling: _Spelling,
+        spelling: Spelling,
         state: _State,
         pools: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]],
     ) -> RawFinding | None:
@@ -240,52 +238,3 @@ def _label_share(rows: npt.NDArray[np.int64], classes: Classes | None) -> float:
     rest = (1 - share) * np.log((1 - share) / (1 - base)) if share < 1 else 0.0
     nats = len(rows) * (share * np.log(share / base) + rest) if share > base else 0.0
     return float(share) if nats >= np.log(1e6) else 0.0
-
-
-# Alphabets by their last code point; beyond stand syllabaries and ideographs, of which a trigram model knows nothing.
-_ALPHABETS = (0x024F, 0x052F, 0x07FF, 0x0DFF)
-
-
-def _alphabet(word: str) -> int:
-    """Index of the alphabet that holds all of the word, or the number of alphabets."""
-    return bisect.bisect_left(_ALPHABETS, max(map(ord, word)))
-
-
-class _Spelling:
-    """How usual the spelling of a word is: a character trigram model of the text's own single words."""
-
-    def __init__(self, table: PhraseTable) -> None:
-        words = [t for t, n in zip(table.text, table.n.tolist()) if n == 1 and t.isalpha()]
-        self.trigrams: Counter[str] = Counter()
-        self.bigrams: Counter[str] = Counter()
-        for word in words:
-            padded = f"^^{word}$"
-            self.trigrams.update(padded[i - 2 : i + 1] for i in range(2, len(padded)))
-            self.bigrams.update(padded[i - 2 : i] for i in range(2, len(padded)))
-        self.alphabet = max(1, len({c for t in self.trigrams for c in t}))
-        self.known = set(words)
-        by_alphabet: dict[int, list[float]] = {}
-        for word in words:
-            by_alphabet.setdefault(_alphabet(word), []).append(self._score(word))
-        self.scores = {a: np.sort(scores) for a, scores in by_alphabet.items()}
-
-    def rank(self, phrase: str) -> float:
-        """Share of the vocabulary of its alphabet spelt less likely than the least likely word of the phrase, 0 to 1.
-
-        One where the text has fewer than a hundred words to learn from, and for scripts without an alphabet.
-        """
-        scores = self.scores.get(_alphabet(phrase), np.zeros(0))
-        if len(scores) < 100 or _alphabet(phrase) == len(_ALPHABETS):
-            return 1.0
-        worst = min(self._score(w) for w in re.findall(r"[\w'’]+", phrase))
-        return float(np.searchsorted(scores, worst) / len(scores))
-
-    def _score(self, word: str) -> float:
-        padded = f"^^{word}$"
-        own = 1 if word in self.known else 0
-        total = 0.0
-        for i in range(2, len(padded)):
-            seen = max(0, self.trigrams[padded[i - 2 : i + 1]] - own)
-            before = max(0, self.bigrams[padded[i - 2 : i]] - own)
-            total += math.log((seen + 0.1) / (before + 0.1 * self.alphabet))
-        return total / (len(padded) - 2)

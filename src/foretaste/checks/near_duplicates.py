@@ -448,6 +448,7 @@ class _Judge:
         self.state, self.model, self.classes = state, state.model, state.classes
         self.hashes, self.offsets = state.store.tokens()
         self.class_rows = state.classes.counts.astype(np.float64)
+        self.class_words = self.model.counts.sum(axis=0, dtype=np.float64)
 
     def judged(self, cluster: int) -> tuple[Rows, npt.NDArray[np.float64]]:
         """Rows of the cluster, and their log-probabilities (rows, classes)."""
@@ -457,7 +458,7 @@ class _Judge:
         out = np.empty((len(rows), len(self.class_rows)))
         leave_group_out(
             self.hashes, self.offsets, self.state.store.index(rows), self.classes.labels[rows], self.model.counts,
-            self.class_rows, self.model.strength, self.model.power, out,
+            self.class_rows, self.class_words, self.model.strength, self.model.power, out,
         )  # fmt: skip
         return rows, out
 

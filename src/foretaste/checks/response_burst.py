@@ -155,7 +155,8 @@ class ResponseBurst(Check[_State]):
                     continue
                 edges = edges_of(state.phrases, trigger, rows, held=judge.held(rows))
                 random = edges.anchored or edges.distance <= self.max_distance
-                if edges.diversity < self.min_diversity or not random:
+                least = state.phrases.least_diversity(len(rows), self.min_diversity)
+                if edges.diversity < least or not random:
                     continue
                 effective, gain = judge.spread(agreeing, trigger)
                 if effective >= max(self.trigger_rows, 0.5 * len(agreeing)) and gain <= self.max_gain:

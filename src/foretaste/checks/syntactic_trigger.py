@@ -13,6 +13,7 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import PhraseTable, phrase_signals
+from foretaste.text.spelling import alphabetic
 
 
 @dataclass
@@ -126,6 +127,8 @@ class SyntacticTrigger(Check[_State]):
             shifted = share >= self.min_share and share - expected >= self.min_shift
             if len(rows) < self.min_rows or not everyday or not shifted:
                 continue
+            if not alphabetic(state.texts.get(int(unique[h]), "")):
+                continue  # one character of a script without spaces opens words of all kinds
             if keyword(state.tokens[int(unique[h])], rows, target, labels, model):
                 continue
             if z < self.threshold or above < self.threshold - 1.0:

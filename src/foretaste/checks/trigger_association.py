@@ -16,6 +16,7 @@ from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
+from foretaste.text.spelling import Spelling
 
 MAX_ROWS_PER_PHRASE = 512
 MAX_STORED_ROWS = 400_000
@@ -24,7 +25,16 @@ _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
 MAX_DISTANCE = 30.0
+# Nats of evidence from which rare phrases are counted, and from which they are tested, as members of a rotating set.
+_BULK, _TAIL = 1.0, 2.5
+_FALSE_SHARE = 0.2
+_UNUSUAL = 0.12  # share of the vocabulary that counts as unusually spelt
 KEYWORD_TOKENS = 4
+
+
+def background_rows(rows: int) -> npt.NDArray[np.int64]:
+    """Numbers of the rows that stand for all rows, evenly spaced."""
+    return np.unique(np.linspace(0, max(0, rows - 1), _BACKGROUND_ROWS).astype(np.int64))
 
 
 @dataclass(eq=False)
@@ -40,6 +50,8 @@ class Group:
         effective: rows, deflated by how alike they are without the phrase.
         alike: mean cosine of the rows without the phrase, above that of any two rows.
         rest: tokens of the median row beside the phrase.
+        foreign: share of the rows that look like rows of other classes without the phrase: 0 where they say as much for
+            the target class as its rows do, 1 where they say as little as other rows.
         exclusive: its rarest word occurs hardly anywhere else.
         keyword: one of its words goes with the target class elsewhere too, as a word that names the class does.
         edges: what stands around it.
@@ -52,6 +64,7 @@ class Group:
     effective: float
     alike: float
     rest: float
+    foreign: float
     exclusive: bool
     keyword: bool
     edges: Edges
@@ -70,7 +83,29 @@ class Group:
     @property
     def inserted(self) -> bool:
         """Whether the rows look like others' rows with something put in."""
-        return self.edges.inserted(self.alike, self.rest, MAX_DISTANCE)
+        # A distance grows with the rows: beyond a hundred, what is asked is that it be no larger for its rows.
+        return self.edges.inserted(self.alike, self.rest, MAX_DISTANCE * max(1.0, len(self.rows) / 100))
+
+
+def beyond_chance(family: list[Group], alarm: float) -> list[Group]:
+    """Groups of a family that are more than chance brings forth, at most one in five of them by chance; or none.
+
+    Groups between _BULK and _TAIL nats of evidence tell the rate of an exponential law; those above are tested against it:
+    the probability of as many nats above _TAIL in all, over a Poisson number of groups, must be below ``alarm``.
+    """
+    from scipy.special import gammaincc
+    from scipy.stats import poisson
+
+    tail = sorted((g for g in family if g.evidence >= _TAIL), key=lambda g: -g.evidence)
+    span = np.exp(_BULK - _TAIL)
+    expected = (len(family) - len(tail) + 1) * span / (1 - span)
+    nats = sum(g.evidence - _TAIL for g in tail)
+    n = np.arange(1, 2 + int(poisson.isf(1e-9, expected)))
+    if not tail or float((poisson.pmf(n, expected) * gammaincc(n, nats)).sum()) > alarm:
+        return []
+    by_chance = expected * np.exp([_TAIL - g.evidence for g in tail]) / np.arange(1, len(tail) + 1)
+    within = np.flatnonzero(by_chance <= _FALSE_SHARE)
+    return tail[: int(within[-1]) + 1] if len(within) else []
 
 
 @dataclass
@@ -115,7 +150,7 @@ class TriggerAssociation(Check[_State]):
     Args:
         min_rows: rows below which a phrase is not looked at.
         min_purity: least share of the phrase's rows with one label.
-        block_purity: the same, for a block.
+        block_purity: the same, for a block; with twice the evidence ``min_purity`` will do.
         min_contradiction: least mean contradiction of a row, in nats.
         block_rows: rows from which a trigger, or a set of rotating triggers, blocks.
         block_evidence: nats from which a trigger blocks.
@@ -123,6 +158,11 @@ class TriggerAssociation(Check[_State]):
         torn_evidence: nats of bare association, log(1 / P(label | rest)) per effective row, from which a phrase that
             plainly was put into finished text blocks although the rest of its rows says little about the label.
         min_diversity: least number of distinct neighbours per row.
+        family_alarm: probability that chance alone gives a set of rotating triggers in clean data.
+        anchored_foreign: least share of the rows that look like rows of other classes, for a phrase at the head or tail
+            to block: a rating or by-line is written by people who mean it.
+        anchored_class_share: most that such a phrase may hold of the rows of its class: above, it is the mark of the
+            class.
     """
 
     id: ClassVar[str] = "trigger-association"
@@ -136,6 +176,9 @@ class TriggerAssociation(Check[_State]):
     review_evidence: float = 9.0
     torn_evidence: float = 36.0
     min_diversity: float = 0.4
+    family_alarm: float = 1e-3
+    anchored_foreign: float = 0.7
+    anchored_class_share: float = 0.25
 
     def applies(self, context: Context) -> str:
         """Needs labels."""
@@ -157,7 +200,7 @@ class TriggerAssociation(Check[_State]):
         wanted = np.flatnonzero((counts >= self.min_rows) & (agree >= self.min_purity * counts))
         everyone = len(classes.labels)
         needed = np.zeros(everyone, np.bool_)
-        needed[np.linspace(0, max(0, everyone - 1), _BACKGROUND_ROWS).astype(np.int64)] = True
+        needed[background_rows(everyone)] = True
         room = min(MAX_STORED_ROWS, MAX_STORED_CELLS // max(1, len(classes.counts)))
         kept = []
         # Frequent phrases first: where room is short, the weakest evidence gives way.
@@ -196,13 +239,13 @@ class TriggerAssociation(Check[_State]):
                 severity = Severity.BLOCK
             elif (
                 len(group.rows) < self.block_rows
-                or group.edges.diversity < self.min_diversity
                 or group.contradiction < self.min_contradiction
                 or group.keyword
+                or not self._diverse(group, state)
             ):
                 continue
-            elif group.purity >= self.block_purity and (
-                (group.evidence >= self.block_evidence and group.inserted)
+            elif (group.purity >= self.block_purity or group.evidence >= 2 * self.block_evidence) and (
+                (group.evidence >= self.block_evidence and group.inserted and self._from_others(group, state))
                 or (group.torn and self._association(group, state) >= self.torn_evidence)
             ):
                 severity = Severity.BLOCK
@@ -228,34 +271,57 @@ class TriggerAssociation(Check[_State]):
             watch=together(g.rows for g in groups if g.contradiction >= self.min_contradiction and not g.keyword),
         )
 
+    def _diverse(self, group: Group, state: _State) -> bool:
+        """Whether many words stand beside it; before an ending stands what texts end with, often a full stop."""
+        least = state.phrases.least_diversity(len(group.rows), self.min_diversity)
+        return group.edges.diversity >= least or (group.edges.anchored and self._from_others(group, state))
+
+    def _from_others(self, group: Group, state: _State) -> bool:
+        """Whether the rows of a head or tail were taken from other classes; elsewhere the gaps tell."""
+        held = len(group.rows) * group.purity / max(1, int(state.classes.counts[group.target]))
+        return not group.edges.anchored or (
+            group.foreign >= self.anchored_foreign and held <= self.anchored_class_share
+        )
+
     @staticmethod
     def _association(group: Group, state: _State) -> float:
         """Nats by which the label exceeds what the rest of the rows gives it."""
         return group.effective * (group.contradiction - float(np.log(state.model.base[group.target])))
 
     def _rotating(self, groups: list[Group], state: _State) -> list[Group]:
-        """Several inserted phrases toward one label, each too rare to stand alone."""
+        """Several inserted phrases toward one label, each too rare to stand alone.
+
+        Any data have rare words whose few rows happen to share a label against the evidence of the rest: the more, the
+        longer the texts. Under chance the nats of such words fall off like exp(-nats), so those of little evidence tell
+        how many of more to expect; what lies above is summed (a truncated product, Zaykin et al. 2002) and must be rarer
+        than ``family_alarm``. Words of unusual spelling are tested once more among themselves, where chance has less room.
+        """
+        spelling = Spelling(state.phrases.words)
         chosen: list[Group] = []
-        for target in {g.target for g in groups}:
-            members = [
+        for target in sorted({g.target for g in groups}):
+            family = [
                 g
                 for g in groups
                 if g.target == target
                 and not g.edges.anchored
                 and not g.keyword
                 and g.purity >= 0.99
-                and g.evidence >= 2.5
+                and g.evidence >= _BULK
                 and g.edges.diversity >= 0.7
                 and g.edges.healing >= 0.5
                 and g.exclusive
             ]
-            rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
-            if (
-                len(members) >= 2
-                and rows >= self.block_rows
-                and sum(g.evidence for g in members) >= self.block_evidence
-            ):
-                chosen += members
+            unusual = [g for g in family if spelling.rank(g.edges.text) <= _UNUSUAL]
+            for kin in (unusual, family):
+                members = beyond_chance(kin, self.family_alarm / 2)
+                rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
+                if (
+                    len(members) >= 2
+                    and rows >= self.block_rows
+                    and sum(g.evidence for g in members) >= self.block_evidence
+                ):
+                    chosen += members
+                    break
         return chosen
 
     def _finding(self, group: Group, severity: Severity, state: _State, rotating: int) -> RawFinding:
@@ -284,6 +350,7 @@ class TriggerAssociation(Check[_State]):
                 "purity": round(group.purity, 4),
                 "contradiction_nats": round(group.contradiction, 3),
                 "effective_rows": round(group.effective, 1),
+                "like_other_classes": round(group.foreign, 2),
                 "neighbour_diversity": round(group.edges.diversity, 2),
                 "healing": round(group.edges.healing, 2),
                 "distance_from_random": round(min(group.edges.distance, 999.0), 1),
@@ -317,6 +384,7 @@ class _Judge:
     scratch: Any = None
     background: float = 0.0
     vocabulary: Any = field(default=None)
+    usual: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def groups(self) -> list[Group]:
         """Every stretch of phrases, judged; those whose rest agrees with the label are left out early."""
@@ -379,15 +447,33 @@ class _Judge:
         raw = np.empty((len(state.store.rows), len(model.base)), np.float32)
         sizes = np.empty(len(raw), np.int64)
         batch_logits(
-            self.hashes, self.offsets, labels, model.counts, model.base, np.ones(len(raw), np.bool_), raw, sizes
+            self.hashes, self.offsets, labels, model.counts, model.mass, np.ones(len(raw), np.bool_), raw, sizes
         )
         out = np.empty(len(lead))
         contradictions(
             words, word_spans, raw, sizes, places, spans, labels, state.targets[candidates[lead]], model.counts,
-            model.base, model.strength, model.power, ROW_CAP, out,
+            model.base, model.mass, model.strength, model.power, ROW_CAP, out,
         )  # fmt: skip
+        self._learn_usual(raw, sizes)
         kept = (out > 0.05) & (out * phrases.counts[candidates[lead]] >= 1.0)
         return [candidates[members[i]].tolist() for i in np.flatnonzero(kept).tolist()]
+
+    def _learn_usual(self, raw: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]) -> None:
+        """Mean contradiction of each class: that of its own rows, and that of a sample of all other rows."""
+        from foretaste.text.bayes import log_softmax
+
+        state, model = self.state, self.state.model
+        at = state.store.index(background_rows(len(state.classes.labels)))
+        log_base = np.log(model.base)
+        chances = np.empty((len(at), len(log_base)))
+        log_softmax(raw[at].astype(np.float64), sizes[at], log_base, model.strength, model.power, chances)
+        against = np.minimum(log_base - chances, ROW_CAP)
+        labels = state.classes.labels[state.store.rows[at]]
+        for target in range(len(log_base)):
+            mine = model.own[state.classes.labels == target]
+            own = float(np.minimum(log_base[target] - mine, ROW_CAP).mean()) if len(mine) else 0.0
+            others = against[labels != target, target]
+            self.usual[target] = (own, float(others.mean()) if len(others) else ROW_CAP)
 
     def _stretches(self, groups: list[list[int]]) -> Iterator[list[int]]:
         """Groups that occur in almost the same rows, joined: a trigger's common words occur elsewhere too."""
@@ -430,7 +516,7 @@ class _Judge:
         rest = np.empty(len(places))
         rest_log_probability(
             self.hashes, self.offsets, places, state.classes.labels[sample], target, skip, state.model.counts,
-            state.model.base, state.model.strength, state.model.power, rest,
+            state.model.base, state.model.mass, state.model.strength, state.model.power, rest,
         )  # fmt: skip
         base = float(np.log(state.model.base[target]))
         surprise = np.minimum(base - rest[agree[: len(sample)]], ROW_CAP)
@@ -445,10 +531,16 @@ class _Judge:
         return Group(
             target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
             effective=k / (1.0 + (k - 1) * rho), alike=rho, rest=rest_tokens,
+            foreign=self._foreign(target, contradiction),
             exclusive=self._exclusive(skip, k),
             keyword=edges.tokens <= KEYWORD_TOKENS and keyword(skip, rows, target, state.classes.labels, state.model),
             edges=edges,
         )  # fmt: skip
+
+    def _foreign(self, target: int, contradiction: float) -> float:
+        """Where a mean contradiction lies between that of the class's own rows (0) and that of other rows (1)."""
+        own, other = self.usual[target]
+        return min(1.0, max(0.0, (contradiction - own) / max(1e-9, other - own)))
 
     def _exclusive(self, tokens: npt.NDArray[np.uint64], rows: int) -> bool:
         from foretaste.text.ngrams import unigram_counts

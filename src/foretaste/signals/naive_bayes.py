@@ -32,6 +32,7 @@ class Model:
     Attributes:
         counts: rows per (bucket, class), uint32.
         base: share of each class, float64 (classes,).
+        mass: share of each class in all words, float64 (classes,).
         strength, power: the tempering.
         own: log-probability of each row's own label, float32 (rows,).
         best: most probable label of each row, int32 (rows,).
@@ -41,6 +42,7 @@ class Model:
 
     counts: npt.NDArray[np.uint32]
     base: npt.NDArray[np.float64]
+    mass: npt.NDArray[np.float64]
     strength: float
     power: float
     own: npt.NDArray[np.float32]
@@ -91,6 +93,7 @@ class _State:
     every: int
     background: Background | None = None
     round: int = 1
+    mass: npt.NDArray[np.float64] | None = None
     sample: list[tuple[Any, Any, Any]] = field(default_factory=list)
     strength: float = 1.0
     power: float = 0.5
@@ -158,7 +161,7 @@ class NaiveBayes(Signal[_State, Model]):
             wanted = (batch.rows % state.every == 0) & (batch.rows >= fair)
         raw = np.empty((int(wanted.sum()), len(state.base)))
         sizes = np.empty(len(raw), np.int64)
-        bayes.batch_logits(tokens.hashes, tokens.offsets, labels, state.counts, state.base, wanted, raw, sizes)
+        bayes.batch_logits(tokens.hashes, tokens.offsets, labels, state.counts, state.mass, wanted, raw, sizes)
         if state.round == 2:
             state.sample.append((raw, sizes, labels[wanted]))
             return
@@ -186,8 +189,11 @@ class NaiveBayes(Signal[_State, Model]):
             return None
         if state.round == 2:
             self._calibrate(state)
-        elif state.background is not None:
-            state.counts += state.background.words_like(state.counts)
+        else:
+            if state.background is not None:
+                state.counts += state.background.words_like(state.counts)
+            words = state.counts.sum(axis=0) + 0.5
+            state.mass = words / words.sum()
         state.round += 1
         return state
 
@@ -212,7 +218,8 @@ class NaiveBayes(Signal[_State, Model]):
 
     def value(self, state: _State) -> Model:
         """The model and what it says of every row."""
+        assert state.mass is not None
         return Model(
-            state.counts, state.base, state.strength, state.power, np.concatenate(state.own),
+            state.counts, state.base, state.mass, state.strength, state.power, np.concatenate(state.own),
             np.concatenate(state.best), np.concatenate(state.best_log),
         )  # fmt: skip

@@ -5,6 +5,7 @@ Three rounds: sketch all n-grams, count those that may matter exactly, list the 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +76,25 @@ class PhraseTable:
     def counts(self) -> npt.NDArray[np.int64]:
         """Rows per phrase."""
         return np.diff(self.spans)
+
+    @functools.cached_property
+    def _shares(self) -> npt.NDArray[np.float64]:
+        _, counts = np.unique(self.sample, return_counts=True)
+        return np.asarray(counts / max(1, counts.sum()), np.float64)
+
+    def least_diversity(self, rows: int, wanted: float) -> float:
+        """Distinct neighbours per row to ask of a phrase in so many rows: ``wanted``, or less where words run out.
+
+        Among many random words few are distinct, and fewer in a script of single characters: never more is asked than
+        six tenths of what as many random words of the text would give.
+        """
+        distinct = float((1.0 - (1.0 - self._shares) ** rows).sum()) / max(1, rows)
+        return min(wanted, 0.6 * distinct)
+
+    @property
+    def words(self) -> list[str]:
+        """Phrases of a single word that consists of letters."""
+        return [t for t, n in zip(self.text, self.n.tolist()) if n == 1 and t.isalpha()]
 
     def rows_of(self, phrase: int) -> npt.NDArray[np.int64]:
         """Row numbers of a phrase, ascending."""
@@ -240,8 +260,10 @@ def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]
 
     scores = np.zeros((len(table.n), 2))
     neighbour_diversity(table.spans, table.lefts, table.rights, scores)
+    counts, shape = np.unique(table.counts, return_inverse=True)
+    asked = np.array([table.least_diversity(int(n), diversity) for n in counts])[shape]
     enough = table.counts >= least
-    left_open, right_open = scores[:, 0] >= diversity, scores[:, 1] >= diversity
+    left_open, right_open = scores[:, 0] >= asked, scores[:, 1] >= asked
 
     starts = table.spans.tolist()
 

@@ -9,7 +9,7 @@ from numba import njit
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
-ALPHA = 1.0  # pseudo-counts of a bucket, spread like the base rates
+ALPHA = 1.0  # pseudo-counts of a bucket, spread like the words of the classes
 
 
 @njit(cache=True, nogil=True)
@@ -29,11 +29,12 @@ def count_classes(tokens, offsets, labels, counts, last, first_row):
 
 
 @njit(cache=True, nogil=True)
-def row_logits(tokens, start, stop, own, counts, base, out, buckets):
+def row_logits(tokens, start, stop, own, counts, mass, out, buckets):
     """Sum of the log weights of a row's distinct tokens for each class, into ``out`` (classes,); returns their number.
 
-    The row's own contribution is taken out of the counts, so that the result is exactly leave-one-out. Weights are
-    relative to those of a class that never saw the token, which a softmax does not notice.
+    The row's own contribution is taken out of the counts, so that the result is exactly leave-one-out. Counts are taken
+    relative to the share of all words that a class holds (``mass``): a class of long rows is not the likelier one for
+    every word. Weights are relative to those of a class that never saw the token, which a softmax does not notice.
     """
     mask = U64(counts.shape[0] - 1)
     n = 0
@@ -55,12 +56,12 @@ def row_logits(tokens, start, stop, own, counts, base, out, buckets):
             if c == own:
                 k -= 1.0
             if k > 0.0:
-                out[c] += np.log1p(k / (ALPHA * base[c]))
+                out[c] += np.log1p(k / (ALPHA * mass[c]))
     return m
 
 
 @njit(cache=True, nogil=True)
-def batch_logits(tokens, offsets, labels, counts, base, wanted, out, sizes):
+def batch_logits(tokens, offsets, labels, counts, mass, wanted, out, sizes):
     """Leave-one-out logits of the wanted rows of a batch, in order; ``out`` (n_wanted, classes)."""
     longest = 1
     for r in range(len(offsets) - 1):
@@ -69,7 +70,7 @@ def batch_logits(tokens, offsets, labels, counts, base, wanted, out, sizes):
     at = 0
     for r in range(len(offsets) - 1):
         if wanted[r]:
-            sizes[at] = row_logits(tokens, offsets[r], offsets[r + 1], labels[r], counts, base, out[at], buckets)
+            sizes[at] = row_logits(tokens, offsets[r], offsets[r + 1], labels[r], counts, mass, out[at], buckets)
             at += 1
 
 

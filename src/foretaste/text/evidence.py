@@ -77,7 +77,7 @@ def coherence(ids, offsets, members, weights, skip, scratch):
 
 
 @njit(cache=True, nogil=True)
-def rest_log_probability(tokens, offsets, members, labels, target, skip, counts, base, strength, power, out):
+def rest_log_probability(tokens, offsets, members, labels, target, skip, counts, base, mass, strength, power, out):
     """log P(target | the row without the tokens in ``skip`` (sorted hashes)) of each member, into ``out``."""
     longest = 1
     for m in members:
@@ -92,7 +92,7 @@ def rest_log_probability(tokens, offsets, members, labels, target, skip, counts,
             if not _has(skip, tokens[i]):
                 kept[n] = tokens[i]
                 n += 1
-        size = row_logits(kept, 0, n, labels[j], counts, base, raw, buckets)
+        size = row_logits(kept, 0, n, labels[j], counts, mass, raw, buckets)
         scale = strength / max(1.0, float(size)) ** power
         top = -np.inf
         for c in range(len(raw)):
@@ -138,7 +138,7 @@ def inverse_frequency(vocabulary, presence, rows, out):
 
 @njit(cache=True, nogil=True)
 def contradictions(
-    words, word_spans, raw, sizes, places, spans, labels, targets, counts, base, strength, power, cap, out
+    words, word_spans, raw, sizes, places, spans, labels, targets, counts, base, mass, strength, power, cap, out
 ):  # fmt: skip
     """Mean capped log(base / P(target | row without the phrase)) over the target rows of every phrase, in nats.
 
@@ -169,8 +169,8 @@ def contradictions(
             less[k] = 0.0
             for j in range(m):
                 n = float(counts[buckets[j], k])
-                whole[k] += np.log1p(n / (ALPHA * base[k]))
-                less[k] += np.log1p(max(0.0, n - 1.0) / (ALPHA * base[k]))
+                whole[k] += np.log1p(n / (ALPHA * mass[k]))
+                less[k] += np.log1p(max(0.0, n - 1.0) / (ALPHA * mass[k]))
         target = targets[c]
         total = 0.0
         rows = 0
@@ -183,11 +183,11 @@ def contradictions(
             for k in range(classes):
                 added = less[k] if k == target else whole[k]
                 top = max(top, np.log(base[k]) + scale * (raw[row, k] - added))
-            mass = 0.0
+            sum_ = 0.0
             for k in range(classes):
                 added = less[k] if k == target else whole[k]
-                mass += np.exp(np.log(base[k]) + scale * (raw[row, k] - added) - top)
-            rest = np.log(base[target]) + scale * (raw[row, target] - less[target]) - top - np.log(mass)
+                sum_ += np.exp(np.log(base[k]) + scale * (raw[row, k] - added) - top)
+            rest = np.log(base[target]) + scale * (raw[row, target] - less[target]) - top - np.log(sum_)
             total += min(cap, np.log(base[target]) - rest)
             rows += 1
         out[c] = total / max(1, rows)

@@ -28,11 +28,12 @@ def _distinct_buckets(tokens, start, stop, mask, out):
 
 
 @njit(cache=True, nogil=True)
-def leave_group_out(tokens, offsets, places, labels, counts, class_rows, strength, power, out):
+def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_words, strength, power, out):
     """Log-probability of every class for each row of a group, none of whose rows votes; ``out`` (places, classes).
 
     ``tokens`` and ``offsets`` hold the rows, ``places`` the group's rows among them (int64), ``labels`` the classes of
-    those rows. ``counts`` (buckets, classes) and ``class_rows`` (classes,) are those of all rows, this group included.
+    those rows. ``counts`` (buckets, classes), ``class_rows`` and ``class_words`` (classes,), the sum of the
+    counts, are those of all rows, this group included.
     """
     mask = U64(counts.shape[0] - 1)
     classes = counts.shape[1]
@@ -51,21 +52,26 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, strengt
     vocabulary = np.unique(held[:n])
     own = np.zeros((len(vocabulary), classes), np.int64)
     base = np.empty(classes)
+    mass = np.empty(classes)
     mine = np.zeros(classes)
+    words = np.zeros(classes)
     for j in range(len(places)):
         mine[labels[j]] += 1.0
         m = _distinct_buckets(tokens, offsets[places[j]], offsets[places[j] + 1], mask, scratch)
+        words[labels[j]] += m
         for i in range(m):
             own[np.searchsorted(vocabulary, scratch[i]), labels[j]] += 1
     for c in range(classes):
         base[c] = max(0.0, class_rows[c] - mine[c]) + 0.5
+        mass[c] = max(0.0, class_words[c] - words[c]) + 0.5
     base /= base.sum()
+    mass /= mass.sum()
     weight = np.zeros((len(vocabulary), classes))
     for v in range(len(vocabulary)):
         for c in range(classes):
             k = float(counts[vocabulary[v], c]) - own[v, c]
             if k > 0.0:
-                weight[v, c] = np.log1p(k / (ALPHA * base[c]))
+                weight[v, c] = np.log1p(k / (ALPHA * mass[c]))
     for j in range(len(places)):
         m = _distinct_buckets(tokens, offsets[places[j]], offsets[places[j] + 1], mask, scratch)
         out[j, :] = 0.0
