@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 VENV := .venv
 DEMO := .venv-demo
-SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name '*.css' -o -name '*.html' -o -name py.typed)
+SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name '*.css' -o -name '*.html' -o -name '*.tmpl' -o -name py.typed)
 
 # Compiled files halve the start of every host.
 unexport PYTHONDONTWRITEBYTECODE

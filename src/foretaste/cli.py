@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.commands import baseline, export, keys, people, provenance
+from foretaste.commands import baseline, export, init, keys, people, provenance
 from foretaste.commands.options import DEBUG, debug_option, role_options, show
 from foretaste.errors import BlockedError, ForetasteError, InputError, VerificationError
 
@@ -300,7 +300,9 @@ def _draw_list(console: Console, listed: Mapping[str, type[Check[Any]]]) -> None
 
     table = Table.grid(padding=(0, 2))
     for check_id, check in listed.items():
-        table.add_row(Text(check_id, style="bold"), Text(_summary(check)))
+        package = check.__module__.partition(".")[0]
+        origin = "" if package == "foretaste" else f" (of {package})"
+        table.add_row(Text(check_id, style="bold"), Text(_summary(check) + origin))
     console.print(table)
     console.print(Text('\n"foretaste checks CHECK" explains one.', style="bright_black"))
 
@@ -418,7 +420,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
 
-for _room in (keys, people, provenance, baseline, export):
+for _room in (keys, people, provenance, baseline, export, init):
     _room.register(main)
 
 if __name__ == "__main__":
