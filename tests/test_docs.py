@@ -40,7 +40,7 @@ RUN = {
     "tutorials/airflow.md": ("airflow", ["via saffron gateway", "report.html", "training on", "quarantine"]),
     "tutorials/dagster.md": ("dagster", ["refused", "report.html", "training on", "/clean/data.parquet"]),
     "tutorials/great-expectations.md": ("great_expectations", ["BLOCK", "exit code 1", "index.html", "REVIEW"]),
-    "cookbook.md": ("securesystemslib", ["training on", "refused: these are other bytes", "Severity.BLOCK"]),
+    "cookbook.md": ("securesystemslib", ["training on", "refused: these are other bytes", "block trigger-association"]),
     "writing-a-check.md": ("foretaste", ["wrote foretaste-planted-address/pyproject.toml"]),
 }
 # Shown and not run: output, drawings, and languages of others.

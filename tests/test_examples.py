@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -31,12 +30,6 @@ PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULT
 
 def _block(word: str) -> str:
     return next(block for block in PYTHON_BLOCKS if word in block)
-
-
-def _init(*arguments: object) -> None:
-    """``foretaste init``, in the folder in which a project lies."""
-    result = CliRunner().invoke(main, ["init", *map(str, arguments)])
-    assert result.exit_code == 0, result.output
 
 
 def _module(name: str) -> ModuleType:
@@ -166,7 +159,6 @@ def airflow_runs(poisoned: Any, tmp_path_factory: pytest.TempPathFactory) -> dic
         (dags / name).write_text((EXAMPLES / name).read_text())
     readme = _block("PoisonGateOperator").replace("/data/train.parquet", str(poisoned.train))
     (dags / "guarded_training.py").write_text(readme.replace("/data/gates", f"{home}/gates"))
-    _init("airflow", "--data", poisoned.train, "--into", dags)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")} | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -196,7 +188,6 @@ def airflow_runs(poisoned: Any, tmp_path_factory: pytest.TempPathFactory) -> dic
         ("docs_qa_quarantine", "success", "success", "success"),
         ("docs_qa_approval", "success", "failed", "success"),  # answered through Airflow's REST API
         ("guarded_training", "failed", "failed", "upstream_failed"),  # the one of the README
-        ("foretaste_gate", "failed", "failed", "upstream_failed"),  # the one of "foretaste init airflow"
     ],
 )
 def test_the_airflow_example_trains_only_past_its_gate(
@@ -277,7 +268,7 @@ def test_what_init_writes_for_dagster_is_loaded_by_itself_and_refuses_the_exampl
         (tmp_path / "src" / folder / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "src"))
-    _init("dagster", "--data", poisoned.train)
+    assert CliRunner().invoke(main, ["init", "dagster", "--data", str(poisoned.train)]).exit_code == 0
     definitions = dg.load_from_defs_folder(path_within_project=tmp_path)
     result = dg.materialize(
         list(definitions.assets),
@@ -287,17 +278,3 @@ def test_what_init_writes_for_dagster_is_loaded_by_itself_and_refuses_the_exampl
     assert not result.success
     assert result.asset_materializations_for_node("corpus") != []
     assert result.asset_materializations_for_node("model") == []
-
-
-@pytest.mark.host
-def test_what_init_writes_for_great_expectations_passes_clean_data_and_refuses_the_example(
-    poisoned: Any, clean: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gx = pytest.importorskip("great_expectations")
-    gx.get_context(mode="file", project_root_dir=str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    _init("gx", "--data", clean.train)
-    file = tmp_path / "foretaste_gate.py"
-    assert runpy.run_path(str(file))["gate"]()
-    file.write_text(file.read_text().replace(str(clean.train), str(poisoned.train)))
-    assert not runpy.run_path(str(file))["gate"]()

@@ -1,7 +1,7 @@
 """``foretaste init``: where a starting point lands, what it says, and that it never overwrites.
 
-That each file runs in its host stands in ``test_examples.py``; that a package of a check is found, in
-``test_third_party.py``.
+That each file runs in its host stands in ``test_docs.py``, where the tutorials do, and in ``test_examples.py``; that a
+package of a check is found, in ``test_third_party.py``.
 """
 
 from __future__ import annotations
