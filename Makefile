@@ -1,6 +1,7 @@
 # make demo   the poisoned delivery in a real Airflow and a real Dagster, from an environment of its own
 # make test   the tests, against the installed package, from an environment of its own
 # make lint   ruff, and mypy over the installed package
+# make docs   the documentation site in docs/_build/html; a broken link, a missing anchor or a page outside the menu ends it
 # make bench  seconds and memory of reading, of checks and of a whole scan, beside other tools
 # make bench-detection   published attacks planted into clean data, beside other methods
 # make bench-digest   what manifests and certificates cost, beside reading and SHA-256
@@ -12,12 +13,12 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 VENV := .venv
 DEMO := .venv-demo
-SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name '*.css' -o -name '*.html' -o -name py.typed)
+SOURCES := $(shell find src operators expectations plugins -name '*.py' -o -name '*.css' -o -name '*.html' -o -name '*.tmpl' -o -name py.typed)
 
 # Compiled files halve the start of every host.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-detection bench-digest env clean
+.PHONY: demo test lint docs bench bench-detection bench-digest env clean
 
 demo: $(DEMO)/.installed
 	@$(DEMO)/bin/python scripts/demo.py
@@ -31,6 +32,10 @@ lint: $(VENV)/.installed
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy -p foretaste
 	@$(VENV)/bin/mypy scripts dags_examples/docs_qa.py
+
+docs: $(VENV)/.installed
+	@$(VENV)/bin/python -m sphinx --builder html --jobs auto --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 # make bench DATA=train.parquet ARGS='--roles prompt=question response=answer'; ARGS=--huge adds 1 and 10 million rows
 bench: $(VENV)/.installed
@@ -49,7 +54,7 @@ env: $(VENV)/.installed
 
 # Dependencies when pyproject.toml changes, the package alone when its source does.
 $(VENV)/.dependencies: pyproject.toml scripts/make_env.py
-	@$(PYTHON) scripts/make_env.py $(VENV) '.[all,dev]' --cpu-torch
+	@$(PYTHON) scripts/make_env.py $(VENV) '.[all,dev,docs]' --cpu-torch
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
@@ -65,4 +70,4 @@ $(DEMO)/.installed: $(DEMO)/.dependencies $(SOURCES)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) .demo docs/_build docs/checks docs/api build *.egg-info .pytest_cache .mypy_cache .ruff_cache

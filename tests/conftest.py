@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,16 +19,6 @@ if TYPE_CHECKING:
 if not hasattr(sys.modules["__main__"], "__file__"):
     sys.modules["__main__"].__file__ = __file__
 
-_MODULES = (
-    "argparse", "ast", "asyncio", "calendar", "codecs", "collections", "configparser", "csv", "datetime", "decimal",
-    "difflib", "email.message", "enum", "fractions", "ftplib", "functools", "gzip", "heapq", "html", "http.client",
-    "imaplib", "inspect", "ipaddress", "json", "locale", "logging", "mailbox", "math", "mimetypes", "multiprocessing",
-    "optparse", "os", "pathlib", "pdb", "pickle", "platform", "plistlib", "pprint", "queue", "random", "re", "sched",
-    "secrets", "shelve", "shlex", "shutil", "smtplib", "socket", "sqlite3", "ssl", "statistics", "string", "subprocess",
-    "tarfile", "tempfile", "textwrap", "threading", "timeit", "tokenize", "traceback", "turtle", "types", "typing",
-    "unittest", "urllib.parse", "urllib.request", "uuid", "warnings", "wave", "weakref", "xml.dom.minidom", "zipfile",
-)  # fmt: skip
-
 _TOPICS = {
     "network": ("asyncio", "socket", "ssl", "ftplib", "http.client", "smtplib", "imaplib", "urllib.request"),
     "files": ("os", "pathlib", "shutil", "tempfile", "zipfile", "tarfile", "gzip", "mailbox"),
@@ -40,26 +27,11 @@ _TOPICS = {
 }
 
 
-def docstring_rows() -> list[tuple[str, str]]:
-    """(module, first paragraph of a docstring) of the public things of the standard library, without repeats."""
-    seen: dict[str, str] = {}
-    for name in _MODULES:
-        module = importlib.import_module(name)
-        things = [module, *(getattr(module, n, None) for n in sorted(dir(module)) if not n.startswith("_"))]
-        members = [
-            getattr(t, n, None) for t in things if inspect.isclass(t) for n in sorted(vars(t)) if not n.startswith("_")
-        ]
-        for thing in things + members:
-            doc = inspect.getdoc(thing) if callable(thing) or inspect.ismodule(thing) else None
-            text = re.sub(r"\s+", " ", (doc or "").split("\n\n")[0]).strip()
-            if 20 <= len(text) <= 400:
-                seen.setdefault(text, name)
-    return [(module, text) for text, module in seen.items()]
-
-
 @pytest.fixture(scope="session")
 def clean_table() -> pa.Table:
     """About 2,000 rows of real text: columns id, text, source."""
+    from foretaste.testing import docstring_rows
+
     rows = docstring_rows()
     return pa.table(
         {

@@ -176,6 +176,17 @@ class TestErrors:
         with pytest.raises(CheckError, match="broken in"):
             report.raise_if_blocked()
 
+    @pytest.mark.parametrize("where", ["applies", "round 1", "finish"])
+    def test_a_check_that_ends_the_process_is_an_error_and_no_clean_exit(self, where: str, table: pa.Table) -> None:
+        @dataclass(frozen=True, kw_only=True)
+        class Leaving(Plain):
+            def _fail(self, now: str) -> None:
+                if now == where:
+                    raise SystemExit(0)
+
+        with pytest.raises(CheckError, match="ended the process with code 0"):
+            run(table, Leaving(), Other())
+
     def test_a_signal_that_raises_is_an_error_of_all_who_need_it(self, table: pa.Table) -> None:
         report = run(table, Plain(signals=(BrokenSignal(),)), Other())
         assert outcomes(report) == {"plain": Outcome.ERROR, "other": Outcome.PASS}

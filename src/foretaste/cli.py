@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.commands import baseline, export, keys, people, provenance
+from foretaste.commands import baseline, export, init, keys, people, provenance
 from foretaste.commands.options import DEBUG, debug_option, role_options, show
 from foretaste.errors import BlockedError, ForetasteError, InputError, VerificationError
 
@@ -300,7 +300,9 @@ def _draw_list(console: Console, listed: Mapping[str, type[Check[Any]]]) -> None
 
     table = Table.grid(padding=(0, 2))
     for check_id, check in listed.items():
-        table.add_row(Text(check_id, style="bold"), Text(_summary(check)))
+        package = check.__module__.partition(".")[0]
+        origin = "" if package == "foretaste" else f" (of {package})"
+        table.add_row(Text(check_id, style="bold"), Text(_summary(check) + origin))
     console.print(table)
     console.print(Text('\n"foretaste checks CHECK" explains one.', style="bright_black"))
 
@@ -309,41 +311,21 @@ def _draw_check(console: Console, check: type[Check[Any]]) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    about, parameters = _explain(check)
+    from foretaste.explain import explain
+
+    explained = explain(check)
+    about = "\n\n".join((explained.summary, *explained.paragraphs)).replace("``", "`")
     console.print(Text(check.id, style="bold"))
     console.print(Padding(Text(about), (1, 0, 1, 2)))
-    console.print(Text("Parameters" if parameters else "No parameters", style="bold"))
-    for name, kind, default, meaning in parameters:
-        console.print(Padding(Text.assemble((name, "bold"), f"  {kind}, default {default}"), (0, 0, 0, 2)))
-        if meaning:
-            console.print(Padding(Text(meaning), (0, 0, 0, 6)))
+    console.print(Text("Parameters" if explained.parameters else "No parameters", style="bold"))
+    for one in explained.parameters:
+        console.print(Padding(Text.assemble((one.name, "bold"), f"  {one.kind}, default {one.default}"), (0, 0, 0, 2)))
+        if one.meaning:
+            console.print(Padding(Text(one.meaning.replace("``", "`")), (0, 0, 0, 6)))
 
 
 def _summary(check: type[Check[Any]]) -> str:
     return (check.__doc__ or "").strip().split("\n")[0]
-
-
-def _explain(check: type[Check[Any]]) -> tuple[str, list[tuple[str, str, str, str]]]:
-    """A check's docstring without its Args section, and (name, type, default, meaning) of its parameters."""
-    import dataclasses
-    import inspect
-    import re
-
-    about, _, rest = (inspect.getdoc(check) or "").replace("``", "`").partition("\nArgs:\n")
-    section = re.match(r"(?:[ \t]+\S.*(?:\n|$))*", rest)
-    arguments = section[0] if section else ""
-    about = f"{about.rstrip()}\n{rest[len(arguments) :].rstrip()}".rstrip()
-    # Lines of a paragraph are joined, so that it fits any screen; one that starts with a name and a colon stands alone.
-    about = re.sub(r"(?<!\n)\n(?![\n\s*-]|[A-Z][\w ]*:)", " ", about)
-    entries = re.split(r"^ {4}(?=\S)", arguments, flags=re.MULTILINE)[1:]
-    meanings = {n.strip(): " ".join(m.split()) for n, _, m in (e.partition(":") for e in entries)}
-    rows = []
-    for field in dataclasses.fields(check):  # type: ignore[arg-type]
-        default = field.default_factory() if callable(field.default_factory) else field.default
-        kind = field.type if isinstance(field.type, str) else field.type.__name__
-        rows.append((field.name, kind, "none (required)" if default is dataclasses.MISSING else repr(default),
-                     meanings.get(field.name, "")))  # fmt: skip
-    return about, rows
 
 
 @main.group(short_help="Write or validate a policy file.")
@@ -438,7 +420,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
 
-for _room in (keys, people, provenance, baseline, export):
+for _room in (keys, people, provenance, baseline, export, init):
     _room.register(main)
 
 if __name__ == "__main__":

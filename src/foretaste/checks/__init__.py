@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -20,13 +22,17 @@ def registry() -> dict[str, type[Check[Any]]]:
     """All checks, by id, sorted; those of this package and those that other packages offer as entry points.
 
     Raises:
-        CheckError: if two checks share an id, or an entry point cannot be loaded (its package is named).
+        CheckError: if two checks share an id, or an entry point cannot be loaded or is no check that a policy could
+            hold. The package is named: a scan without its check would let pass what the check is there to find.
     """
     found: dict[str, type[Check[Any]]] = {}
 
     def add(check: type[Check[Any]], origin: str) -> None:
         if check.id in found and found[check.id] is not check:
-            raise CheckError(f'two checks have the id "{check.id}": {found[check.id].__module__} and {origin}')
+            raise CheckError(
+                f'two checks have the id "{check.id}": {found[check.id].__module__} and {check.__module__} of {origin}; '
+                "uninstall one, or rename it"
+            )
         found[check.id] = check
 
     for info in pkgutil.iter_modules(__path__):
@@ -36,13 +42,31 @@ def registry() -> dict[str, type[Check[Any]]]:
                 add(cls, module.__name__)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         package = entry.dist.name if entry.dist else "an unnamed package"
+        # SystemExit too: a module that ends the process with code 0 would end the gate as a pass.
         try:
-            add(entry.load(), package)
-        except CheckError:
-            raise
-        except Exception as e:
+            loaded = entry.load()
+            reason = _unfit(loaded)
+        except (Exception, SystemExit) as e:
             raise CheckError(f"the check {entry.name} of {package} cannot be loaded: {e!r}; fix or uninstall it") from e
+        if reason:
+            raise CheckError(f"the check {entry.name} of {package} is none: {reason}; fix or uninstall it")
+        add(loaded, package)
     return dict(sorted(found.items()))
+
+
+def _unfit(loaded: Any) -> str:
+    """Why this cannot stand in a policy; nothing where it can."""
+    if not (inspect.isclass(loaded) and issubclass(loaded, Check)):
+        return f"{loaded!r} is no class that derives from foretaste.check.Check"
+    if inspect.isabstract(loaded):
+        return f"{loaded.__name__} lacks {', '.join(sorted(loaded.__abstractmethods__))}"
+    check_id = getattr(loaded, "id", None)
+    if not (isinstance(check_id, str) and re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", check_id)):
+        return f"its id {check_id!r} is no name in lower case with hyphens"
+    if not (dataclasses.is_dataclass(loaded) and loaded.__hash__ is not None):
+        return f"{loaded.__name__} is no frozen dataclass"
+    loaded()  # the default policy builds it, so every parameter needs a default
+    return ""
 
 
 def get(check_id: str) -> type[Check[Any]]:
