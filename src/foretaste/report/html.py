@@ -30,6 +30,8 @@ from foretaste.standards.compliance import assess
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from foretaste.report.compare import Comparison
+
 MAX_CARDS = 100
 MAX_IDS = 500
 MAX_GROUPS_OPEN = 12
@@ -43,7 +45,7 @@ def render_html(report: Report) -> str:
     """A self-contained page. Reads nothing but the report and the docstrings of its checks."""
     css, js = _asset("report.css"), _asset("report.js")
     findings = report.findings[:MAX_CARDS]
-    return _template().render(
+    return _template("report.html").render(
         report=report,
         css=Markup(css),
         js=Markup(js),
@@ -69,6 +71,14 @@ def render_html(report: Report) -> str:
     )
 
 
+def render_comparison_html(comparison: Comparison) -> str:
+    """Two scans compared, as a page of the same kind."""
+    css, js = _asset("report.css"), _asset("report.js")
+    return _template("compare.html").render(
+        made=comparison, css=Markup(css), js=Markup(js), style_hash=_digest(css), script_hash=_digest(js)
+    )
+
+
 def evidence(text: str, feature: str | None = None) -> Markup:
     """Text as HTML: the feature in ``<mark>``, unseen characters spelt out in a span of class ``unseen``."""
     made = []
@@ -83,7 +93,7 @@ def evidence(text: str, feature: str | None = None) -> Markup:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -100,7 +110,7 @@ def _template() -> Template:
         split_examples=_split_examples,
     )
     environment.globals.update(count=wording.count, max_ids=MAX_IDS)
-    return environment.from_string(_asset("report.html"))
+    return environment.from_string(_asset(name))
 
 
 def _finalize(value: Any) -> Any:
