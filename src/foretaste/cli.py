@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.commands import baseline, export, keys, people, provenance
+from foretaste.commands import baseline, export, keys, people, provenance, review
 from foretaste.commands import report as reports
 from foretaste.commands.options import DEBUG, debug_option, role_options, show
 from foretaste.errors import BlockedError, ForetasteError, InputError, VerificationError
@@ -452,7 +452,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
 
-for _room in (keys, people, provenance, baseline, export, reports):
+for _room in (keys, people, provenance, baseline, export, reports, review):
     _room.register(main)
 
 if __name__ == "__main__":
