@@ -106,6 +106,8 @@ def _draw(console: Console, report: Report, finding: Finding, place: str, around
     if finding.sources:
         facts.append("from " + ", ".join(f"{visible(n, 40)} ({k:,})" for n, k in list(finding.sources.items())[:3]))
     console.print(Text("; ".join(facts)))
+    if not finding.waivable:
+        console.print(Text("a waiver counts only where the policy sets waivers.failed_signatures", style="yellow"))
     shown = [e for e in finding.examples if not e.counter][:SHOWN_ROWS]
     for example in shown:
         near = [r for r in range(example.row - AROUND, example.row + AROUND + 1) if r in around]

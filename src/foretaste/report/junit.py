@@ -1,6 +1,6 @@
 """The report as JUnit XML, for test views: a test case per check.
 
-Ours follows the schema of Jenkins' xunit plug-in (junit-10.xsd), which pytest writes too.
+There is no standard; elements and attributes are those that pytest writes for Jenkins.
 """
 
 from __future__ import annotations
