@@ -14,7 +14,8 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from foretaste._version import __version__
-from foretaste.commands import baseline, export, init, keys, people, provenance
+from foretaste.commands import baseline, export, init, keys, people, provenance, review
+from foretaste.commands import report as reports
 from foretaste.commands.options import DEBUG, debug_option, role_options, show
 from foretaste.errors import BlockedError, ForetasteError, InputError, VerificationError
 
@@ -109,6 +110,9 @@ def main() -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print report.json instead of the summary; --out may be left out."
 )
+@click.option("--markdown", metavar="FILE", type=click.Path(), help="Write the report as Markdown too.")
+@click.option("--sarif", metavar="FILE", type=click.Path(), help="Write the report as SARIF 2.1.0 too.")
+@click.option("--junit", metavar="FILE", type=click.Path(), help="Write the report as JUnit XML too.")
 @click.option(
     "--fail-on",
     type=click.Choice(["block", "review"]),
@@ -137,6 +141,9 @@ def scan(
     check_ids: str | None,
     out: str | None,
     as_json: bool,
+    markdown: str | None,
+    sarif: str | None,
+    junit: str | None,
     fail_on: str,
     waivers: str | None,
     attestations: tuple[str, ...],
@@ -154,6 +161,7 @@ def scan(
 
     Exit code 0: pass or review. 1: blocked. 2: the data or the tool had an error, which is never a pass.
     """
+    others = {k: v for k, v in (("markdown", markdown), ("sarif", sarif), ("junit", junit)) if v is not None}
     if out is None and not as_json:
         raise click.UsageError("Missing option '--out' (or print the report with --json).")
     from foretaste.report import FILES, write
@@ -164,6 +172,10 @@ def scan(
         # A report that lies there must not be taken for the result of this scan, however this scan ends.
         for name in FILES:
             _remove(folder / name)
+    for form, file in others.items():
+        if Path(file).exists() and Path(data).exists() and Path(file).samefile(data):
+            raise click.UsageError(f"--{form} {file} is the data; choose another file.")
+        _remove(Path(file))
     if no_advance and state is None:
         raise click.UsageError("--no-advance says what to do with a state; name it with --state PATH.")
     if state is not None and check_ids is not None and not no_advance:
@@ -181,6 +193,8 @@ def scan(
         options["memory_mb"] = _megabytes(memory)
     report = _scan(data, policy, check_ids, named, quiet, options)
     paths = {} if folder is None else write(report, folder)
+    for form, file in others.items():
+        reports.write_as(report, form, file)
     try:
         _show(report, paths, as_json, quiet)
         sys.stdout.flush()
@@ -420,7 +434,7 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "foretaste", "_FORETASTE_COMPLETE").source())
 
 
-for _room in (keys, people, provenance, baseline, export, init):
+for _room in (keys, people, provenance, baseline, export, reports, review, init):
     _room.register(main)
 
 if __name__ == "__main__":

@@ -103,6 +103,12 @@ class Finding:
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", self._digest())
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from foretaste.report.notebook import finding_cell
+
+        return finding_cell(self)
+
     def _digest(self) -> str:
         parts = [self.check, self.kind, self.feature or "", self.target or "", *sorted(self.ids)]
         digest = hashlib.sha256()
@@ -235,6 +241,12 @@ class Report:
         elif self.verdict is Outcome.ERROR:
             head += "; no check ran"
         return head + (f" ({skipped} checks did not apply)" if skipped else "")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from foretaste.report.notebook import report_cell
+
+        return report_cell(self)
 
     def raise_if_blocked(self) -> None:
         """Do nothing on pass and review.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from foretaste.commands.options import debug_option
 from foretaste.errors import InputError
 from foretaste.waivers import JUSTIFICATIONS, STATUSES
+
+if TYPE_CHECKING:
+    from foretaste.waivers import Waiver
 
 
 @click.command(short_help="Answer for findings of a report.")
@@ -43,25 +48,36 @@ def waive(
     again with --waivers to apply it; the verdict and the report then say who answers for what.
     """
     from foretaste.report import read
-    from foretaste.waivers import Waiver, Waivers, sign
+    from foretaste.waivers import Waiver
 
     loaded = read(report)
-    target = Path(file)
-    held = Waivers.load(target) if target.exists() else Waivers()
     fields = {
         "statement": statement, "owner": owner, "expired_at": expires, "status": status,
         "justification": justification or "", "impact_statement": impact or "", "action_statement": action or "",
     }  # fmt: skip
     made = [Waiver.of(loaded, fingerprint, **fields) for fingerprint in findings or ("",)]
+    add_to_file(made, file, keys)
+    for waiver in made:
+        click.echo(f"{waiver.check} {waiver.finding}: {status} until {expires}, {owner}" + (" (signed)" * bool(keys)))
+    click.echo(f"wrote {file}; apply it with: foretaste scan DATA --waivers {file} --out DIR")
+
+
+def add_to_file(made: Sequence[Waiver], file: str, keys: Sequence[str]) -> None:
+    """Add waivers to a waiver file, made if needed, signed by each key.
+
+    Raises:
+        InputError: if a key or the file cannot be used.
+    """
+    from foretaste.waivers import Waivers, sign
+
+    target = Path(file)
+    held = Waivers.load(target) if target.exists() else Waivers()
     for waiver in made:
         held = held.add(waiver, sign(waiver, *keys) if keys else None)
     try:
         target.write_text(held.to_yaml(), encoding="utf-8")
     except OSError as e:
         raise InputError(f"cannot write {file}: {e.strerror}; choose another --file") from e
-    for waiver in made:
-        click.echo(f"{waiver.check} {waiver.finding}: {status} until {expires}, {owner}" + (" (signed)" * bool(keys)))
-    click.echo(f"wrote {file}; apply it with: foretaste scan DATA --waivers {file} --out DIR")
 
 
 @click.command(short_help="Set the flagged rows of a scan apart.")

@@ -1,10 +1,16 @@
-"""The report as one HTML file: no script, no external resource, every value from the data escaped."""
+"""The report as one HTML file: no external resource, one script of ours, every value from the data escaped.
+
+The script sorts, filters and reads out what is on the page; without it, everything is still there. The content
+policy of the page names style and script by their digests, so nothing else can run.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,34 +24,43 @@ from foretaste import checks
 from foretaste.errors import ForetasteError
 from foretaste.report import wording
 from foretaste.report.escape import pieces, visible
-from foretaste.results import REPORT_FORMAT, CheckResult, Example, Outcome, Report, Severity
+from foretaste.results import REPORT_FORMAT, CheckResult, Example, Finding, Outcome, Report, Severity
 from foretaste.standards.compliance import assess
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+    from foretaste.report.compare import Comparison
 
 MAX_CARDS = 100
 MAX_IDS = 500
 MAX_GROUPS_OPEN = 12
 SHOWN_EXAMPLES = 3
 SHOWN_COUNTERS = 2
+LOW_RATIO = 0.1
+PLACES = 120
 
 
 def render_html(report: Report) -> str:
     """A self-contained page. Reads nothing but the report and the docstrings of its checks."""
-    css = _asset("report.css")
-    style_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return _template().render(
+    css, js = _asset("report.css"), _asset("report.js")
+    findings = report.findings[:MAX_CARDS]
+    return _template("report.html").render(
         report=report,
         css=Markup(css),
-        style_hash=style_hash,
+        js=Markup(js),
+        style_hash=_digest(css),
+        script_hash=_digest(js),
+        scale=_scale(findings),
+        places=[_places(f.rows, report.data.rows) for f in findings],
+        curve=_curve(report.power),
         verdict=report.verdict.value,
         steps=wording.next_steps(report),
         block_rows=len(report.flagged_rows(Severity.BLOCK)),
         review_rows=len(report.flagged_rows(Severity.REVIEW)),
         waived=sum(f.waived for f in report.findings),
         tally=_tally(report.results),
-        findings=report.findings[:MAX_CARDS],
+        findings=findings,
         more_findings=max(0, len(report.findings) - MAX_CARDS),
         over_file=_over_file(report.charts.get("over_file", {})),
         groups=[g for role in ("source", "label") if (g := _groups(role, report.charts.get(f"by_{role}", [])))],
@@ -53,6 +68,14 @@ def render_html(report: Report) -> str:
         about={r.check: _about(r.check) for r in report.results},
         report_format=REPORT_FORMAT,
         compliance=assess(report),
+    )
+
+
+def render_comparison_html(comparison: Comparison) -> str:
+    """Two scans compared, as a page of the same kind."""
+    css, js = _asset("report.css"), _asset("report.js")
+    return _template("compare.html").render(
+        made=comparison, css=Markup(css), js=Markup(js), style_hash=_digest(css), script_hash=_digest(js)
     )
 
 
@@ -70,7 +93,7 @@ def evidence(text: str, feature: str | None = None) -> Markup:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -87,7 +110,7 @@ def _template() -> Template:
         split_examples=_split_examples,
     )
     environment.globals.update(count=wording.count, max_ids=MAX_IDS)
-    return environment.from_string(_asset("report.html"))
+    return environment.from_string(_asset(name))
 
 
 def _finalize(value: Any) -> Any:
@@ -97,6 +120,65 @@ def _finalize(value: Any) -> Any:
 
 def _asset(name: str) -> str:
     return (files("foretaste.report") / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """SHA-256 in base64, as a content policy names a style or a script."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Observed over limit on one logarithmic scale for all findings; widths are 0 to 100.
+
+    ``widths`` has an entry per finding, ``None`` where its ratio is not a positive number.
+    """
+
+    limit: float
+    widths: tuple[float | None, ...]
+
+
+def _scale(findings: Sequence[Finding]) -> _Scale:
+    ratios = [f.observed / f.limit if f.limit > 0 and 0 < f.observed < 1e300 else None for f in findings]
+    known = [r for r in ratios if r is not None]
+    low, high = min([LOW_RATIO, *known]), max([1 / LOW_RATIO, *known])
+    span = math.log(high / low)
+
+    def at(ratio: float) -> float:
+        return round(100 * math.log(ratio / low) / span, 2)
+
+    return _Scale(at(1), tuple(None if r is None else at(r) for r in ratios))
+
+
+def _places(rows: Sequence[int], of: int) -> list[tuple[int, float]]:
+    """(part of the file, height) of every part that holds rows; heights are shares of the fullest, 0 to 100."""
+    held = Counter(min(PLACES - 1, row * PLACES // of) for row in rows) if of else Counter[int]()
+    tallest = max(held.values(), default=1)
+    return [(part, round(100 * n / tallest, 1)) for part, n in sorted(held.items())]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Per dose in rows, ascending: the share of its rows that a block finding names, 0 to 1, and its point, x and y."""
+
+    doses: tuple[tuple[int, float, float, float], ...]
+
+    @property
+    def line(self) -> str:
+        """The points in SVG's words."""
+        return " ".join(f"{x},{y}" for _, _, x, y in self.doses)
+
+
+def _curve(power: Mapping[str, Any]) -> _Curve | None:
+    shares = power.get("blocked_share_by_rows")
+    if not isinstance(shares, Mapping) or not all(str(k).isdigit() for k in shares):
+        return None
+    known = sorted((int(k), float(v)) for k, v in shares.items() if isinstance(v, int | float) and 0 <= v <= 1)
+    if len(known) < 2:
+        return None
+    step = 540 / (len(known) - 1)
+    return _Curve(tuple((n, share, round(40 + i * step, 1), round(130 - 110 * share, 1))
+                        for i, (n, share) in enumerate(known)))  # fmt: skip
 
 
 def _tally(results: Sequence[CheckResult]) -> dict[str, int]:
@@ -233,7 +315,7 @@ def _tables(tree: Mapping[str, Any], title: str = "") -> list[_Table]:
     if plain:
         counts = all(str(k).isdigit() for k in plain)
         rows = tuple((str(k), _share(v) if counts else _about_value(v)) for k, v in plain.items())
-        tables.append(_Table(title, ("planted rows", "detected") if counts else ("", "value"), rows))
+        tables.append(_Table(title, ("planted rows", "detected") if counts else ("name", "value"), rows))
     flat = {k: v for k, v in nested.items() if not any(isinstance(x, Mapping) for x in v.values())}
     if flat:
         columns = tuple(dict.fromkeys(str(c) for v in flat.values() for c in v))
@@ -244,7 +326,7 @@ def _tables(tree: Mapping[str, Any], title: str = "") -> list[_Table]:
             say = _share if counts else _about_value
             cells = (say(by_text[c]) if c in by_text else "–" for c in columns)
             body.append((str(name), *cells))
-        tables.append(_Table(title, ("planted rows" if counts else "", *columns), tuple(body)))
+        tables.append(_Table(title, ("planted rows" if counts else "name", *columns), tuple(body)))
     for name, value in nested.items():
         if name not in flat:
             tables += _tables(value, f"{title} · {name}" if title else str(name))

@@ -63,6 +63,13 @@ def chain_events(chain: Chain, *, namespace: str = NAMESPACE) -> tuple[RunEvent,
     return tuple(_link_event(_library(), link, namespace) for link in chain.links)
 
 
+def to_json_lines(events: Iterable[RunEvent]) -> str:
+    """Events as a collector takes them, one JSON object per line."""
+    from openlineage.client.serde import Serde
+
+    return "".join(f"{Serde.to_json(event)}\n" for event in events)
+
+
 def emit(events: Iterable[RunEvent], url: str | None = None) -> int:
     """Send events to a collector.
 

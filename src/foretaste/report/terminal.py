@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from foretaste.report.compare import Comparison
+
 MAX_FINDINGS = 10
 LOG_WIDTH = 120
 WIDE = 100
@@ -56,6 +58,34 @@ def print_report(report: Report, console: Console, paths: Mapping[str, Path] | N
     rows = [(name, visible(str(paths[file])), "bold") for name, file in _SHOWN_FILES if paths and file in paths]
     rows += [("next" if i == 0 else "", visible(step), "bold") for i, step in enumerate(next_steps(report))]
     console.print(Padding(_pairs(rows), (1, 0, 0, 1)))
+    console.print()
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print what changed between two scans: verdicts, numbers, and every finding that is not as it was."""
+    from rich.padding import Padding
+
+    from foretaste.report.compare import Fate as Became
+
+    console.print()
+    console.print(f" {comparison.headline()}", style=f"bold {_STYLE[comparison.new.verdict]}")
+    facts = [(name, before if before == now else f"{before} → {now}", "") for name, before, now in comparison.facts()]
+    console.print(Padding(_pairs(facts), (1, 0, 0, 1)))
+    if comparison.lost:
+        said = f"{', '.join(visible(c) for c in comparison.lost)}: nobody looked for these findings"
+        console.print(Padding(_pairs([("not checked any more", said, "yellow")]), (1, 0, 0, 1)))
+    changed = [
+        (
+            c.fate.value,
+            f"{c.finding.severity.value}{', waived' if c.finding.waived else ''}, {visible(c.finding.check)}: "
+            f"{_what(c.finding)}, {c.rows_said()}",
+            _STYLE[Outcome(c.finding.severity.value)] if c.fate in (Became.NEW, Became.GROWN, Became.WORSE) else "",
+        )
+        for c in comparison.changes
+        if c.fate is not Became.UNCHANGED
+    ]
+    if changed:
+        console.print(Padding(_pairs(changed), (1, 0, 0, 1)))
     console.print()
 
 
