@@ -9,9 +9,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from airflow.sdk import Asset, BaseOperator, BaseOperatorLink
 from airflow.sdk.bases.decorator import DecoratedOperator, determine_kwargs, task_decorator_factory
@@ -76,8 +77,9 @@ class PoisonGateOperator(BaseOperator):
             allowlist. They are about files: none fits a frame.
         trust: local trust file by which the signatures of waivers and attestations are judged.
         certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
-        report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
-            where ``None``.
+        report_url: address under which people open what lies in ``out``, for the link; the plugin's page where ``None``.
+        dataset: name under which the plugin's page keeps the history of these data; that of the asset, or ``data`` as
+            the DAG file has it, where ``None``.
         state: path or address of a file with what earlier batches left, so that a slow drip adds up; made where there is
             none. Opened with ``out_conn_id``. Let one task at a time write it (``max_active_tis_per_dag=1``).
         spark: scan on Spark: ``True``, or its configuration, such as ``{"spark.master": "spark://host:7077"}``. The
@@ -89,7 +91,7 @@ class PoisonGateOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "attestations", "trust",
-        "certify_with", "report_url", "state", "spark",
+        "certify_with", "report_url", "state", "spark", "dataset",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
     operator_extra_links = (PoisonReportLink(),)
@@ -114,6 +116,7 @@ class PoisonGateOperator(BaseOperator):
         report_url: str | None = None,
         state: str | None = None,
         spark: bool | Mapping[str, str] | None = None,
+        dataset: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -133,6 +136,9 @@ class PoisonGateOperator(BaseOperator):
         self.report_url = report_url
         self.state = state
         self.spark = spark
+        self.dataset = dataset
+        # As written: a template in it is not rendered, so every day's path is one data set.
+        self._written = data.name if isinstance(data, Asset) else data if isinstance(data, str) else None
 
     def execute(self, context: Context) -> str:
         """Scan; push the summary; fail, or return the path that training should read."""
@@ -140,7 +146,7 @@ class PoisonGateOperator(BaseOperator):
             summary = self._run(context)
         except ForetasteError as e:
             retry = _gate.worth_retrying(e)
-            _push(context, _unreadable(e))
+            _push(context, _unreadable(e) | {"dataset": self._dataset(), "report_url": _page_url(context)})
             self.log.error("%s%s", e, "; worth another try" if retry else "")
             if retry:
                 raise
@@ -183,10 +189,15 @@ class PoisonGateOperator(BaseOperator):
         ours = result.path is not None and out.holds(result.path)
         summary["conn_id"] = _text(self.out_conn_id if ours else self.conn_id)
         summary["data"]["conn_id"] = _text(self.out_conn_id if out.holds(result.scanned) else self.conn_id)
+        summary["out_conn_id"] = _text(self.out_conn_id)
+        summary["dataset"] = self._dataset()
         base = _text(self.report_url)
-        page = summary["files"]["report.html"]
-        summary["report_url"] = f"{base.rstrip('/')}/report.html" if base else _as_url(page)
+        page = _page_url(context) or _as_url(summary["files"]["report.html"])
+        summary["report_url"] = f"{base.rstrip('/')}/report.html" if base else page
         return summary
+
+    def _dataset(self) -> str:
+        return _text(self.dataset) or self._written or f"{self.dag_id}.{self.task_id}"
 
     def _policy(self) -> str | Path | Mapping[str, Any] | None:
         policy = self.policy
@@ -655,6 +666,18 @@ def _roles(roles: Any) -> Any:
     if isinstance(roles, Mapping):
         return {role: _text(column) if isinstance(column, str) else column for role, column in roles.items()}
     return roles
+
+
+def _page_url(context: Context) -> str | None:
+    """Address of the plugin's page about this task instance, ``None`` where the plugin is not installed."""
+    if not any(e.name == "foretaste" for e in entry_points(group="airflow.plugins")):
+        return None
+    from airflow.sdk.configuration import conf
+
+    ti = context["ti"]
+    base = str(conf.get("api", "base_url", fallback="/")).rstrip("/")
+    place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+    return f"{base}/foretaste/run?{urlencode(place)}"
 
 
 def _as_url(path: str) -> str:
