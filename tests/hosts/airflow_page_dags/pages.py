@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from airflow.sdk import DAG, Asset, task
 
-from foretaste.operators.airflow import PoisonGateOperator
+from foretaste.operators.airflow import PoisonGateOperator, require_asset
+from foretaste.operators.airflow_notifier import PoisonNotifier
 
 HOME = os.environ["GATE_TEST_HOME"]
 PASSED = Asset("passed")
@@ -17,24 +19,35 @@ def gate(name: str, **kwargs: object) -> PoisonGateOperator:
         "task_id": "gate",
         "data": f"{HOME}/{name}.parquet",
         "policy": f"{HOME}/policy.yaml",
-        "out": f"{HOME}/out/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}",
+        "out": f"{HOME}/out/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}/{{{{ ti.task_id }}}}",
         "outlets": [PASSED],
         **kwargs,
     }
     return PoisonGateOperator(**given)
 
 
+def note(text: str) -> None:
+    Path(HOME, "notified.txt").write_text(text)
+
+
 @task
-def train(**context: object) -> str:
-    (events,) = context["triggering_asset_events"].values()
-    return str(events[-1].extra["foretaste"]["path"])
+def train() -> str:
+    return require_asset(PASSED)
 
 
 with DAG("clean"):
     gate("clean")
 
 with DAG("poisoned"):
-    gate("poisoned", dataset="<script>alert('named')</script>")
+    gate("poisoned", dataset="<script>alert('named')</script>", on_failure_callback=PoisonNotifier(note))
 
 with DAG("trains_on_passes", schedule=[PASSED]):
     train()
+
+with DAG("elsewhere"):
+    gate("poisoned", outlets=[], python=os.environ["GATE_TEST_PYTHON"], on_block="quarantine")
+
+with DAG("deferred"):
+    gate("clean", outlets=[], deferrable=True)
+    gate("poisoned", outlets=[], deferrable=True, task_id="refused")
+    gate("absent", outlets=[], deferrable=True, task_id="unreadable")
