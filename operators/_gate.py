@@ -309,6 +309,8 @@ def worth_retrying(error: BaseException) -> bool:
     """Whether another try may succeed: a storage or network error, not what the data or the policy say."""
     if not isinstance(error, ForetasteError):
         return True
+    if (told := getattr(error, "retry", None)) is not None:
+        return bool(told)
     cause = error.__cause__
     if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError | NotADirectoryError):
         return False
@@ -424,6 +426,16 @@ def evidence(report: Report, limit: int = 5) -> Iterator[str]:
     for result in report.results:
         if result.outcome is Outcome.ERROR:
             yield f"ERROR {result.check}: {printable(result.note)}"
+
+
+def told(result: GateResult) -> Iterator[str]:
+    """What a log should say of a gate; safe to log."""
+    yield from evidence(result.report)
+    if result.quarantine:
+        apart = result.quarantine
+        yield f"set {apart.quarantined_rows:,} rows apart, {apart.clean_rows:,} are left"
+    if result.recheck:
+        yield f"second scan, of what is left: {result.recheck.headline()}"
 
 
 def printable(text: str, limit: int = MAX_CHARS) -> str:

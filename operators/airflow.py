@@ -9,9 +9,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from airflow.sdk import Asset, BaseOperator, BaseOperatorLink
 from airflow.sdk.bases.decorator import DecoratedOperator, determine_kwargs, task_decorator_factory
@@ -20,7 +21,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from foretaste.errors import ForetasteError, InputError, did_you_mean
 from foretaste.operators import _gate
-from foretaste.operators._gate import FailOn, GateResult, OnBlock
+from foretaste.operators._gate import FailOn, OnBlock
+from foretaste.operators._scan_process import ScanProcess, ScanProcessError, request
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from great_expectations.data_context.data_context.abstract_data_context import AbstractDataContext
 
 XCOM_KEY = "foretaste"
+_ELSEWHERE = "a scan in another Python or in the triggerer"
 
 
 class PoisonReportLink(BaseOperatorLink):
@@ -76,8 +79,13 @@ class PoisonGateOperator(BaseOperator):
             allowlist. They are about files: none fits a frame.
         trust: local trust file by which the signatures of waivers and attestations are judged.
         certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
-        report_url: address under which people open what lies in ``out``, for the link; that of ``out`` itself
-            where ``None``.
+        report_url: address under which people open what lies in ``out``, for the link; the plugin's page where ``None``.
+        dataset: name under which the plugin's page keeps the history of these data; that of the asset, or ``data`` as
+            the DAG file has it, where ``None``.
+        python: interpreter of another environment that has foretaste; the scan runs there. The task's own environment then
+            needs no more of foretaste than ``pip install --no-deps`` brings.
+        deferrable: give the worker's slot back and scan in a process beside the triggerer, which needs the memory, the data
+            and ``out``. After a restart of the triggerer the scan starts again.
         state: path or address of a file with what earlier batches left, so that a slow drip adds up; made where there is
             none. Opened with ``out_conn_id``. Let one task at a time write it (``max_active_tis_per_dag=1``).
         spark: scan on Spark: ``True``, or its configuration, such as ``{"spark.master": "spark://host:7077"}``. The
@@ -89,7 +97,7 @@ class PoisonGateOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "data", "out", "policy", "roles", "conn_id", "on_block", "fail_on", "waivers", "attestations", "trust",
-        "certify_with", "report_url", "state", "spark",
+        "certify_with", "report_url", "state", "spark", "dataset", "python",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"policy": "py", "roles": "py"}
     operator_extra_links = (PoisonReportLink(),)
@@ -114,6 +122,9 @@ class PoisonGateOperator(BaseOperator):
         report_url: str | None = None,
         state: str | None = None,
         spark: bool | Mapping[str, str] | None = None,
+        dataset: str | None = None,
+        python: str | None = None,
+        deferrable: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -133,18 +144,56 @@ class PoisonGateOperator(BaseOperator):
         self.report_url = report_url
         self.state = state
         self.spark = spark
+        self.dataset = dataset
+        self.python = python
+        self.deferrable = deferrable
+        self._process: ScanProcess | None = None
+        # As written: a template in it is not rendered, so every day's path is one data set.
+        self._written = data.name if isinstance(data, Asset) else data if isinstance(data, str) else None
 
     def execute(self, context: Context) -> str:
         """Scan; push the summary; fail, or return the path that training should read."""
+        with self._reported(context):
+            if not self.deferrable:
+                return self._finish(context, self._run())
+            asked = self._request()
+        from foretaste.operators.airflow_trigger import ScanTrigger
+
+        trigger = ScanTrigger(request=asked, python=_text(self.python))
+        self.defer(trigger=trigger, method_name=self.resume.__name__)
+        raise AssertionError("deferred")  # defer() raises
+
+    def resume(self, context: Context, event: Mapping[str, Any]) -> str:
+        """Go on after the trigger has scanned."""
+        with self._reported(context):
+            if "summary" not in event:
+                raise ScanProcessError(str(event["error"]), retry=event["retry"] is True)
+            return self._finish(context, dict(event["summary"]))
+
+    def on_kill(self) -> None:
+        """End a scan in a process of its own."""
+        if self._process is not None:
+            self._process.stop()
+
+    @contextmanager
+    def _reported(self, context: Context) -> Iterator[None]:
+        """An error of the scan is pushed, and ends the task's tries where another one would not help."""
         try:
-            summary = self._run(context)
+            yield
         except ForetasteError as e:
             retry = _gate.worth_retrying(e)
-            _push(context, _unreadable(e))
+            _push(context, _unreadable(e) | {"dataset": self._dataset(), "report_url": _page_url(context)})
             self.log.error("%s%s", e, "; worth another try" if retry else "")
             if retry:
                 raise
             raise AirflowFailException(str(e)) from e
+
+    def _finish(self, context: Context, summary: dict[str, Any]) -> str:
+        summary["out_conn_id"] = _text(self.out_conn_id)
+        summary["dataset"] = self._dataset()
+        base = _text(self.report_url)
+        page = _page_url(context) or _as_url(summary["files"]["report.html"])
+        summary["report_url"] = f"{base.rstrip('/')}/report.html" if base else page
         _push(context, summary)
         if not summary["proceed"]:
             raise AirflowFailException(f"{summary['reason']}; report: {summary['report_url']}")
@@ -153,27 +202,25 @@ class PoisonGateOperator(BaseOperator):
         self._tell_assets(context, summary)
         return str(summary["path"])
 
-    def _run(self, context: Context) -> dict[str, Any]:
+    def _run(self) -> dict[str, Any]:
+        python = _text(self.python)
+        if python is not None:
+            self._process = ScanProcess(python, self.log.info)
+            return self._process.run(self._request())
         source = _Source.find(self.data, _text(self.conn_id))
         with _Out.open(self.out, self.out_conn_id) as out:
             result = _gate.run_gate(
                 source.data,
                 self._policy(),
                 out=out.folder,
-                roles=_roles(self.roles),
                 filesystem=source.filesystem,
-                on_block=self.on_block,
-                fail_on=self.fail_on,
-                recheck=self.recheck,
-                waivers=_text(self.waivers),
-                attestations=_files(self.attestations),
-                trust=_text(self.trust),
                 state=_store(self.state, _text(self.out_conn_id)),
-                spark=_gate.parsed(self.spark) or None,
-                certify_with=_text(self.certify_with),
                 progress=_gate.ProgressLog(self.log.info),
+                **self._options(),
             )
-            self._log(result)
+            say = self.log.info if result.decision.action == "pass" else self.log.warning
+            for line in _gate.told(result):
+                say("%s", line)
             out.publish()
 
         def locate(path: str) -> str:
@@ -183,12 +230,40 @@ class PoisonGateOperator(BaseOperator):
         ours = result.path is not None and out.holds(result.path)
         summary["conn_id"] = _text(self.out_conn_id if ours else self.conn_id)
         summary["data"]["conn_id"] = _text(self.out_conn_id if out.holds(result.scanned) else self.conn_id)
-        base = _text(self.report_url)
-        page = summary["files"]["report.html"]
-        summary["report_url"] = f"{base.rstrip('/')}/report.html" if base else _as_url(page)
         return summary
 
-    def _policy(self) -> str | Path | Mapping[str, Any] | None:
+    def _options(self) -> dict[str, Any]:
+        """Arguments of the gate that are plain values."""
+        return {
+            "roles": _roles(self.roles),
+            "on_block": self.on_block,
+            "fail_on": self.fail_on,
+            "recheck": self.recheck,
+            "waivers": _text(self.waivers),
+            "attestations": _files(self.attestations),
+            "trust": _text(self.trust),
+            "spark": _gate.parsed(self.spark) or None,
+            "certify_with": _text(self.certify_with),
+        }
+
+    def _request(self) -> dict[str, Any]:
+        """What a scan in another process needs, which has neither Airflow's connections nor this one's memory.
+
+        Raises:
+            InputError: if it would need them.
+        """
+        if _text(self.conn_id) or _text(self.out_conn_id):
+            raise InputError(f"{_ELSEWHERE} opens no Airflow connection; leave conn_id and out_conn_id out")
+        data = self.data.uri if isinstance(self.data, Asset) else self.data
+        if not isinstance(data, str | Path) or _text(str(data)) is None:
+            raise InputError(f"{_ELSEWHERE} takes a path or an address, not {type(data).__name__} {data!r:.80}")
+        with _Out.open(self.out, None) as out:
+            if out.remote is not None:
+                raise InputError(f"{_ELSEWHERE} writes to a folder that it shares with the task, not to {self.out}")
+            policy, state = self._raw_policy(), _text(self.state)
+            return request(str(data), policy, out=out.folder, name=str(data), state=state, **self._options())
+
+    def _raw_policy(self) -> str | Path | Mapping[str, Any] | None:
         policy = self.policy
         if isinstance(policy, str):
             if not policy.strip() or policy.strip() == "None":
@@ -199,21 +274,21 @@ class PoisonGateOperator(BaseOperator):
             policy = _gate.parsed(policy)
             if not isinstance(policy, Mapping):
                 raise InputError("the policy is neither a path nor a YAML mapping; see foretaste policy init")
+        return policy
+
+    def _policy(self) -> str | Path | Mapping[str, Any] | None:
+        policy = self._raw_policy()
         return _gate.untemplated(policy) if isinstance(policy, Mapping) else policy
 
-    def _log(self, result: GateResult) -> None:
-        say = self.log.info if result.decision.action == "pass" else self.log.warning
-        for line in _gate.evidence(result.report):
-            say("%s", line)
-        if result.quarantine:
-            apart = result.quarantine
-            say(f"set {apart.quarantined_rows:,} rows apart, {apart.clean_rows:,} are left")
-        if result.recheck:
-            say(f"second scan, of what is left: {result.recheck.headline()}")
+    def _dataset(self) -> str:
+        return _text(self.dataset) or self._written or f"{self.dag_id}.{self.task_id}"
 
     def _tell_assets(self, context: Context, summary: Mapping[str, Any]) -> None:
         names = ("verdict", "headline", "action", "path", "digest", "rows", "block_rows", "review_rows")
-        extra = {n: summary[n] for n in (*names, "policy_digest", "version", "report_url")}
+        extra = {
+            n: summary.get(n)
+            for n in (*names, "policy_digest", "version", "report_url", "conn_id", "proceed", "recheck")
+        }
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra["foretaste"] = extra
@@ -405,6 +480,47 @@ def require_gate(gate: str, context: Context | None = None, *, verify: bool = Tr
             refuse_changed(summary["path"], summary["digest"], summary.get("conn_id"))
     paths = [s["path"] for s in summaries]
     return paths[0] if list(states) == [gate] else paths
+
+
+def require_asset(
+    asset: Asset, context: Context | None = None, *, verdicts: Collection[str] = ("pass", "review"), verify: bool = True
+) -> str:
+    """Refuse to go on unless the newest event of an asset that started this run came from a gate that let its data through.
+
+    An event that a person or another task made carries no verdict, and one of ``on_block="warn"`` carries ``block``.
+
+    Args:
+        asset: asset that the DAG is scheduled on.
+        context: the task's context; the current one where ``None``.
+        verdicts: those to go on with; with ``pass`` alone not even ``review``.
+        verify: read the data again and compare their digest with that of the scan.
+
+    Returns:
+        the path to read.
+
+    Raises:
+        AirflowFailException: if the newest event says something else, or the data have changed since.
+    """
+    if context is None:
+        from airflow.sdk import get_current_context
+
+        context = get_current_context()
+    events = context["triggering_asset_events"][asset]
+    if not events:
+        raise AirflowFailException(
+            f'no event of the asset "{asset.name}" started this run, so no gate speaks for its data'
+        )
+    told = max(events, key=lambda event: event.timestamp).extra.get("foretaste")
+    if not isinstance(told, Mapping) or told.get("path") is None:
+        raise AirflowFailException(f'the newest event of the asset "{asset.name}" did not come from a gate')
+    # After a quarantine the verdict is that of all rows; the path is that of the rest, which was scanned again.
+    again = told.get("recheck")
+    verdict = str(again).partition(":")[0].lower() if again else told.get("verdict")
+    if told.get("proceed") is not True or verdict not in verdicts:
+        raise AirflowFailException(f'the gate says of the asset "{asset.name}": {told.get("headline")}')
+    if verify:
+        refuse_changed(told["path"], told["digest"], told.get("conn_id"))
+    return str(told["path"])
 
 
 def gate_results(gate: str, context: Context) -> tuple[Mapping[str, str], list[Mapping[str, Any]]]:
@@ -655,6 +771,18 @@ def _roles(roles: Any) -> Any:
     if isinstance(roles, Mapping):
         return {role: _text(column) if isinstance(column, str) else column for role, column in roles.items()}
     return roles
+
+
+def _page_url(context: Context) -> str | None:
+    """Address of the plugin's page about this task instance, ``None`` where the plugin is not installed."""
+    if not any(e.name == "foretaste" for e in entry_points(group="airflow.plugins")):
+        return None
+    from airflow.sdk.configuration import conf
+
+    ti = context["ti"]
+    base = str(conf.get("api", "base_url", fallback="/")).rstrip("/")
+    place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
+    return f"{base}/foretaste/run?{urlencode(place)}"
 
 
 def _as_url(path: str) -> str:

@@ -28,6 +28,10 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "triggers": [
+            {"integration-name": "foretaste", "python-modules": ["foretaste.operators.airflow_trigger"]},
+        ],
+        "notifications": ["foretaste.operators.airflow_notifier.PoisonNotifier"],
         "task-decorators": [
             {"name": "poison_gate", "class-name": "foretaste.operators.airflow.poison_gate_task"},
             {"name": "verified", "class-name": "foretaste.operators.airflow_provenance.verified_task"},

@@ -1,0 +1,102 @@
+"""Rules of the Airflow gate that need no scheduler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("airflow")
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowFailException
+
+from foretaste.operators import _gate
+from foretaste.operators.airflow import PoisonGateOperator, require_asset
+
+ASSET = Asset("answers")
+
+
+@pytest.fixture
+def told(tmp_path: Path, clean_table: pa.Table) -> dict[str, Any]:
+    path = tmp_path / "data.parquet"
+    pq.write_table(clean_table, path)
+    return {"verdict": "pass", "action": "pass", "proceed": True, "path": str(path), "digest": _gate.digest_of(path)}
+
+
+def context(*extras: dict[str, Any]) -> Any:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    events = [SimpleNamespace(extra=extra, timestamp=start + timedelta(hours=i)) for i, extra in enumerate(extras)]
+    return {"triggering_asset_events": {ASSET: events}}
+
+
+class TestRequireAsset:
+    def test_an_event_of_a_gate_that_passed_gives_the_path(self, told: dict[str, Any]) -> None:
+        assert require_asset(ASSET, context({"foretaste": told})) == told["path"]
+
+    @pytest.mark.parametrize("change", [
+        {"verdict": "block", "action": "warn"}, {"verdict": "error"}, {"proceed": False}, {"path": None},
+        {"digest": "sha256:0"}, {"verdict": "block", "action": "quarantine", "recheck": None},
+    ])  # fmt: skip
+    def test_anything_else_is_refused(self, told: dict[str, Any], change: dict[str, Any]) -> None:
+        with pytest.raises(AirflowFailException):
+            require_asset(ASSET, context({"foretaste": told | change}))
+
+    def test_a_run_without_an_event_and_an_event_without_a_gate_are_refused(self, told: dict[str, Any]) -> None:
+        for events in ([], [{"foretaste": told}, {}]):
+            with pytest.raises(AirflowFailException):
+                require_asset(ASSET, context(*events))
+
+    def test_review_passes_unless_pass_alone_is_asked_for(self, told: dict[str, Any]) -> None:
+        given = context({"foretaste": told | {"verdict": "review"}})
+        assert require_asset(ASSET, given) == told["path"]
+        with pytest.raises(AirflowFailException):
+            require_asset(ASSET, given, verdicts=("pass",))
+
+    def test_after_a_quarantine_the_second_scan_counts(self, told: dict[str, Any]) -> None:
+        apart = told | {"verdict": "block", "action": "quarantine", "recheck": "PASS: 0 rows to block"}
+        assert require_asset(ASSET, context({"foretaste": apart})) == told["path"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"conn_id": "vendor"}, "opens no Airflow connection"), ({"data": [1]}, "takes a path or an address, not list")],
+)
+def test_another_python_refuses_what_it_cannot_reach(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    given = {"task_id": "gate", "data": "/data.parquet", "out": str(tmp_path), "python": sys.executable, **change}
+    with pytest.raises(AirflowFailException, match=said):
+        PoisonGateOperator(**given).execute(_execution({}))
+
+
+def test_with_another_python_the_task_needs_none_of_the_heavy_packages(tmp_path: Path, clean_table: pa.Table) -> None:
+    pq.write_table(clean_table, tmp_path / "data.parquet")
+    code = (
+        "import sys\n"
+        "heavy = ['numpy', 'pyarrow', 'pandas', 'scipy', 'sklearn', 'numba', 'polars', 'publicsuffixlist']\n"
+        "sys.modules.update(dict.fromkeys(heavy))\n"  # an import of None is an ImportError
+        "from types import SimpleNamespace as N\n"
+        "from foretaste.operators.airflow import PoisonGateOperator\n"
+        "ti = N(xcom_push=lambda **_: None, dag_id='d', run_id='r', task_id='t', map_index=-1)\n"
+        "policy = {'version': 1, 'checks': {'hidden-text': {'block_rows': '3'}}}\n"
+        "gate = PoisonGateOperator(task_id='t', data=sys.argv[1], out=sys.argv[2], policy=policy, python=sys.executable)\n"
+        "print('read', gate.execute({'ti': ti, 'outlet_events': {}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "data.parquet", tmp_path / "out"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert f"read {tmp_path / 'data.parquet'}" in done.stdout, done.stdout + done.stderr
+
+
+def _execution(pushed: dict[str, Any]) -> Any:
+    ti = SimpleNamespace(
+        xcom_push=lambda key, value: pushed.update({key: value}), dag_id="d", run_id="r", task_id="gate", map_index=-1
+    )
+    return {"ti": ti, "outlet_events": {}}
