@@ -24,11 +24,12 @@ from foretaste.check import Check, Context, RawResult  # noqa: E402
 from foretaste.checks.hidden_text import HiddenText  # noqa: E402
 from foretaste.checks.source_allowlist import SourceAllowlist  # noqa: E402
 from foretaste.deliveries import sign  # noqa: E402
-from foretaste.expectations import _base, _metric, _rows  # noqa: E402
+from foretaste.expectations import _base, _metric  # noqa: E402
 from foretaste.expectations.guard import gaps, stored_suite  # noqa: E402
 from foretaste.history import History  # noqa: E402
 from foretaste.provenance import signers  # noqa: E402
 from foretaste.provenance.keys import Role, TrustRoot, trusted  # noqa: E402
+from foretaste.reading import database  # noqa: E402
 from foretaste.sources import Entry  # noqa: E402
 from foretaste.waivers import Waiver, Waivers  # noqa: E402
 
@@ -303,8 +304,8 @@ def test_nothing_is_left_on_disk(
 def test_rows_that_a_database_counts_and_does_not_return_fail(
     tmp_path: Path, clean: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = _rows._arrow
-    monkeypatch.setattr(_rows, "_arrow", lambda part, *rest: real(part[1:], *rest))
+    real = database._arrow
+    monkeypatch.setattr(database, "_arrow", lambda part, *rest: real(part[1:], *rest))
     result = _host(tmp_path, "sqlite").run(clean, fe.ExpectNoHiddenText(**ROLES))
     assert not result.success
     assert "200 rows and 199 were read" in _raised(result.results[0])
@@ -329,7 +330,7 @@ def test_a_database_column_of_mixed_types_fails_and_leaves_out_no_row(tmp_path: 
 def test_rows_of_a_database_are_read_in_parts(
     tmp_path: Path, poisoned: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_rows, "SQL_ROWS", 7)
+    monkeypatch.setattr(database, "SQL_ROWS", 7)
     sources = [None] * 20 + poisoned["source"].to_pylist()[20:]  # the first parts have no type
     holed = poisoned.set_column(2, "source", pa.array(sources))
     one = only(_host(tmp_path, "sqlite").run(holed, fe.ExpectNoHiddenText(**ROLES), result_format="COMPLETE"))
