@@ -119,5 +119,3 @@ def _exceptions(info: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield info
     else:
         yield from (i for i in info.values() if isinstance(i, Mapping))
-
-

@@ -78,7 +78,9 @@ PathField = Annotated[
         examples=["s3://lake/reviews/{partition}/*.parquet"],
     ),
 ]
-SqlField = Annotated[SqlSource | None, dg.Resolver.default(description="The asset is a table, a dbt model for example.")]
+SqlField = Annotated[
+    SqlSource | None, dg.Resolver.default(description="The asset is a table, a dbt model for example.")
+]
 
 
 class _GateParams(BaseModel):
@@ -131,18 +133,16 @@ class PoisonGateComponent(dg.Component, dg.Resolvable):
 
     name: Annotated[str, dg.Resolver.default(description="Name of the gate asset: training depends on it.")]
     asset: ResolvedAssetKey
-    out: Annotated[
-        str, dg.Resolver.default(description="Local directory for reports, quarantined rows and snapshots.")
-    ]
+    out: Annotated[str, dg.Resolver.default(description="Local directory for reports, quarantined rows and snapshots.")]
     policy: PolicyField = None
     roles: RolesField = None
     on_block: Annotated[
         str, dg.Resolver.default(description='"fail", "quarantine" (set flagged rows apart) or "warn".')
     ] = "fail"
     fail_on: FailOnField = "block"
-    snapshot: Annotated[
-        bool, dg.Resolver.default(description="Copy files first, and scan and hand on the copy.")
-    ] = False
+    snapshot: Annotated[bool, dg.Resolver.default(description="Copy files first, and scan and hand on the copy.")] = (
+        False
+    )
     waivers: Annotated[str | None, dg.Resolver.default(description="Waiver file.")] = None
     attestations: Annotated[
         Sequence[str], dg.Resolver.default(description="Files in which sources signed for the data.")

@@ -6,6 +6,9 @@ import html
 import json
 import os
 import sqlite3
+import subprocess
+import sys
+import uuid
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ import pytest
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 gx = pytest.importorskip("great_expectations")
+sqlalchemy = pytest.importorskip("sqlalchemy")
 
 import foretaste.expectations as fe  # noqa: E402
 from foretaste import Policy, PolicyError, checks  # noqa: E402
@@ -49,6 +53,7 @@ class Host:
     folder: Path
     engine: str
     spark: Any = None
+    postgres: str = ""
     made: int = 0
 
     def batch(self, table: pa.Table) -> tuple[Any, dict[str, Any]]:
@@ -62,6 +67,14 @@ class Host:
             asset = sources.add_spark(name).add_dataframe_asset("asset")
             frame = self.spark.createDataFrame(table.to_pandas(), schema=_spark_schema(table))
             return asset.add_batch_definition_whole_dataframe("whole"), {"dataframe": frame}
+        if self.engine == "postgres":
+            table_name = f"rows_{uuid.uuid4().hex}"
+            engine = sqlalchemy.create_engine(self.postgres)
+            table.to_pandas().to_sql(table_name, engine, index=False)
+            engine.dispose()
+            source = sources.add_postgres(name, connection_string=self.postgres)
+            asset = source.add_table_asset("asset", table_name=table_name)
+            return asset.add_batch_definition_whole_table("whole"), {}
         path = self.folder / f"{name}.db"
         if self.engine == "sqlite":
             with sqlite3.connect(path) as connection:
@@ -106,18 +119,19 @@ def host(tmp_path: Path) -> Host:
     return _host(tmp_path, "pandas")
 
 
-@pytest.fixture(params=["pandas", "sqlite", "duckdb", "spark"])
+@pytest.fixture(params=["pandas", "sqlite", "duckdb", "postgres", "spark"])
 def any_host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
     if request.param == "duckdb":
         pytest.importorskip("duckdb_engine")
     session = request.getfixturevalue("spark") if request.param == "spark" else None
-    return _host(tmp_path, request.param, session)
+    url = request.getfixturevalue("postgres") if request.param == "postgres" else ""
+    return _host(tmp_path, request.param, session, url)
 
 
-def _host(folder: Path, engine: str, spark: Any = None) -> Host:
+def _host(folder: Path, engine: str, spark: Any = None, postgres: str = "") -> Host:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    return Host(context, folder, engine, spark)
+    return Host(context, folder, engine, spark, postgres)
 
 
 @pytest.fixture
@@ -335,6 +349,31 @@ def test_rows_of_a_database_are_read_in_parts(
     holed = poisoned.set_column(2, "source", pa.array(sources))
     one = only(_host(tmp_path, "sqlite").run(holed, fe.ExpectNoHiddenText(**ROLES), result_format="COMPLETE"))
     assert [i["row"] for i in one.result["unexpected_index_list"]] == HIDDEN
+
+
+@pytest.mark.parametrize("engine", ["postgres", "duckdb"])
+def test_memory_does_not_grow_with_the_rows_of_a_database(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if engine == "duckdb":
+        pytest.importorskip("duckdb_engine")
+        url, table = f"duckdb:///{tmp_path / 'x.db'}", "range(1, {rows} + 1) AS t(i)"
+    else:
+        url, table = request.getfixturevalue("postgres"), "generate_series(1, {rows}) AS t(i)"
+    code = (
+        "import resource, sys\n"
+        "from foretaste.reading.database import SqlRows\n"
+        "from foretaste.roles import Roles\n"
+        "with SqlRows(sys.argv[1], sys.argv[2]).spooled(Roles(text='text')) as (data, _, _):\n"
+        "    print(data.count_rows(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peaks = {}
+    for rows in (2_000, 24_000):  # 19 and 230 MB of text
+        query = f"SELECT repeat(md5(CAST(i AS VARCHAR)), 300) AS text FROM {table.format(rows=rows)}"
+        done = subprocess.run([sys.executable, "-c", code, url, query], check=True, capture_output=True, text=True)
+        read, peaks[rows] = map(int, done.stdout.split())
+        assert read == rows
+    assert peaks[24_000] - peaks[2_000] < 110_000, peaks  # KiB
 
 
 def test_changed_data_are_scanned_again(tmp_path: Path, clean: pa.Table, poisoned: pa.Table) -> None:

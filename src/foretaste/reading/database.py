@@ -99,7 +99,10 @@ class SqlRows:
         try:
             with engine.connect() as connection:
                 yield connection, self._table(sa)
-        except sa.exc.ProgrammingError as e:
+        except sa.exc.DBAPIError as e:
+            # Without a statement there was no connection: another try may have one.
+            if e.statement is None or e.connection_invalidated:
+                raise
             raise InputError(f"the database refuses to read {self.source!r}: {e.orig}") from e
         finally:
             engine.dispose()
