@@ -167,6 +167,6 @@ def test_a_wrong_field_is_refused_by_name(
 ) -> None:
     made = project(clean_table)
     made.write("gate", gate_yaml(**wrong))
-    with pytest.raises(Exception) as refused:  # noqa: B017, PT011 - Dagster wraps it in one of many
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - Dagster wraps it in one of many
         made.load()
     assert said in "".join(traceback.format_exception(refused.value))
