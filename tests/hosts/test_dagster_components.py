@@ -19,6 +19,7 @@ import pytest
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 dg = pytest.importorskip("dagster")
 
+from foretaste.checks import registry  # noqa: E402
 from foretaste.operators import dagster_components as components  # noqa: E402
 
 pytestmark = [
@@ -26,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::dagster.PreviewWarning", "ignore::dagster.BetaWarning"),
 ]
 
-ONLY_HIDDEN_TEXT = "checks: {hidden-text: {}}"
+ONLY_HIDDEN_TEXT = {"checks": {i: {"enabled": False} for i in registry() if i != "hidden-text"}}
 GATE = f"{components.__name__}.PoisonGateComponent"
 CHECKS = f"{components.__name__}.PoisonChecksComponent"
 PROJECT = """
@@ -130,7 +131,7 @@ def test_a_gate_from_yaml_hands_on_what_passes_and_nothing_else(
 ) -> None:
     made = project(poisoned_table if poison else clean_table)
     place = made.write("gate", gate_yaml(snapshot=True))
-    (place / "policy.yaml").write_text(ONLY_HIDDEN_TEXT)
+    (place / "policy.yaml").write_text(json.dumps(ONLY_HIDDEN_TEXT))
     result = made.run()
     assert result.success is not poison
     stored = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()}
@@ -144,7 +145,7 @@ def test_checks_from_yaml_block_what_is_downstream(project: Any, poisoned_table:
     (made.defs / "assets.py").write_text(
         (made.defs / "assets.py").read_text().replace("checked_corpus: str", "corpus: str")
     )
-    fields = {"assets": ["corpus"], "policy": {"checks": {"hidden-text": {}}}, "per_check": ["hidden-text"]}
+    fields = {"assets": ["corpus"], "policy": ONLY_HIDDEN_TEXT, "per_check": ["hidden-text"]}
     made.write("checks", json.dumps({"type": CHECKS, "attributes": fields}))
     result = made.run()
     passed = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}

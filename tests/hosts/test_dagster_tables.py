@@ -40,7 +40,8 @@ def url(tmp_path: Path, poisoned_table: pa.Table) -> str:
 def test_a_check_reads_a_table_and_draws_what_it_flagged(url: str) -> None:
     table = dg.AssetSpec("reviews")
     checks = build_poison_checks(assets=[table], load=sql_rows(url, "reviews"), policy=POLICY)
-    result = dg.materialize([table, *checks], raise_on_error=False)
+    every = dg.AssetSelection.all_asset_checks()
+    result = dg.materialize([table, *checks], selection=every, raise_on_error=False)
     (evaluation,) = result.get_asset_check_evaluations()
     assert not evaluation.passed
     assert evaluation.metadata["rows_to_block"].value == 30
