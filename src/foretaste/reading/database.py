@@ -6,7 +6,7 @@ temporary file, and scanned from there. SQLAlchemy comes with the hosts and is i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +147,7 @@ def columns_of(roles: Roles) -> list[str]:
     return list(dict.fromkeys(roles.as_dict().values()))
 
 
-def _parts(connection: Any, table: Any, columns: Sequence[str]) -> Iterator[Sequence[Any]]:
+def _parts(connection: Any, table: Any, columns: Sequence[str]) -> Generator[Sequence[Any], None, None]:
     import sqlalchemy as sa
 
     query: Any = sa.select(*[sa.column(name) for name in columns]).select_from(table)
