@@ -178,7 +178,7 @@ class PoisonGateComponent(dg.Component, dg.Resolvable):
             state=here(self.state), certify_with=here(self.certify_with), load=_load(self.path, self.sql, here),
             partitions_def=self.partitions_def, key_prefix=self.key_prefix, group_name=self.group_name,
             description=self.description, io_manager_key=self.io_manager_key, pool=self.pool,
-            automation_condition=dg.AutomationCondition.eager() if self.automatic else None,
+            automation_condition=dg.AutomationCondition.eager() if self.automatic else None,  # type: ignore[arg-type]
         )  # fmt: skip
         return dg.Definitions(assets=[gate])
 
