@@ -19,6 +19,7 @@ from great_expectations.expectations.metrics.table_metric_provider import TableM
 
 from foretaste import Policy, Roles, scan
 from foretaste.expectations import _rows
+from foretaste.reading.database import Rows
 
 SCAN = "foretaste.scan"
 
@@ -66,7 +67,7 @@ def _scan(engine: Any, domain: Any, values: Any) -> dict[str, Any]:
     return {"report": dataclasses.replace(report, data=dataclasses.replace(report.data, guessed_roles=guessed))}
 
 
-def _rows_of(engine: Any, domain: Any, wanted: Roles) -> AbstractContextManager[_rows.Rows]:
+def _rows_of(engine: Any, domain: Any, wanted: Roles) -> AbstractContextManager[Rows]:
     """The batch's rows, with the row condition applied."""
     batch = engine.get_compute_domain(domain_kwargs=domain, domain_type=MetricDomainTypes.TABLE)[0]
     if isinstance(engine, PandasExecutionEngine):

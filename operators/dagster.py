@@ -21,6 +21,7 @@ from urllib.parse import quote
 import dagster as dg
 
 from foretaste.errors import ForetasteError, InputError
+from foretaste.operators import _dagster_chart
 from foretaste.operators._gate import (
     FailOn,
     GateResult,
@@ -94,7 +95,8 @@ def build_poison_checks(
         blocking: a failure of ERROR severity keeps the rest of the run from starting.
         out: local directory for reports, one directory per asset, partition and run; no report is written
             where ``None``.
-        load: returns the data, from the execution context, for assets that no IO manager loads.
+        load: returns the data, from the execution context, for assets that no IO manager loads: a frame, a path, or
+            :func:`sql_rows`.
         partitions_def: scan the partition of the run instead of the whole asset. Taken from the asset where
             an ``AssetsDefinition`` or ``AssetSpec`` is given; needed beside the key of a partitioned asset.
         asset_in: how the IO manager loads the asset (metadata, partition mapping, type); its key is not used.
@@ -195,7 +197,8 @@ def build_poison_gate(
             where there is none. Give the gate a ``pool`` of one slot, as one run at a time may write it.
         certify_with: for data handed over as a path: PEM file of the private key that signs a certificate for what
             passed, ``certificate.intoto.jsonl`` beside the report.
-        load: returns the data, from the execution context, for assets that no IO manager loads.
+        load: returns the data, from the execution context, for assets that no IO manager loads: a frame, a path, or
+            :func:`sql_rows`, whose rows are handed on as the path of a Parquet file below ``out``.
         partitions_def: of the gate; taken from ``asset`` where that is an ``AssetsDefinition`` or
             ``AssetSpec``.
         asset_in: how the IO manager loads the asset (metadata, partition mapping, type); its key is not used.
@@ -248,8 +251,44 @@ def build_poison_gate(
     return gated
 
 
+def sql_rows(url: str, source: str) -> Load:
+    """What ``load`` wants for an asset that is a table, a dbt model for example: rows from a database, streamed.
+
+    ``{partition}`` in the source stands for the partition of the run, as a quoted string of SQL.
+
+    Args:
+        url: of the database, as SQLAlchemy wants it.
+        source: name of a table, with its schema, or a query.
+    """
+
+    def load(context: Any) -> Any:
+        from foretaste.reading.database import SqlRows
+
+        return SqlRows(url, with_partition(source, context, spelt=_sql_string))
+
+    return load
+
+
+def with_partition(text: str, context: Any, spelt: Callable[[str], str] = str) -> str:
+    """The text with the partition of the run in the place of ``{partition}``.
+
+    Raises:
+        InputError: if it names a partition and the run has none.
+    """
+    if "{partition}" not in text:
+        return text
+    run = context.op_execution_context if hasattr(context, "op_execution_context") else context
+    if not run.has_partition_key:
+        raise InputError(f"{text!r} names a partition, and this run has none; give partitions_def")
+    return text.replace("{partition}", spelt(run.partition_key))
+
+
+def _sql_string(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def report_metadata(report: Report, files: Mapping[str, Path] | None = None) -> dict[str, dg.MetadataValue[Any]]:
-    """A report as Dagster metadata: verdict, counts, digests, and tables of the findings and of the checks.
+    """A report as Dagster metadata: verdict, counts, a chart, digests, and tables of the findings and of the checks.
 
     Text from the data is cut, has its invisible, control and bidi characters escaped, and never stands in Markdown.
 
@@ -262,6 +301,7 @@ def report_metadata(report: Report, files: Mapping[str, Path] | None = None) -> 
     return {
         "verdict": dg.MetadataValue.text(report.verdict.value),
         "headline": dg.MetadataValue.text(report.headline()),
+        "chart": dg.MetadataValue.md(_dagster_chart.markdown(report)),
         "rows": dg.MetadataValue.int(report.data.rows),
         "rows_to_block": dg.MetadataValue.int(len(report.flagged_rows(Severity.BLOCK))),
         "rows_to_review": dg.MetadataValue.int(len(report.flagged_rows(Severity.REVIEW))),
@@ -456,6 +496,7 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
     try:
         if gate.snapshot and isinstance(data, str | Path):
             data = _copied(data, folder / "snapshot")
+        data = _saved(data, folder / "snapshot")
         # A certificate is about files: those of a frame go away again.
         key = gate.certify_with if isinstance(data, str | Path) else None
         with _as_one(data, gate.roles) as whole:
@@ -543,13 +584,22 @@ def _without_flagged(data: Any, result: GateResult, fail_on: FailOn) -> Any:
 def _as_one(data: Any, roles: Roles | Mapping[str, str | None] | None) -> Iterator[Any]:
     """One input for the scan from what an IO manager hands over; several partitions become one file.
 
-    Partitions are scanned together, because a trigger spread thinly over them is seen only in all of them.
+    Partitions are scanned together, because a trigger spread thinly over them is seen only in all of them. Of a
+    database, the columns that play a role are read.
     """
+    from foretaste.reading.database import SqlRows
+    from foretaste.roles import Roles
+
     if data is None:
         raise InputError(
             "the asset handed over no data (None): it stores them itself; say where with load=, for example "
             'load=lambda context: "s3://bucket/corpus.parquet"'
         )
+    if isinstance(data, SqlRows):
+        wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
+        with data.spooled(wanted) as (rows, _, _):
+            yield rows
+        return
     if not isinstance(data, Mapping | list | tuple):
         yield data
         return
@@ -605,6 +655,17 @@ def _copied(data: str | Path, folder: Path) -> str | Path:
         raise InputError(f"cannot copy {files.name} to {folder}: {e}; check both places, or snapshot=False") from e
     only = folder / PurePosixPath(files.paths[0]).name
     return type(data)(only if len(files.paths) == 1 else folder)
+
+
+def _saved(data: Any, folder: Path) -> Any:
+    """Rows of a database as a file: who reads the table again reads what nobody scanned."""
+    from foretaste.reading.database import SqlRows
+
+    if not isinstance(data, SqlRows):
+        return data
+    path = folder / "data.parquet"
+    data.save(path)
+    return str(path)
 
 
 def _folder(out: str | Path, key: dg.AssetKey, context: RunContext) -> Path:
@@ -714,4 +775,4 @@ def _finite(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-__all__ = ["build_poison_checks", "build_poison_gate", "report_metadata"]
+__all__ = ["build_poison_checks", "build_poison_gate", "report_metadata", "sql_rows"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,3 +26,27 @@ def spark() -> Iterator[Any]:
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a PostgreSQL server that runs for the tests alone."""
+    pytest.importorskip("psycopg2")
+    # Not pytest's folder: the server runs as another user, who may not enter that one.
+    with tempfile.TemporaryDirectory(prefix="foretaste-pg-") as name, ExitStack() as held:
+        folder = Path(name)
+        folder.chmod(0o755)
+        try:
+            url = held.enter_context(_postgres().server(folder / "server"))
+        except RuntimeError as e:
+            pytest.skip(str(e))
+        yield url
+
+
+def _postgres() -> Any:
+    spec = importlib.util.spec_from_file_location("foretaste_tests_postgres", Path(__file__).parent / "postgres.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

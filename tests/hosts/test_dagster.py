@@ -714,7 +714,9 @@ def test_metadata_hold_text_from_the_data_cut_printable_as_json_and_never_as_mar
         ids=(NASTY, "b"), observed=float("inf"), limit=float("nan"), sources={NASTY: 2},
     )  # fmt: skip
     metadata = report_metadata(_report(finding, note=NASTY))
-    assert not [v for v in metadata.values() if isinstance(v, dg.MarkdownMetadataValue)]
+    # The chart is the only Markdown: a picture of numbers and ids of checks, in base64.
+    assert [k for k, v in metadata.items() if isinstance(v, dg.MarkdownMetadataValue)] == ["chart"]
+    assert re.fullmatch(r"!\[[\w :,.;()-]*\]\(data:image/svg\+xml;base64,[\w+/=]+\)", metadata["chart"].value)
     for key in ("findings", "checks"):
         for record in table(metadata, key):
             json.dumps(record, allow_nan=False)

@@ -1,0 +1,173 @@
+"""A Dagster project made with ``dg``, whose gate and checks are written in ``defs.yaml``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+dg = pytest.importorskip("dagster")
+
+from foretaste.checks import registry  # noqa: E402
+from foretaste.operators import dagster_components as components  # noqa: E402
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.filterwarnings("ignore::dagster.PreviewWarning", "ignore::dagster.BetaWarning"),
+]
+
+ONLY_HIDDEN_TEXT = {"checks": {i: {"enabled": False} for i in registry() if i != "hidden-text"}}
+GATE = f"{components.__name__}.PoisonGateComponent"
+CHECKS = f"{components.__name__}.PoisonChecksComponent"
+PROJECT = """
+[project]
+name = "proj"
+version = "0.1"
+requires-python = ">=3.11"
+[tool.dg]
+directory_type = "project"
+[tool.dg.project]
+root_module = "{name}"
+"""
+
+
+class Project:
+    """A project of ``dg`` in a folder, with an asset ``corpus`` that returns the path of a file."""
+
+    def __init__(self, folder: Path, name: str, corpus: Path) -> None:
+        self.folder = folder
+        self.defs = folder / "src" / name / "defs"
+        self.defs.mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(PROJECT.format(name=name))
+        for package in (self.defs, self.defs.parent):
+            (package / "__init__.py").touch()
+        (self.defs.parent / "definitions.py").write_text(
+            "from pathlib import Path\nimport dagster as dg\n\n"
+            "@dg.definitions\ndef defs():\n    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
+        )
+        (self.defs / "assets.py").write_text(
+            "import dagster as dg\n\n\n@dg.asset\ndef corpus() -> str:\n"
+            f"    return {str(corpus)!r}\n\n\n@dg.asset\ndef model(checked_corpus: str) -> None: ...\n"
+        )
+
+    def write(self, folder: str, text: str) -> Path:
+        """A component's ``defs.yaml``; returns its folder."""
+        place = self.defs / folder
+        place.mkdir()
+        (place / "defs.yaml").write_text(text)
+        return place
+
+    def load(self) -> Any:
+        """The project's definitions."""
+        return dg.load_from_defs_folder(path_within_project=self.defs)
+
+    def run(self) -> Any:
+        """Materialize all assets, and run all checks."""
+        defs = self.load()
+        with dg.DagsterInstance.ephemeral(tempdir=str(self.folder)) as instance:
+            job = defs.resolve_implicit_global_asset_job_def()
+            return job.execute_in_process(instance=instance, raise_on_error=False)
+
+    def dg(self, *arguments: str) -> str:
+        """Output of the real command."""
+        command = shutil.which("dg", path=str(Path(sys.executable).parent)) or pytest.skip("dagster-dg-cli is missing")
+        environment = os.environ | {
+            "PYTHONPATH": str(self.folder / "src"), "VIRTUAL_ENV": sys.prefix, "COLUMNS": "200",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }  # fmt: skip
+        done = subprocess.run([command, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[pa.Table], Project]:
+    """Makes a project around a table."""
+
+    def make(table: pa.Table) -> Project:
+        corpus = tmp_path / "corpus.parquet"
+        pq.write_table(table.slice(0, 200), corpus)
+        # A name of its own: Python keeps what it has imported.
+        name = f"proj_{tmp_path.name.replace('-', '_')}"
+        monkeypatch.syspath_prepend(tmp_path / "src")
+        return Project(tmp_path, name, corpus)
+
+    return make
+
+
+def gate_yaml(**more: Any) -> str:
+    fields = {"name": "checked_corpus", "asset": "corpus", "out": "reports", "policy": "policy.yaml"} | more
+    return json.dumps({"type": GATE, "attributes": fields})
+
+
+def test_dg_lists_scaffolds_and_checks_the_components(project: Any, clean_table: pa.Table) -> None:
+    made = project(clean_table)
+    listed = made.dg("list", "components", "--json")
+    assert GATE in listed
+    assert CHECKS in listed
+    made.dg("scaffold", "defs", GATE, "gate", "--asset", "corpus", "--out", "reports")
+    made.dg("scaffold", "defs", CHECKS, "checks", "--asset", "corpus")
+    assert "asset: corpus" in (made.defs / "gate" / "defs.yaml").read_text()
+    made.dg("check", "yaml")
+    shown = made.dg("list", "defs", "--json")
+    for name in ("checked_corpus", "no_poison"):
+        assert f'"{name}"' in shown or f":{name}" in shown, shown
+
+
+@pytest.mark.parametrize("poison", [False, True])
+def test_a_gate_from_yaml_hands_on_what_passes_and_nothing_else(
+    project: Any, clean_table: pa.Table, poisoned_table: pa.Table, poison: bool
+) -> None:
+    made = project(poisoned_table if poison else clean_table)
+    place = made.write("gate", gate_yaml(snapshot=True))
+    (place / "policy.yaml").write_text(json.dumps(ONLY_HIDDEN_TEXT))
+    result = made.run()
+    assert result.success is not poison
+    stored = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()}
+    assert ("model" in stored) is not poison
+    # Relative paths start at the folder of the file.
+    assert list((place / "reports").rglob("report.html"))
+
+
+def test_checks_from_yaml_block_what_is_downstream(project: Any, poisoned_table: pa.Table) -> None:
+    made = project(poisoned_table)
+    (made.defs / "assets.py").write_text(
+        (made.defs / "assets.py").read_text().replace("checked_corpus: str", "corpus: str")
+    )
+    fields = {"assets": ["corpus"], "policy": ONLY_HIDDEN_TEXT, "per_check": ["hidden-text"]}
+    made.write("checks", json.dumps({"type": CHECKS, "attributes": fields}))
+    result = made.run()
+    passed = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+    assert passed == {"no_poison": False, "no_poison_hidden_text": False}
+    assert [e.step_key for e in result.get_step_skipped_events()] or not result.success
+    assert "model" not in {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"on_blok": "fail"}, "on_blok"),
+        ({"on_block": "ignore"}, "quarantine"),
+        ({"path": "a", "sql": {"url": "sqlite://", "table": "t"}}, "keep one"),
+        ({"sql": {"url": "sqlite://"}}, "either table or query"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name(
+    project: Any, clean_table: pa.Table, wrong: dict[str, Any], said: str
+) -> None:
+    made = project(clean_table)
+    made.write("gate", gate_yaml(**wrong))
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - Dagster wraps it in one of many
+        made.load()
+    assert said in "".join(traceback.format_exception(refused.value))
