@@ -149,6 +149,8 @@ def refuse_changed(files: Files) -> None:
 
 
 def _read_rows(files: Files, source: str | None, counted: Counter[str]) -> tuple[SortedTree, pa.Schema]:
+    from foretaste.provenance.leaves import leaf_hashes
+
     schema: list[pa.Schema] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
@@ -161,7 +163,7 @@ def _read_rows(files: Files, source: str | None, counted: Counter[str]) -> tuple
                 _count(batch.column(batch.schema.get_field_index(source)), counted)
             yield batch
 
-    tree = SortedTree(rows.leaf_hashes(watched()))
+    tree = SortedTree(leaf_hashes(watched()))
     if not schema or tree.size == 0:
         raise InputError(f"{files.name} has no rows; nothing was digested")
     return tree, schema[0]
