@@ -47,13 +47,15 @@ class VerifyDataOperator(BaseOperator):
         chain: file of the chain of custody.
         conn_id: Airflow connection that opens ``data``.
         fail_on: ``review`` refuses a certificate with findings for review.
+        name: of the data set that is wanted; the certificate of another one is refused.
+        min_sequence: lowest sequence number that the certificate may have, so that no older state is put back.
 
     Raises:
         AirflowFailException: if the data or the certificate are refused, with the reason; without a retry.
     """
 
     template_fields: Sequence[str] = (
-        "data", "certificate", "trust", "policy", "chain", "conn_id", "fail_on"
+        "data", "certificate", "trust", "policy", "chain", "conn_id", "fail_on", "name", "min_sequence"
     )  # fmt: skip
     ui_color = "#d7e8f4"
 
@@ -67,6 +69,8 @@ class VerifyDataOperator(BaseOperator):
         chain: str | None = None,
         conn_id: str | None = None,
         fail_on: FailOn = "block",
+        name: str | None = None,
+        min_sequence: int | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,6 +81,8 @@ class VerifyDataOperator(BaseOperator):
         self.chain = chain
         self.conn_id = conn_id
         self.fail_on = fail_on
+        self.name = name
+        self.min_sequence = min_sequence
 
     def execute(self, context: Context) -> Any:
         """Verify; push the summary; fail, or return the path."""
@@ -103,7 +109,15 @@ class VerifyDataOperator(BaseOperator):
         for name in ("certificate", "trust"):
             if given[name] is None:
                 raise InputError(f"the {name} argument is empty; name the file")
-        return {name: self._beside(path) for name, path in given.items()} | {"fail_on": self.fail_on}
+        files = {name: self._beside(path) for name, path in given.items()}
+        return files | {"fail_on": self.fail_on, "name": _text(self.name), "min_sequence": self._lowest()}
+
+    def _lowest(self) -> int | None:
+        text = None if self.min_sequence is None else _text(str(self.min_sequence))
+        try:
+            return None if text is None else int(text)
+        except ValueError:
+            raise InputError(f"min_sequence must be a whole number, not {text!r}") from None
 
     def _beside(self, path: str | None) -> str | None:
         if path is None or path.startswith("sha256:"):

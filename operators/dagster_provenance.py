@@ -46,8 +46,10 @@ class CertificateResource(dg.ConfigurableResource[Any]):
     fail_on: str = "block"
     directory: str | None = None
 
-    def verify(self, data: str | Path, certificate: str | Path, chain: str | Path | None = None) -> Verification:
-        """Hold data against a certificate.
+    def verify(
+        self, data: str | Path, certificate: str | Path, chain: str | Path | None = None, **wanted: Any
+    ) -> Verification:
+        """Hold data against a certificate; ``wanted`` takes ``name`` and ``min_sequence`` of :func:`foretaste.verify`.
 
         Raises:
             VerificationError: if they are refused, with the reason.
@@ -56,19 +58,21 @@ class CertificateResource(dg.ConfigurableResource[Any]):
         """
         from foretaste.provenance.verify import verify
 
-        return verify(data, certificate, self.trust, chain=chain, **self._options())
+        return verify(data, certificate, self.trust, chain=chain, **wanted, **self._options())
 
     def verified(
-        self, data: str | Path, certificate: str | Path, chain: str | Path | None = None
+        self, data: str | Path, certificate: str | Path, chain: str | Path | None = None, **wanted: Any
     ) -> AbstractContextManager[VerifiedData]:
-        """A private copy of the data, verified while it was made; see :func:`foretaste.verified`.
+        """A private copy of the data, verified while it was made; see :func:`foretaste.verified` and :meth:`verify`.
 
         Raises:
             VerificationError: on entering, as :meth:`verify`.
         """
         from foretaste.provenance.verify import verified
 
-        return verified(data, certificate, self.trust, chain=chain, directory=self.directory, **self._options())
+        return verified(
+            data, certificate, self.trust, chain=chain, directory=self.directory, **wanted, **self._options()
+        )
 
     def _options(self) -> dict[str, Any]:
         choice("fail_on", self.fail_on, FailOnChoices)

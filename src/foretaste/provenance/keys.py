@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VERSION = 1
 ROLES = {
     "certificate": "says that data were scanned and passed",
+    "scan": "says what a scan found",
     "step": "says how data were made from other data",
     "waiver": "accepts a finding for one data set",
     "approval": "releases data after a person looked",
@@ -150,11 +151,13 @@ class TrustRoot:
         keys: by name.
         roles: by name, of :data:`ROLES`.
         revoked: digests of statements that do not count any more, each with the reason.
+        sequences: by name of a data set, the lowest sequence number that a certificate of it may have.
     """
 
     keys: Mapping[str, TrustedKey] = field(default_factory=dict)
     roles: Mapping[str, Role] = field(default_factory=dict)
     revoked: Mapping[str, str] = field(default_factory=dict)
+    sequences: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse roles that name no key, and a key that would count twice.
@@ -203,7 +206,7 @@ class TrustRoot:
             return source
         where = "trust" if isinstance(source, Mapping) else str(source)
         raw = source if isinstance(source, Mapping) else load_yaml(source, "trust file", _HINT)
-        refuse_unknown(raw, ("version", "keys", "roles", "revoked"), where)
+        refuse_unknown(raw, ("version", "keys", "roles", "revoked", "sequences"), where)
         if raw.get("version", VERSION) != VERSION:
             raise PolicyError(f"{where}: version {raw['version']!r} is not known; this release reads {VERSION}")
         keys = {
@@ -211,6 +214,10 @@ class TrustRoot:
             for name, value in mapping(raw.get("keys"), f"{where}: keys").items()
         }
         roles = mapping(raw.get("roles"), f"{where}: roles")
+        sequences = mapping(raw.get("sequences"), f"{where}: sequences")
+        for name, lowest in sequences.items():
+            if not isinstance(lowest, int) or isinstance(lowest, bool) or lowest < 0:
+                raise PolicyError(f"{where}: sequences.{name} must be a whole number, not {lowest!r}")
         refuse_unknown(roles, ROLES, f"{where}: roles")
         return cls(
             keys=keys,
@@ -219,6 +226,7 @@ class TrustRoot:
                 for name, value in roles.items()
             },
             revoked={str(k): str(v) for k, v in mapping(raw.get("revoked"), f"{where}: revoked").items()},
+            sequences=dict(sequences),
         )
 
     def to_yaml(self) -> str:
@@ -230,6 +238,8 @@ class TrustRoot:
         }
         if self.revoked:
             tree["revoked"] = dict(self.revoked)
+        if self.sequences:
+            tree["sequences"] = dict(self.sequences)
         head = "# Whom foretaste trusts. Whoever changes this file decides what counts: keep it under review.\n"
         return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 

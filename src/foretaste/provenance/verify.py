@@ -95,6 +95,8 @@ def check_certificate(
     policy: Policy | str | Path | Mapping[str, Any] | None = None,
     chain: str | Path | bytes | Chain | None = None,
     fail_on: Literal["block", "review"] = "block",
+    name: str | None = None,
+    min_sequence: int | None = None,
     now: datetime | None = None,
 ) -> Verification:
     """Hold a certificate against keys, policy, time and chain; not yet against data.
@@ -105,6 +107,8 @@ def check_certificate(
         policy: the policy that holds now, or its digest ``sha256:<hex>``; the default policy where ``None``.
         chain: chain of custody; needed where the certificate names one.
         fail_on: ``review`` refuses a certificate with findings for review.
+        name: of the data set that is wanted; a certificate of another one is refused.
+        min_sequence: lowest sequence number that is wanted, beside what the trust file says.
         now: the time to judge by.
 
     Raises:
@@ -116,7 +120,8 @@ def check_certificate(
     root, given = TrustRoot.load(trust), Certificate.load(certificate)
     statement, signers = _authentic(given, root, now)
     reasons = list(_objections(given, statement, root, _digest_of(policy), fail_on, now))
-    [(name, digest)] = statement.subjects
+    [(called, digest)] = statement.subjects
+    reasons += _stale(statement, called, root, name, min_sequence)
     made_by = None
     try:
         made_by = _chained(statement, digest, chain, root, now)
@@ -125,7 +130,7 @@ def check_certificate(
     if reasons:
         raise VerificationError("; ".join(reasons))
     return Verification(
-        name=name,
+        name=called,
         digest=digest,
         rows=statement.number("data", "rows"),
         verdict=statement.text("verdict"),
@@ -156,7 +161,7 @@ def verify(
         certificate: see :func:`check_certificate`, as the other arguments.
         trust: see there.
         filesystem: for a path on a file system that Arrow does not know by address.
-        options: policy, chain, fail_on and now, see there.
+        options: policy, chain, fail_on, name, min_sequence and now, see there.
 
     Raises:
         VerificationError: if the certificate or the data are refused, with the reason.
@@ -195,7 +200,7 @@ def verified(
         directory: where the copy goes; the system's folder for temporary files where ``None``. It takes as much room
             as the data.
         filesystem: for a path on a file system that Arrow does not know by address.
-        options: policy, chain, fail_on and now, see there.
+        options: policy, chain, fail_on, name, min_sequence and now, see there.
 
     Raises:
         VerificationError: if the certificate or the data are refused, with the reason.
@@ -269,6 +274,21 @@ def _objections(
                 f"the waiver for {waiver.get('check')} {str(waiver.get('finding'))[:8]} expired on "
                 f"{waiver.get('expired_at')}"
             )
+
+
+def _stale(
+    statement: Statement, called: str, root: TrustRoot, wanted: str | None, min_sequence: int | None
+) -> Iterator[str]:
+    """Old data with their own certificate do belong together: what they are, and how old, is for the verifier to say."""
+    if wanted is not None and called != wanted:
+        yield f"the certificate is for {called!r}, and {wanted!r} is wanted"
+    limits = [n for n in (min_sequence, root.sequences.get(called)) if n is not None]
+    if not limits:
+        return
+    if "sequence" not in statement.predicate:
+        yield f"the certificate has no sequence number, and at least {max(limits)} is wanted"
+    elif (sequence := statement.number("sequence")) < max(limits):
+        yield f"the certificate has the sequence number {sequence}, and at least {max(limits)} is wanted"
 
 
 def _chained(
