@@ -133,23 +133,31 @@ def countersign(
               help="review refuses a certificate with findings for review.")  # fmt: skip
 @click.option("--name", help="Name of the data set that is wanted.")
 @click.option("--min-sequence", type=int, help="Lowest sequence number that is wanted.")
+@click.option("--copy", metavar="DIR", type=click.Path(), help="New folder for a copy, verified while it is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verified statement instead of the summary.")
 @click.option("--quiet", "-q", is_flag=True, help="No output where the data are verified.")
 @debug_option
 def verify(
     data: str, certificate: str, trust: str, policy: str | None, chain: str | None, fail_on: str, name: str | None,
-    min_sequence: int | None, as_json: bool, quiet: bool,
+    min_sequence: int | None, copy: str | None, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Hold DATA against a certificate, right before training.
 
+    Whoever may write to DATA can still change them afterwards: --copy leaves exactly the bytes that were verified in a
+    folder that only you may read, which is the way for addresses (s3://, gs://, and what fsspec knows).
+
     Exit code 0: verified. 1: refused, with the reason. 2: something could not be read, which is never a pass.
     """
-    from foretaste.provenance.verify import verify
+    from foretaste.provenance.verify import fetch, verify
     from foretaste.report.escape import visible
 
-    found = verify(
-        data, certificate, trust, policy=policy, chain=chain, fail_on=fail_on, name=name, min_sequence=min_sequence
-    )
+    wanted: dict[str, Any] = {
+        "policy": policy, "chain": chain, "fail_on": fail_on, "name": name, "min_sequence": min_sequence
+    }  # fmt: skip
+    if copy is None:
+        found = verify(data, certificate, trust, **wanted)
+    else:
+        found = fetch(data, copy, certificate, trust, **wanted).verification
     if as_json:
         click.echo(json.dumps(dict(found.statement.predicate), indent=1))
     elif not quiet:

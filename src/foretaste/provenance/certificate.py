@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -92,7 +93,7 @@ class Certificate:
 
 
 def certify(
-    data: str | Path,
+    data: Any,
     signers: Sequence[Signer],
     *,
     report: Report | str | Path | None = None,
@@ -113,7 +114,8 @@ def certify(
     tells which.
 
     Args:
-        data: path, glob, directory or address; an object in memory has to be written first.
+        data: path, glob, directory or address; or a pandas, polars or pyarrow object in memory, whose certificate is
+            about its rows in any order, with all columns and without an index.
         signers: see :func:`foretaste.provenance.signers.open_signer`; at least one.
         report: report of the scan of these very data, or its ``report.json``.
         trust: trust file whose role ``scan`` says who signs reports; needed for a report from a file.
@@ -134,12 +136,13 @@ def certify(
         PolicyError: if the policy or the trust file is not valid.
     """
     from foretaste.policy import Policy
+    from foretaste.reading.dataset import open_data
     from foretaste.report.model import to_dict, to_json
+    from foretaste.roles import Roles
 
     if not signers:
         raise InputError("a certificate needs a signature; name a key")
-    if not isinstance(data, str | Path):
-        raise InputError(f"a certificate is about files, not about a {type(data).__name__}; write it to a file first")
+    framed = not isinstance(data, str | os.PathLike)
     if sequence is not None and not 0 <= sequence < 2**53:
         raise InputError(f"sequence must be a whole number from 0 to 2^53 - 1, not {sequence}")
     chosen = Policy.load(policy)
@@ -156,11 +159,16 @@ def certify(
         raise VerificationError(
             f"the report was made with the policy {made.policy_digest}, not with this one ({chosen.digest}); scan again"
         )
-    parts = manifest.build(data, with_rows=with_rows, source=made.data.roles.get("source"), filesystem=filesystem)
-    if parts.digest != made.data.digest:
+    source = made.data.roles.get("source")
+    if framed:
+        parts = manifest.build_frame(data, source)
+        digest = open_data(data, Roles(**made.data.roles), options=chosen.input).digest
+    else:
+        parts = manifest.build(data, with_rows=with_rows, source=source, filesystem=filesystem)
+        digest = parts.digest
+    if digest != made.data.digest:
         raise VerificationError(
-            f"{parts.name} has changed since it was scanned (digest {parts.digest}, report {made.data.digest}); "
-            "scan it again"
+            f"{parts.name} has changed since it was scanned (digest {digest}, report {made.data.digest}); scan it again"
         )
     predicate = _predicate(made, tree, parts)
     predicate["report"] = {"mediaType": "application/json", "digest": as_digest_set(canonical.digest(raw)), **origin}
@@ -267,6 +275,7 @@ def _predicate(report: Report, tree: Mapping[str, Any], parts: Manifest) -> dict
             "rows": report.data.rows,
             "bytes": parts.bytes,
             "files": len(parts.files),
+            "subject": "files" if parts.files else "rows",
             "roles": dict(report.data.roles),
             "schema": [{"name": n, "type": t} for n, t in parts.schema],
             "rowTree": parts.to_dict()["rows"],
