@@ -294,7 +294,7 @@ def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(name)
-    except Exception as e:  # noqa: BLE001 - the library of a store may raise anything
+    except Exception as e:  # the library of a store may raise anything
         raise InputError(
             f"cannot open {name}: {known}; fsspec: {e}; pass filesystem= for an address that neither knows"
         ) from e
