@@ -119,7 +119,9 @@ def open_signer(uri: str, key: TrustedKey | None = None, ask: Ask | None = None)
             f'{uri} does not tell its public key; add it with "foretaste keys trust", and name it with --as'
         )
     secret = os.environ.get(PASSPHRASE)
-    known = (lambda _: secret) if secret is not None else (lambda _: ask()) if ask else None  # such as the PIN of an HSM
+    known = (
+        (lambda _: secret) if secret is not None else (lambda _: ask()) if ask else None
+    )  # such as the PIN of an HSM
     try:
         return Signer.from_priv_key_uri(uri, key.verifier(), known)
     except Exception as e:  # a key service, and the library that speaks to it, may raise anything
