@@ -152,12 +152,14 @@ class TrustRoot:
         roles: by name, of :data:`ROLES`.
         revoked: digests of statements that do not count any more, each with the reason.
         sequences: by name of a data set, the lowest sequence number that a certificate of it may have.
+        snapshots: by name of a baseline, the lowest number that its newest snapshot may have.
     """
 
     keys: Mapping[str, TrustedKey] = field(default_factory=dict)
     roles: Mapping[str, Role] = field(default_factory=dict)
     revoked: Mapping[str, str] = field(default_factory=dict)
     sequences: Mapping[str, int] = field(default_factory=dict)
+    snapshots: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse roles that name no key, and a key that would count twice.
@@ -206,7 +208,7 @@ class TrustRoot:
             return source
         where = "trust" if isinstance(source, Mapping) else str(source)
         raw = source if isinstance(source, Mapping) else load_yaml(source, "trust file", _HINT)
-        refuse_unknown(raw, ("version", "keys", "roles", "revoked", "sequences"), where)
+        refuse_unknown(raw, ("version", "keys", "roles", "revoked", "sequences", "snapshots"), where)
         if raw.get("version", VERSION) != VERSION:
             raise PolicyError(f"{where}: version {raw['version']!r} is not known; this release reads {VERSION}")
         keys = {
@@ -214,11 +216,6 @@ class TrustRoot:
             for name, value in mapping(raw.get("keys"), f"{where}: keys").items()
         }
         roles = mapping(raw.get("roles"), f"{where}: roles")
-        sequences = mapping(raw.get("sequences"), f"{where}: sequences")
-        for name, lowest in sequences.items():
-            if not isinstance(lowest, int) or isinstance(lowest, bool) or lowest < 0:
-                raise PolicyError(f"{where}: sequences.{name} must be a whole number, not {lowest!r}")
-        refuse_unknown(roles, ROLES, f"{where}: roles")
         return cls(
             keys=keys,
             roles={
@@ -226,7 +223,8 @@ class TrustRoot:
                 for name, value in roles.items()
             },
             revoked={str(k): str(v) for k, v in mapping(raw.get("revoked"), f"{where}: revoked").items()},
-            sequences=dict(sequences),
+            sequences=_numbers(raw, "sequences", where),
+            snapshots=_numbers(raw, "snapshots", where),
         )
 
     def to_yaml(self) -> str:
@@ -238,8 +236,7 @@ class TrustRoot:
         }
         if self.revoked:
             tree["revoked"] = dict(self.revoked)
-        if self.sequences:
-            tree["sequences"] = dict(self.sequences)
+        tree |= {n: dict(v) for n in ("sequences", "snapshots") if (v := getattr(self, n))}
         head = "# Whom foretaste trusts. Whoever changes this file decides what counts: keep it under review.\n"
         return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
@@ -252,6 +249,14 @@ def trusted(key: Key, name: str, **rest: Any) -> TrustedKey:
     """
     value = {k: v for k, v in key.keyval.items() if k in ("public", "identity", "issuer")}
     return TrustedKey(name=name, keyid=key.keyid, keytype=key.keytype, scheme=key.scheme, **value, **rest)
+
+
+def _numbers(raw: Mapping[str, Any], name: str, where: str) -> dict[str, int]:
+    found = mapping(raw.get(name), f"{where}: {name}")
+    for key, value in found.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise PolicyError(f"{where}: {name}.{key} must be a whole number, not {value!r}")
+    return dict(found)
 
 
 class _Dumper(yaml.SafeDumper):
