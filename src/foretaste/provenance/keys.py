@@ -216,6 +216,7 @@ class TrustRoot:
             for name, value in mapping(raw.get("keys"), f"{where}: keys").items()
         }
         roles = mapping(raw.get("roles"), f"{where}: roles")
+        refuse_unknown(roles, ROLES, f"{where}: roles")
         return cls(
             keys=keys,
             roles={
