@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foretaste.provenance import manifest, rows
+from foretaste.provenance import leaves, manifest
 from foretaste.reading.formats import list_files
 
 FILES = 8
@@ -79,7 +79,7 @@ def measure(data: Path, repeat: int) -> dict[str, Any]:
         "manifest of files": best(repeat, lambda: manifest.build(data, with_rows=False)),
         "copy and digest (verified)": best(repeat, copy),
         "decode all rows": best(repeat, lambda: sum(b.num_rows for b in files.original())),
-        "hash all rows": best(repeat, lambda: rows.leaf_hashes(files.original())),
+        "hash all rows": best(repeat, lambda: leaves.leaf_hashes(files.original())),
         "manifest of files and rows": best(repeat, lambda: manifest.build(data)),
     }
     size = files.bytes

@@ -436,6 +436,8 @@ def require_gate(gate: str, context: Context | None = None, *, verify: bool = Tr
     A trigger rule such as ``all_done`` starts a task after a failed gate. Call this first in such a task, or
     hang it before any operator: ``pre_execute=functools.partial(require_gate, "gate")``.
 
+    In a mapped task group that the gate lies in as well, the gate of the same map index is meant; elsewhere all of them.
+
     Args:
         gate: task id of the gate, with its task groups.
         context: the task's context; the current one where ``None``.
@@ -465,7 +467,7 @@ def require_gate(gate: str, context: Context | None = None, *, verify: bool = Tr
         if verify and summary["path"] is not None:
             refuse_changed(summary["path"], summary["digest"], summary.get("conn_id"))
     paths = [s["path"] for s in summaries]
-    return paths[0] if list(states) == [gate] else paths
+    return paths[0] if list(states) == [gate] or _same_index(gate, context) is not None else paths
 
 
 def require_asset(
@@ -512,15 +514,29 @@ def require_asset(
 def gate_results(gate: str, context: Context) -> tuple[Mapping[str, str], list[Mapping[str, Any]]]:
     """States of the task instances of a gate in this run, and the summaries that they pushed.
 
+    Of a gate that lies in the same mapped task group as the task that asks, those of the same map index alone.
+
     Raises:
         AirflowFailException: if there is no such task.
     """
-    ti = context["ti"]
-    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[gate], run_ids=[ti.run_id]).get(ti.run_id, {})
+    ti, index = context["ti"], _same_index(gate, context)
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[gate], run_ids=[ti.run_id], map_index=index)
+    states = states.get(ti.run_id, {})
     if not states:
         raise AirflowFailException(f'no task "{gate}" in this run; name the gate with its task groups')
-    found = ti.xcom_pull(task_ids=[gate], key=XCOM_KEY)
+    only: dict[str, Any] = {} if index is None else {"map_indexes": [index]}
+    found = ti.xcom_pull(task_ids=[gate], key=XCOM_KEY, **only)
     return states, [s for s in found if isinstance(s, Mapping)]
+
+
+def _same_index(gate: str, context: Context) -> int | None:
+    """The map index of the task that asks, where the gate lies in the same mapped task group."""
+    task, index = context["task"], context["ti"].map_index
+    other = task.dag.task_dict.get(gate) if task.dag is not None else None
+    if other is None or index is None or index < 0:
+        return None
+    mine, theirs = task.get_closest_mapped_task_group(), other.get_closest_mapped_task_group()
+    return index if mine is not None and theirs is not None and mine.group_id == theirs.group_id else None
 
 
 def refuse_changed(path: str, wanted: str, conn_id: str | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
@@ -38,6 +38,10 @@ class PoisonApprovalOperator(HITLOperator):
     Data that the gate let through need no answer. An error of the gate, a finding that is not waivable and data that
     have changed since the scan cannot be approved. An answer by timeout counts as none.
 
+    Several data sets: put gate, approval and training into one mapped task group; each map index is asked about for itself,
+    so give the gate an ``out`` of its own, as in ``"/gates/{{ run_id }}/{{ ti.map_index }}"``. Mapping the approval alone
+    (``.partial(...).expand(...)``) is refused when the DAG file is parsed.
+
     Args:
         gate: task id of the gate, with its task groups; hang it before this task.
         ask_on: ``block``, or ``review`` to ask about a review verdict that the gate let through, too.
@@ -50,7 +54,7 @@ class PoisonApprovalOperator(HITLOperator):
         kwargs: of Airflow's ``HITLOperator``, such as ``assigned_users``, ``notifiers`` and ``response_timeout``.
 
     Raises:
-        ValueError: in a DAG file that gives ``options``, ``defaults`` or ``body``.
+        ValueError: in a DAG file that gives ``options``, ``defaults`` or ``body``, or maps the approval alone.
         AirflowFailException: if the data stay refused.
     """
 
@@ -94,6 +98,14 @@ class PoisonApprovalOperator(HITLOperator):
         self.waivers = waivers
         self.out_conn_id = out_conn_id
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> NoReturn:
+        """Refuse: an approval that is mapped by itself has no gate of the same index."""
+        raise ValueError(
+            "a PoisonApprovalOperator is not mapped by itself, as nobody could tell which gate it answers for; put gate and "
+            "approval into one task group and map that: group.expand(path=[...])"
+        )
+
     def execute(self, context: Context) -> Any:
         """Let pass what the gate let pass; otherwise ask, and wait."""
         summary = self._summary(context)
@@ -112,6 +124,8 @@ class PoisonApprovalOperator(HITLOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the answer: write and sign the waivers, or fail."""
+        if event.get("error_type") == "timeout":  # Airflow's own error would be tried again, and ask again
+            raise AirflowFailException("nobody answered in time; training stays blocked")
         answer = super().execute_complete(context, event)
         who = answer.get("responded_by_user")
         if not who:
@@ -149,7 +163,8 @@ class PoisonApprovalOperator(HITLOperator):
         if len(states) != 1 or len(found) != 1:
             raise AirflowFailException(
                 f'{len(found)} results of the gate "{self.gate}" in {len(states)} task instances; there must be one '
-                "of each: a gate that did not come to a result, or is mapped, cannot be approved"
+                "of each: a gate that did not come to a result, or is mapped outside of the approval's task group, cannot "
+                "be approved"
             )
         if not isinstance(found[0].get("data"), Mapping):
             raise AirflowFailException(f"{found[0].get('headline')}; what was not scanned cannot be approved")

@@ -33,7 +33,8 @@ class VerifyDataOperator(BaseOperator):
     """Hold data against their certificate, and fail before what is downstream can train on anything else.
 
     The task pushes a summary to XCom under the key ``foretaste`` and returns the path that it verified. Between this
-    task and the next one somebody may still change the data; ``@task.verified`` leaves no such time.
+    task and the next one somebody may still change the data; ``@task.verified`` leaves no such time, and with
+    ``copy_to`` the path is that of a copy which was verified while it was written.
 
     All arguments but ``directory`` are templated. A relative path of ``certificate``, ``trust``, ``policy`` or
     ``chain`` counts from the DAG file, where such a file lies there.
@@ -47,13 +48,17 @@ class VerifyDataOperator(BaseOperator):
         chain: file of the chain of custody.
         conn_id: Airflow connection that opens ``data``.
         fail_on: ``review`` refuses a certificate with findings for review.
+        name: of the data set that is wanted; the certificate of another one is refused.
+        min_sequence: lowest sequence number that the certificate may have, so that no older state is put back.
+        copy_to: new folder on the worker, or on a volume that the workers share, for a copy of the data to hand on.
 
     Raises:
         AirflowFailException: if the data or the certificate are refused, with the reason; without a retry.
     """
 
     template_fields: Sequence[str] = (
-        "data", "certificate", "trust", "policy", "chain", "conn_id", "fail_on"
+        "data", "certificate", "trust", "policy", "chain", "conn_id", "fail_on", "name", "min_sequence",
+        "copy_to",
     )  # fmt: skip
     ui_color = "#d7e8f4"
 
@@ -67,6 +72,9 @@ class VerifyDataOperator(BaseOperator):
         chain: str | None = None,
         conn_id: str | None = None,
         fail_on: FailOn = "block",
+        name: str | None = None,
+        min_sequence: int | str | None = None,
+        copy_to: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,19 +85,27 @@ class VerifyDataOperator(BaseOperator):
         self.chain = chain
         self.conn_id = conn_id
         self.fail_on = fail_on
+        self.name = name
+        self.min_sequence = min_sequence
+        self.copy_to = copy_to
 
     def execute(self, context: Context) -> Any:
         """Verify; push the summary; fail, or return the path."""
-        from foretaste.provenance.verify import verify
+        from foretaste.provenance.verify import fetch, verify
 
         try:
-            source = self._source(self.data)
-            found = verify(source.data, **self._options(), filesystem=source.filesystem)
+            source, target = self._source(self.data), _text(self.copy_to)
+            options = {**self._options(), "filesystem": source.filesystem}
+            if target is None:
+                found, path = verify(source.data, **options), source.name
+            else:
+                copy = fetch(source.data, target, **options)
+                found, path = copy.verification, str(copy.path)
         except ForetasteError as e:
             self._fail(context, e)
-        _push(context, _summary(found, source.name))
+        _push(context, _summary(found, path))
         self.log.info("%s", _gate.printable(found.headline()))
-        return source.name
+        return path
 
     def _source(self, data: Any) -> _Source:
         source = _Source.find(data, _text(self.conn_id))
@@ -103,7 +119,15 @@ class VerifyDataOperator(BaseOperator):
         for name in ("certificate", "trust"):
             if given[name] is None:
                 raise InputError(f"the {name} argument is empty; name the file")
-        return {name: self._beside(path) for name, path in given.items()} | {"fail_on": self.fail_on}
+        files = {name: self._beside(path) for name, path in given.items()}
+        return files | {"fail_on": self.fail_on, "name": _text(self.name), "min_sequence": self._lowest()}
+
+    def _lowest(self) -> int | None:
+        text = None if self.min_sequence is None else _text(str(self.min_sequence))
+        try:
+            return None if text is None else int(text)
+        except ValueError:
+            raise InputError(f"min_sequence must be a whole number, not {text!r}") from None
 
     def _beside(self, path: str | None) -> str | None:
         if path is None or path.startswith("sha256:"):
@@ -143,6 +167,8 @@ class _VerifiedDecoratedOperator(DecoratedOperator, VerifyDataOperator):
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, data=None, **kwargs
         )  # fmt: skip
+        if self.copy_to is not None:
+            raise ValueError("@task.verified hands over a copy of its own; leave copy_to out")
         self.argument = argument
         self.directory = directory
 
@@ -186,7 +212,8 @@ def verified_task(python_callable: Callable[..., Any] | None = None, **kwargs: A
         train(gate.output)
 
     The copy is removed when the function returns. ``argument`` names another argument than the first, ``directory``
-    a place with room for the copy. The other arguments are those of :class:`VerifyDataOperator`.
+    a place with room for the copy. The other arguments but ``copy_to`` are those of
+    :class:`VerifyDataOperator`.
     """
     return task_decorator_factory(
         python_callable=python_callable,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from foretaste.errors import ForetasteError, InputError, VerificationError
+from foretaste.errors import ForetasteError, VerificationError
 from foretaste.operators._gate import FailOn as FailOnChoices
 from foretaste.operators._gate import choice, printable, worth_retrying
 from foretaste.operators.dagster import AssetLike, Load, _input, _keys_of
@@ -46,8 +46,10 @@ class CertificateResource(dg.ConfigurableResource[Any]):
     fail_on: str = "block"
     directory: str | None = None
 
-    def verify(self, data: str | Path, certificate: str | Path, chain: str | Path | None = None) -> Verification:
-        """Hold data against a certificate.
+    def verify(
+        self, data: Any, certificate: str | Path, chain: str | Path | None = None, **wanted: Any
+    ) -> Verification:
+        """Hold data against a certificate; ``wanted`` takes ``name`` and ``min_sequence`` of :func:`foretaste.verify`.
 
         Raises:
             VerificationError: if they are refused, with the reason.
@@ -56,19 +58,21 @@ class CertificateResource(dg.ConfigurableResource[Any]):
         """
         from foretaste.provenance.verify import verify
 
-        return verify(data, certificate, self.trust, chain=chain, **self._options())
+        return verify(data, certificate, self.trust, chain=chain, **wanted, **self._options())
 
     def verified(
-        self, data: str | Path, certificate: str | Path, chain: str | Path | None = None
+        self, data: str | Path, certificate: str | Path, chain: str | Path | None = None, **wanted: Any
     ) -> AbstractContextManager[VerifiedData]:
-        """A private copy of the data, verified while it was made; see :func:`foretaste.verified`.
+        """A private copy of the data, verified while it was made; see :func:`foretaste.verified` and :meth:`verify`.
 
         Raises:
             VerificationError: on entering, as :meth:`verify`.
         """
         from foretaste.provenance.verify import verified
 
-        return verified(data, certificate, self.trust, chain=chain, directory=self.directory, **self._options())
+        return verified(
+            data, certificate, self.trust, chain=chain, directory=self.directory, **wanted, **self._options()
+        )
 
     def _options(self) -> dict[str, Any]:
         choice("fail_on", self.fail_on, FailOnChoices)
@@ -86,13 +90,13 @@ def build_certificate_checks(
     load: Load | None = None,
     asset_in: dg.AssetIn | None = None,
 ) -> Sequence[dg.AssetChecksDefinition]:
-    """Asset checks that hold each asset's files against a certificate.
+    """Asset checks that hold each asset's files, or the rows of its frame, against a certificate.
 
-    A refusal, and files that cannot be read, fail the check with ERROR, which stops what is downstream in the same run;
+    A refusal, and data that cannot be read, fail the check with ERROR, which stops what is downstream in the same run;
     a storage out of reach raises.
 
     Args:
-        assets: assets whose value is the path of files, or their keys.
+        assets: assets whose value is the path of files, or a frame in memory, or their keys.
         certificate: file of the certificate, or a function from the execution context to it.
         name: name of the check.
         resource_key: of the :class:`CertificateResource`.
@@ -152,8 +156,6 @@ def _results(
     chain: str | Path | None,
 ) -> Iterator[dg.AssetCheckResult]:
     try:
-        if not isinstance(data, str | Path):
-            raise InputError(f"a certificate is about files, not about a {type(data).__name__}; hand over their path")
         found = certificates.verify(data, certificate, chain)
     except ForetasteError as e:
         if worth_retrying(e):

@@ -156,6 +156,17 @@ class TestAttacks:
         other = place.rename(place.with_name("other"))
         self.refused(other, keys, "removed, renamed or swapped")
 
+    def test_the_newest_snapshot_taken_away_where_the_trust_file_names_the_lowest_number(
+        self, place: Path, keys: Path
+    ) -> None:
+        trust = TrustRoot.load(keys / "trust.yaml")
+        wanted = dataclasses.replace(trust, snapshots={"vendor": 3})
+        assert len(read(place, wanted)) == 3
+        (place / "0003.json").unlink()
+        assert len(read(place, trust)) == 2
+        with pytest.raises(VerificationError, match="wants 3 or later"):
+            read(place, wanted)
+
     def test_a_revoked_snapshot(self, place: Path, keys: Path, tmp_path: Path) -> None:
         trust = TrustRoot.load(keys / "trust.yaml")
         gone = dataclasses.replace(trust, revoked={read(place, trust)[1].digest: "poisoned"})

@@ -133,7 +133,8 @@ def read(folder: str | Path, trust: TrustRoot | str | Path) -> tuple[Snapshot, .
 
     Raises:
         InputError: if there is none, or they cannot be read.
-        VerificationError: if one is not signed as the role demands, or does not follow on the one before.
+        VerificationError: if one is not signed as the role demands, does not follow on the one before, or the newest is
+            older than the trust file wants.
         PolicyError: if the trust file is not valid.
     """
     from foretaste.provenance import canonical, dsse
@@ -161,6 +162,12 @@ def read(folder: str | Path, trust: TrustRoot | str | Path) -> tuple[Snapshot, .
                 f"number {expected[1]} of {expected[0]} after {previous or 'none'}: one was removed, renamed or swapped"
             )
         found.append(dataclasses.replace(snapshot, digest=verified.digest, keys=tuple(k.name for k in verified.keys)))
+    newest = found[-1]
+    if newest.number < (lowest := root.snapshots.get(newest.name, 0)):
+        raise VerificationError(
+            f"the newest snapshot in {folder} is number {newest.number}, and the trust file wants {lowest} or later: newer "
+            "ones were taken away"
+        )
     return tuple(found)
 
 

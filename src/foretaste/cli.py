@@ -131,6 +131,9 @@ def main() -> None:
     help="File with what earlier batches left: judge DATA with them, and add DATA if accepted. Made if needed.",
 )
 @click.option("--no-advance", is_flag=True, help="Leave the state as it is, whatever the verdict.")
+@click.option(
+    "--sign-with", "sign_keys", multiple=True, metavar="KEY", help="Sign report.json, for certify --report; repeatable."
+)
 @click.option("--spark", is_flag=True, help="Scan on Spark: on the cluster that its configuration names, else here.")
 @click.option("--memory", metavar="SIZE", help="For rows and tables, as in 512MB or 4GB; else what the policy says.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
@@ -150,6 +153,7 @@ def scan(
     trust: str | None,
     state: str | None,
     no_advance: bool,
+    sign_keys: tuple[str, ...],
     spark: bool,
     memory: str | None,
     quiet: bool,
@@ -170,12 +174,14 @@ def scan(
     if folder is not None:
         _check_folder(folder, data, FILES)
         # A report that lies there must not be taken for the result of this scan, however this scan ends.
-        for name in FILES:
+        for name in (*FILES, "scan.intoto.json"):
             _remove(folder / name)
     for form, file in others.items():
         if Path(file).exists() and Path(data).exists() and Path(file).samefile(data):
             raise click.UsageError(f"--{form} {file} is the data; choose another file.")
         _remove(Path(file))
+    if sign_keys and out is None:
+        raise click.UsageError("--sign-with signs report.json; name its folder with --out.")
     if no_advance and state is None:
         raise click.UsageError("--no-advance says what to do with a state; name it with --state PATH.")
     if state is not None and check_ids is not None and not no_advance:
@@ -195,6 +201,11 @@ def scan(
     paths = {} if folder is None else write(report, folder)
     for form, file in others.items():
         reports.write_as(report, form, file)
+    if sign_keys:
+        from foretaste.provenance import scans
+        from foretaste.provenance.signers import open_signer
+
+        scans.sign(paths["report.json"], [open_signer(key) for key in sign_keys])
     try:
         _show(report, paths, as_json, quiet)
         sys.stdout.flush()

@@ -55,26 +55,38 @@ def main(folder: str, out: str) -> None:
 def _answer(asked: dict[str, Any]) -> None:
     """Answer every required action through Airflow's own REST API, as a signed-in user, until the process ends.
 
-    A DAG whose name ends with ``rejected`` is rejected, one with ``silent`` approved without a reason.
+    A DAG whose name ends with ``rejected`` is rejected, one with ``silent`` approved without a reason, and one with
+    ``late`` not answered; of a mapped task, index 1 is rejected. Time-outs are swept as the scheduler does.
     """
+    import logging
+    from types import SimpleNamespace
+
     from airflow.api_fastapi.app import create_app
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
     from fastapi.testclient import TestClient
 
     app = create_app(apps="core")
     token = app.state.auth_manager.generate_jwt(SimpleAuthManagerUser(username="ann", role="admin"))
     client = TestClient(app, headers={"Authorization": f"Bearer {token}"})
+    scheduler: Any = SimpleNamespace(log=logging.getLogger(__name__))
     while True:
+        SchedulerJobRunner.check_awaiting_input_timeouts(scheduler)
         found = client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params={"response_received": False})
         for one in found.raise_for_status().json()["hitl_details"]:
             ti = one["task_instance"]
             place = (
-                f"/api/v2/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}/-1/hitlDetails"
+                f"/api/v2/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
+                f"/{ti['map_index']}/hitlDetails"
             )
+            if ti["dag_id"].endswith("late"):
+                continue
             asked[ti["dag_id"]] = {"subject": one["subject"], "body": one["body"], "options": one["options"]}
             reason = "" if ti["dag_id"].endswith("silent") else "the vendor's watermark"
             answer = {
-                "chosen_options": ["Reject" if ti["dag_id"].endswith("rejected") else "Approve"],
+                "chosen_options": [
+                    "Reject" if ti["dag_id"].endswith("rejected") or ti["map_index"] == 1 else "Approve"
+                ],
                 "params_input": {"reason": reason, "status": "not_affected"},
             }
             swapped = Path(os.environ.get("GATE_TEST_HOME", "")) / f"{ti['dag_id']}.parquet"

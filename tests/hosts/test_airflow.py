@@ -363,7 +363,26 @@ class TestApproval:
         assert report.verdict is Outcome.PASS
         assert {(w.owner, w.approvers) for w in report.waivers} == {("ann", ("alice",))}
 
-    @pytest.mark.parametrize("name", ["rejected", "silent", "forged", "swapped", "of_error"])
+    def test_each_index_of_a_mapped_group_is_answered_for_itself(
+        self, runs: dict[str, Any], airflow_home: Path
+    ) -> None:
+        states = _states(runs["approval_mapped"])
+        assert [states[f"one.gate_{i}"] for i in range(3)] == ["failed", "failed", "success"]
+        assert [states[f"one.approval_{i}"] for i in range(3)] == ["success", "failed", "success"]
+        assert [states[f"one.train_one_{i}"] for i in range(3)] == ["success", "upstream_failed", "success"]
+        trained = runs["approval_mapped"]["tasks"]["one.train_one_2"]["xcom"]["return_value"]
+        assert trained == f"{airflow_home}/clean.parquet"
+
+    def test_an_approval_that_is_mapped_by_itself_is_refused_in_the_dag_file(self) -> None:
+        from foretaste.operators.airflow_approval import PoisonApprovalOperator
+
+        with pytest.raises(ValueError, match="map that"):
+            PoisonApprovalOperator.partial(task_id="approval", gate="gate")
+
+    def test_no_answer_in_time_is_not_tried_again(self, runs: dict[str, Any]) -> None:
+        assert runs["approval_late"]["tasks"]["approval"]["try_number"] == 1
+
+    @pytest.mark.parametrize("name", ["rejected", "silent", "forged", "swapped", "of_error", "late"])
     def test_anything_but_a_good_answer_keeps_training_blocked(self, runs: dict[str, Any], name: str) -> None:
         states = _states(runs[f"approval_{name}"])
         assert states == {"gate": "failed", "approval": "failed", "train": "upstream_failed"}

@@ -69,12 +69,19 @@ def test_certified_data_are_handed_on_with_what_was_verified(runs: dict[str, Any
     assert _task(runs, "verify_certified", "train_on")["xcom"]["return_value"] == summary["path"]
 
 
+def test_a_copy_that_was_verified_is_handed_on(runs: dict[str, Any], clean_table: pa.Table) -> None:
+    path = Path(_task(runs, "verify_copied", "train_on")["xcom"]["return_value"])
+    assert (path.name, path.parent.name, path.stat().st_mode & 0o777) == ("train.parquet", "1", 0o400)
+    assert pq.read_table(path).num_rows == clean_table.num_rows
+
+
 @pytest.mark.parametrize(
     ("dag", "reason"),
     [
         ("verify_changed", "is not what was certified"),
         ("verify_other_policy", "scanned under another policy"),
         ("verify_no_trust", "the trust argument is empty"),
+        ("verify_other_name", "no sequence number, and at least 7 is wanted"),
     ],
 )
 def test_anything_else_fails_at_the_first_try_and_training_does_not_start(

@@ -78,3 +78,13 @@ def test_anything_else_stops_what_is_downstream(home: Path, tmp_path: Path, data
     assert check.severity is dg.AssetCheckSeverity.ERROR
     assert check.description.startswith(reason)
     assert result.asset_materializations_for_node("model") == []
+
+
+@pytest.mark.parametrize(("name", "passed"), [("good", True), ("bad", False)])
+def test_the_rows_of_a_frame_are_held_against_the_certificate(
+    home: Path, tmp_path: Path, name: str, passed: bool
+) -> None:
+    result = materialize(home, pq.read_table(home / name / "train.parquet"), tmp_path)
+    [check] = result.get_asset_check_evaluations()
+    assert check.passed is passed
+    assert not result.success  # verified() hands over files: a frame in memory is refused

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,11 +26,13 @@ import foretaste
 from foretaste.cli import main
 from foretaste.errors import ForetasteError, InputError, VerificationError
 from foretaste.policy import Policy
-from foretaste.provenance import canonical, chain, dsse, manifest, signers
+from foretaste.provenance import canonical, chain, dsse, manifest, scans, signers
 from foretaste.provenance.certificate import Certificate, certify
+from foretaste.provenance.keys import TrustRoot
 from foretaste.provenance.statement import Statement
 from foretaste.provenance.verify import verified, verify
 from foretaste.reading.formats import Files, list_files
+from foretaste.report import write
 
 from .conftest import Case, passing
 
@@ -218,6 +221,48 @@ def test_replaying_old_data_with_their_old_certificate(case: Case) -> None:
     refused(
         case, "days old", trust=case.keys.trusting("alice", max_age_days=7), now=datetime.now(UTC) + timedelta(days=8)
     )
+
+
+def test_rolling_back_to_an_older_state_with_its_own_certificate(case: Case) -> None:
+    """What is wanted is for the verifier to say: which data set, and from which number on."""
+    third = certify(case.data, [signer(case)], report=case.report, name="reviews", sequence=3)
+    assert case.verify(certificate=third, name="reviews", min_sequence=3)
+    refused(case, "sequence number 3, and at least 4", certificate=third, min_sequence=4)
+    refused(case, "no sequence number, and at least 1", min_sequence=1)
+    refused(case, "is for 'reviews', and 'vendor' is wanted", certificate=third, name="vendor")
+    trust = dataclasses.replace(case.keys.trust, sequences={"reviews": 4, "train": 1})
+    refused(case, "at least 4", certificate=third, trust=trust, min_sequence=2)
+    refused(case, "no sequence number", trust=trust)
+    assert TrustRoot.load(yaml.safe_load(trust.to_yaml())) == trust
+
+
+def test_writing_a_report_that_passes_and_having_it_certified(case: Case) -> None:
+    """A report from a file counts where a key of the role scan signed these very bytes."""
+    folder = case.folder / "report"
+    path = write(case.report, folder)["report.json"]
+    with pytest.raises(VerificationError, match="who wrote"):
+        certify(case.data, [signer(case)], report=path)
+    with pytest.raises(VerificationError, match="nobody signed"):
+        certify(case.data, [signer(case)], report=path, trust=case.keys.trust)
+    scans.sign(path, [signer(case, "mallory")])
+    with pytest.raises(VerificationError, match="is unknown"):
+        certify(case.data, [signer(case)], report=path, trust=case.keys.trust)
+    scans.sign(path, [signer(case, "carol")])
+    made = certify(case.data, [signer(case)], report=path, trust=case.keys.trust)
+    assert made.statement().predicate["report"]["signers"] == ["carol"]
+    assert case.verify(certificate=made)
+    path.write_text(path.read_text().replace('"seconds": 1.5', '"seconds": 1.6'))
+    with pytest.raises(VerificationError, match="not the report that was signed"):
+        certify(case.data, [signer(case)], report=path, trust=case.keys.trust)
+    taken = certify(case.data, [signer(case)], report=path, unsigned_report=True)
+    assert taken.statement().predicate["report"]["origin"] == "unsigned"
+
+
+def test_passing_another_signed_statement_for_a_signed_scan(case: Case) -> None:
+    path = write(case.report, case.folder / "report")["report.json"]
+    path.with_name(scans.FILE).write_text(case.certificate.envelopes[0].to_json())
+    with pytest.raises(VerificationError, match="not 'https://foretaste"):
+        certify(case.data, [signer(case)], report=path, trust=case.keys.trust)
 
 
 def test_stripping_a_signature(case: Case) -> None:

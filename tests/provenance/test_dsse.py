@@ -156,3 +156,11 @@ def test_no_input_ever_verifies_or_crashes(keys: Any, raw: bytes | str) -> None:
     except ForetasteError:
         return
     pytest.fail("a made up envelope was accepted")
+
+
+def test_a_key_that_stands_twice_is_refused_for_two_readers_may_take_another(keys: Any) -> None:
+    text = signed(keys, "alice").to_json()
+    twice = text[:-1] + ',"payloadType":"' + dsse.IN_TOTO + '"}'
+    assert dsse.parse(text)
+    with pytest.raises(VerificationError, match="'payloadType' stands twice"):
+        dsse.parse(twice)

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from foretaste.errors import InputError
 from foretaste.provenance import manifest, rows
+from foretaste.provenance.leaves import leaf_hashes
+from foretaste.provenance.merkle import leaf_hash
 
 
 def reference(value: Any) -> bytes:
@@ -64,6 +66,15 @@ def test_rows_have_the_bytes_that_the_definition_gives_them(made: list[dict[str,
     batch = pa.RecordBatch.from_pylist(made, schema=SCHEMA)
     assert rows.encoded(batch).to_pylist() == [reference(r) for r in made]
     assert rows.encoded(batch.slice(skip)).to_pylist() == [reference(r) for r in made][skip:]
+    assert leaf_hashes([batch.slice(skip)]) == b"".join(leaf_hash(reference(r)) for r in made[skip:])
+
+
+@pytest.mark.parametrize("size", [0, 9, 10, 99, 100, 12345])
+def test_a_leaf_is_the_hash_of_the_row_s_bytes_whatever_its_length(size: int) -> None:
+    batch = pa.RecordBatch.from_pylist([{"text": "x" * size, "raw": None}, {"text": "é", "raw": b"y" * size}, {}])
+    assert leaf_hashes([batch, batch.slice(1)]) == b"".join(
+        leaf_hash(raw) for part in (batch, batch.slice(1)) for raw in rows.encoded(part).to_pylist()
+    )
 
 
 def test_how_a_value_is_stored_makes_no_difference() -> None:

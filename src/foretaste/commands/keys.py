@@ -13,7 +13,7 @@ from foretaste.errors import InputError
 if TYPE_CHECKING:
     from foretaste.provenance.keys import TrustRoot
 
-ROLES = ("certificate", "step", "waiver", "approval", "baseline", "delivery")
+ROLES = ("certificate", "scan", "step", "waiver", "approval", "baseline", "delivery")
 
 
 @click.group(short_help="Make keys, and say whom to trust.")
@@ -54,7 +54,7 @@ def trust(
     trust: str, key: str, name: str | None, roles: tuple[str, ...], owner: str, expires: str | None,
     threshold: int | None,
 ) -> None:  # fmt: skip
-    """Add KEY to a trust file, made if needed: a PEM file, or a key of a service (awskms:, gcpkms:, hv:, sigstore:).
+    """Add KEY to a trust file, made if needed: a PEM file, or a key of a service (awskms:, gcpkms:, hv:, hsm:, sigstore:).
 
     A key of a service is asked for once; what it answered stands in the file. Comments in the file are not kept.
     """

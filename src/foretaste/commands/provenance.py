@@ -61,27 +61,33 @@ def manifest(data: str, no_rows: bool, source: str | None, out: str | None) -> N
 @click.command(short_help="Sign that data passed.")
 @click.argument("data", type=click.Path())
 @click.option("--report", metavar="FILE", type=click.Path(), help="report.json of these data; scanned now without it.")
+@click.option("--unsigned-report", is_flag=True, help="Take a report that nobody signed: who can write it, decides.")
 @click.option("--policy", metavar="FILE", type=click.Path(), help="Policy file (YAML) of the scan.")
 @role_options
 @_signing
 @_trusting(False)
 @click.option("--name", help="Name of the data set; that of the file without it.")
+@click.option("--sequence", type=click.IntRange(min=0), help="Number of this state of the data set; ever higher.")
 @click.option("--chain", metavar="FILE", type=click.Path(), help="Chain of custody that the certificate is bound to.")
 @click.option("--no-rows", is_flag=True, help="No tree over the rows: quicker, and no proofs about rows.")
 @click.option("--out", required=True, metavar="FILE", type=click.Path(dir_okay=False), help="File for the certificate.")
 @debug_option
 def certify(
-    data: str, report: str | None, policy: str | None, keys: tuple[str, ...], known_as: str | None, trust: str | None,
-    name: str | None, chain: str | None, no_rows: bool, out: str, **roles: str | None,
+    data: str, report: str | None, unsigned_report: bool, policy: str | None, keys: tuple[str, ...],
+    known_as: str | None, trust: str | None, name: str | None, sequence: int | None, chain: str | None, no_rows: bool,
+    out: str, **roles: str | None,
 ) -> None:  # fmt: skip
     """Certify DATA: scan them, or take the report of a scan, and sign what came of it as in-toto statements.
+
+    A report is taken where "scan --sign-with" signed it with a key of the role "scan" in --trust.
 
     Exit code 0: certified. 1: refused, because the data did not pass or are not those of the report. 2: an error.
     """
     from foretaste.provenance.certificate import certify
 
     made = certify(
-        data, _signers(keys, known_as, trust), report=report, policy=policy, name=name, chain=chain,
+        data, _signers(keys, known_as, trust), report=report, trust=trust if report else None,
+        unsigned_report=unsigned_report, policy=policy, name=name, sequence=sequence, chain=chain,
         roles={k.removeprefix("role_"): v for k, v in roles.items()}, with_rows=not no_rows,
     )  # fmt: skip
     made.write(out)
@@ -125,21 +131,33 @@ def countersign(
 @click.option("--chain", metavar="FILE", type=click.Path(), help="Chain of custody.")
 @click.option("--fail-on", type=click.Choice(["block", "review"]), default="block", show_default=True,
               help="review refuses a certificate with findings for review.")  # fmt: skip
+@click.option("--name", help="Name of the data set that is wanted.")
+@click.option("--min-sequence", type=int, help="Lowest sequence number that is wanted.")
+@click.option("--copy", metavar="DIR", type=click.Path(), help="New folder for a copy, verified while it is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verified statement instead of the summary.")
 @click.option("--quiet", "-q", is_flag=True, help="No output where the data are verified.")
 @debug_option
 def verify(
-    data: str, certificate: str, trust: str, policy: str | None, chain: str | None, fail_on: str, as_json: bool,
-    quiet: bool,
+    data: str, certificate: str, trust: str, policy: str | None, chain: str | None, fail_on: str, name: str | None,
+    min_sequence: int | None, copy: str | None, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Hold DATA against a certificate, right before training.
 
+    Whoever may write to DATA can still change them afterwards: --copy leaves exactly the bytes that were verified in a
+    folder that only you may read, which is the way for addresses (s3://, gs://, and what fsspec knows).
+
     Exit code 0: verified. 1: refused, with the reason. 2: something could not be read, which is never a pass.
     """
-    from foretaste.provenance.verify import verify
+    from foretaste.provenance.verify import fetch, verify
     from foretaste.report.escape import visible
 
-    found = verify(data, certificate, trust, policy=policy, chain=chain, fail_on=fail_on)
+    wanted: dict[str, Any] = {
+        "policy": policy, "chain": chain, "fail_on": fail_on, "name": name, "min_sequence": min_sequence
+    }  # fmt: skip
+    if copy is None:
+        found = verify(data, certificate, trust, **wanted)
+    else:
+        found = fetch(data, copy, certificate, trust, **wanted).verification
     if as_json:
         click.echo(json.dumps(dict(found.statement.predicate), indent=1))
     elif not quiet:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from foretaste.policy import Policy
+    from foretaste.provenance.keys import TrustRoot
     from foretaste.roles import Roles
 
 PREDICATE_TYPE = "https://foretaste.dev/data-certificate/v1"
@@ -74,7 +76,7 @@ class Certificate:
         Raises:
             InputError: if it cannot be written.
         """
-        return _write(path, self.to_text())
+        return write_text(path, self.to_text())
 
     @classmethod
     def load(cls, source: str | Path | bytes | Certificate) -> Certificate:
@@ -91,67 +93,87 @@ class Certificate:
 
 
 def certify(
-    data: str | Path,
+    data: Any,
     signers: Sequence[Signer],
     *,
     report: Report | str | Path | None = None,
+    trust: str | Path | Mapping[str, Any] | TrustRoot | None = None,
+    unsigned_report: bool = False,
     policy: Policy | str | Path | Mapping[str, Any] | None = None,
     roles: Roles | Mapping[str, str | None] | None = None,
     name: str | None = None,
+    sequence: int | None = None,
     chain: str | Path | None = None,
     with_rows: bool = True,
     filesystem: pyarrow.fs.FileSystem | None = None,
 ) -> Certificate:
     """Certify data that passed a scan. Scans them first where no report is given.
 
-    Whoever can write a ``report.json`` decides what it says: give one only from a place that nobody else writes to.
+    Whoever can write a ``report.json`` decides what it says. So one from a file has to be signed by who scanned (see
+    :mod:`foretaste.provenance.scans`), or ``unsigned_report`` says that nobody else can write there; the certificate
+    tells which.
 
     Args:
-        data: path, glob, directory or address; an object in memory has to be written first.
+        data: path, glob, directory or address; or a pandas, polars or pyarrow object in memory, whose certificate is
+            about its rows in any order, with all columns and without an index.
         signers: see :func:`foretaste.provenance.signers.open_signer`; at least one.
         report: report of the scan of these very data, or its ``report.json``.
+        trust: trust file whose role ``scan`` says who signs reports; needed for a report from a file.
+        unsigned_report: take the report from a file that nobody signed.
         policy: of the scan; a report made with another one is refused.
         roles: column roles, for a scan.
-        name: of the data set, for people; the last part of the path where ``None``.
+        name: of the data set; the last part of the path where ``None``. A verifier may ask for it.
+        sequence: number of this state of the data set, higher than that of any before. A verifier may ask for a lowest
+            one, so that nobody puts an older state with its own certificate in the place of this one.
         chain: chain of custody that ends with these data; the certificate is then good only together with it.
         with_rows: build the tree over the rows as well, so that single rows can be proven in or out.
         filesystem: for a path on a file system that Arrow does not know by address.
 
     Raises:
-        VerificationError: if the verdict is neither pass nor review, the data are not those of the report, the policy
-            is not that of the report, or the chain does not end with these data.
+        VerificationError: if the verdict is neither pass nor review, the report is not signed, the data are not those
+            of the report, the policy is not that of the report, or the chain does not end with these data.
         InputError: if something cannot be read, or a key cannot sign.
-        PolicyError: if the policy is not valid.
+        PolicyError: if the policy or the trust file is not valid.
     """
     from foretaste.policy import Policy
+    from foretaste.reading.dataset import open_data
     from foretaste.report.model import to_dict, to_json
+    from foretaste.roles import Roles
 
     if not signers:
         raise InputError("a certificate needs a signature; name a key")
-    if not isinstance(data, str | Path):
-        raise InputError(f"a certificate is about files, not about a {type(data).__name__}; write it to a file first")
+    framed = not isinstance(data, str | os.PathLike)
+    if sequence is not None and not 0 <= sequence < 2**53:
+        raise InputError(f"sequence must be a whole number from 0 to 2^53 - 1, not {sequence}")
     chosen = Policy.load(policy)
     if report is None:
         from foretaste.engine import scan
 
         report = scan(data, chosen, roles=roles, filesystem=filesystem)
     if isinstance(report, Report):
-        made, tree, raw = report, to_dict(report), to_json(report).encode()
+        made, tree, raw, origin = report, to_dict(report), to_json(report).encode(), {"origin": "scanned"}
     else:
-        made, tree, raw = read_report(report)
+        made, tree, raw, origin = _from_file(report, trust, unsigned_report)
     _refuse_verdict(made)
     if policy is not None and chosen.digest != made.policy_digest:
         raise VerificationError(
             f"the report was made with the policy {made.policy_digest}, not with this one ({chosen.digest}); scan again"
         )
-    parts = manifest.build(data, with_rows=with_rows, source=made.data.roles.get("source"), filesystem=filesystem)
-    if parts.digest != made.data.digest:
+    source = made.data.roles.get("source")
+    if framed:
+        parts = manifest.build_frame(data, source)
+        digest = open_data(data, Roles(**made.data.roles), options=chosen.input).digest
+    else:
+        parts = manifest.build(data, with_rows=with_rows, source=source, filesystem=filesystem)
+        digest = parts.digest
+    if digest != made.data.digest:
         raise VerificationError(
-            f"{parts.name} has changed since it was scanned (digest {parts.digest}, report {made.data.digest}); "
-            "scan it again"
+            f"{parts.name} has changed since it was scanned (digest {digest}, report {made.data.digest}); scan it again"
         )
     predicate = _predicate(made, tree, parts)
-    predicate["report"] = {"mediaType": "application/json", "digest": as_digest_set(canonical.digest(raw))}
+    predicate["report"] = {"mediaType": "application/json", "digest": as_digest_set(canonical.digest(raw)), **origin}
+    if sequence is not None:
+        predicate["sequence"] = sequence
     if chosen.digest == made.policy_digest:
         predicate["policy"]["content"] = chosen.as_dict()
     if chain is not None:
@@ -170,6 +192,22 @@ def certify(
     return certificate
 
 
+def _from_file(path: str | Path, trust: Any, unsigned: bool) -> tuple[Report, dict[str, Any], bytes, dict[str, Any]]:
+    """A report, its JSON and bytes, and whether somebody signed it."""
+    if unsigned:
+        return *read_report(path), {"origin": "unsigned"}
+    if trust is None:
+        raise VerificationError(
+            f"who wrote {path}? Give the trust file whose role scan signs reports (trust, --trust), leave the report "
+            "out to scan again, or say that nobody else can write there (unsigned_report, --unsigned-report)"
+        )
+    from foretaste.provenance import scans
+    from foretaste.provenance.keys import TrustRoot
+
+    made, tree, raw, names = scans.verify(path, TrustRoot.load(trust))
+    return made, tree, raw, {"origin": "signed", "signers": list(names)}
+
+
 def read(path: str | Path, what: str) -> bytes:
     """The bytes of a file.
 
@@ -182,7 +220,12 @@ def read(path: str | Path, what: str) -> bytes:
         raise InputError(f"cannot read the {what} {path}: {e.strerror}; check the path") from e
 
 
-def _write(path: str | Path, text: str) -> Path:
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a file, and its folder where that is missing.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -232,6 +275,7 @@ def _predicate(report: Report, tree: Mapping[str, Any], parts: Manifest) -> dict
             "rows": report.data.rows,
             "bytes": parts.bytes,
             "files": len(parts.files),
+            "subject": "files" if parts.files else "rows",
             "roles": dict(report.data.roles),
             "schema": [{"name": n, "type": t} for n, t in parts.schema],
             "rowTree": parts.to_dict()["rows"],
@@ -291,4 +335,4 @@ def dump_json(path: str | Path, tree: Any) -> Path:
     Raises:
         InputError: if it cannot be written.
     """
-    return _write(path, json.dumps(tree, indent=1, ensure_ascii=True) + "\n")
+    return write_text(path, json.dumps(tree, indent=1, ensure_ascii=True) + "\n")

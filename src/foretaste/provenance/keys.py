@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VERSION = 1
 ROLES = {
     "certificate": "says that data were scanned and passed",
+    "scan": "says what a scan found",
     "step": "says how data were made from other data",
     "waiver": "accepts a finding for one data set",
     "approval": "releases data after a person looked",
@@ -150,11 +151,15 @@ class TrustRoot:
         keys: by name.
         roles: by name, of :data:`ROLES`.
         revoked: digests of statements that do not count any more, each with the reason.
+        sequences: by name of a data set, the lowest sequence number that a certificate of it may have.
+        snapshots: by name of a baseline, the lowest number that its newest snapshot may have.
     """
 
     keys: Mapping[str, TrustedKey] = field(default_factory=dict)
     roles: Mapping[str, Role] = field(default_factory=dict)
     revoked: Mapping[str, str] = field(default_factory=dict)
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    snapshots: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse roles that name no key, and a key that would count twice.
@@ -203,7 +208,7 @@ class TrustRoot:
             return source
         where = "trust" if isinstance(source, Mapping) else str(source)
         raw = source if isinstance(source, Mapping) else load_yaml(source, "trust file", _HINT)
-        refuse_unknown(raw, ("version", "keys", "roles", "revoked"), where)
+        refuse_unknown(raw, ("version", "keys", "roles", "revoked", "sequences", "snapshots"), where)
         if raw.get("version", VERSION) != VERSION:
             raise PolicyError(f"{where}: version {raw['version']!r} is not known; this release reads {VERSION}")
         keys = {
@@ -219,6 +224,8 @@ class TrustRoot:
                 for name, value in roles.items()
             },
             revoked={str(k): str(v) for k, v in mapping(raw.get("revoked"), f"{where}: revoked").items()},
+            sequences=_numbers(raw, "sequences", where),
+            snapshots=_numbers(raw, "snapshots", where),
         )
 
     def to_yaml(self) -> str:
@@ -230,6 +237,7 @@ class TrustRoot:
         }
         if self.revoked:
             tree["revoked"] = dict(self.revoked)
+        tree |= {n: dict(v) for n in ("sequences", "snapshots") if (v := getattr(self, n))}
         head = "# Whom foretaste trusts. Whoever changes this file decides what counts: keep it under review.\n"
         return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
@@ -242,6 +250,14 @@ def trusted(key: Key, name: str, **rest: Any) -> TrustedKey:
     """
     value = {k: v for k, v in key.keyval.items() if k in ("public", "identity", "issuer")}
     return TrustedKey(name=name, keyid=key.keyid, keytype=key.keytype, scheme=key.scheme, **value, **rest)
+
+
+def _numbers(raw: Mapping[str, Any], name: str, where: str) -> dict[str, int]:
+    found = mapping(raw.get(name), f"{where}: {name}")
+    for key, value in found.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise PolicyError(f"{where}: {name}.{key} must be a whole number, not {value!r}")
+    return dict(found)
 
 
 class _Dumper(yaml.SafeDumper):

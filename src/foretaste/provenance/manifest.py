@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import unicodedata
 from collections import Counter
@@ -19,6 +20,7 @@ from foretaste.errors import InputError, did_you_mean
 from foretaste.provenance import rows
 from foretaste.provenance.merkle import SortedTree
 from foretaste.reading.formats import FileDigest, Files, list_files, naming, root_digest
+from foretaste.reading.frames import Frame, open_frame
 
 FORMAT = "https://foretaste.dev/manifest/v1"
 MAX_SOURCES = 1000
@@ -31,8 +33,9 @@ class Manifest:
 
     Attributes:
         name: of the data, for people.
-        digest: ``sha256:<hex>`` over the sorted names and digests of the files; the one that reports carry.
-        files: the files that are read.
+        digest: ``sha256:<hex>`` over the sorted names and digests of the files, the one that reports carry; of a frame
+            that of :func:`rows_digest`.
+        files: the files that are read; none for a frame.
         left_out: data files in the same folder that reading leaves out, because of a dot or underscore before a name.
         rows: number of rows; ``None`` where rows were not read.
         row_root: root of the tree over the sorted row hashes, 64 hex digits; ``None`` as above.
@@ -42,7 +45,7 @@ class Manifest:
 
     name: str
     digest: str
-    files: tuple[FileDigest, ...]
+    files: tuple[FileDigest, ...] = ()
     left_out: tuple[FileDigest, ...] = ()
     rows: int | None = None
     row_root: str | None = None
@@ -111,6 +114,38 @@ def build(
     )
 
 
+def build_frame(data: Any, source: str | None = None) -> Manifest:
+    """Digest the rows of a pandas, polars or pyarrow object in memory: of all columns, in any order.
+
+    Args:
+        data: the object. What only describes rows (a lazy frame, a dataset of files) may give others when it is read
+            again, and is refused.
+        source: column that says where a row comes from, to count rows per source.
+
+    Raises:
+        InputError: if it is no such object, or its rows have no canonical bytes.
+    """
+    frame = open_frame(data)
+    if frame.known_rows is None:
+        raise InputError(f"a {frame.name} may give other rows when it is read again; collect it, or write it to a file")
+    counted: Counter[str] = Counter()
+    with naming(f"the {frame.name}"):
+        tree, schema = _read_rows(frame, source, counted)
+    return Manifest(
+        name=frame.name,
+        digest=rows_digest(tree.size, tree.root),
+        rows=tree.size,
+        row_root=tree.root.hex(),
+        schema=tuple((f.name, str(f.type)) for f in schema),
+        sources=_most(counted),
+    )
+
+
+def rows_digest(count: int, root: bytes) -> str:
+    """``sha256:<hex>`` of a set of rows, wherever they lie: over the encoding's name, their number and the tree's root."""
+    return f"sha256:{hashlib.sha256(f'{rows.ENCODING}:{count}:{root.hex()}'.encode()).hexdigest()}"
+
+
 def row_tree(data: str | Path, filesystem: pa.fs.FileSystem | None = None) -> tuple[SortedTree, pa.Schema]:
     """The tree over the rows, to make proofs with, and the columns.
 
@@ -148,7 +183,9 @@ def refuse_changed(files: Files) -> None:
         raise InputError(f"{changed} changed while it was read; read a copy, or again when it is at rest")
 
 
-def _read_rows(files: Files, source: str | None, counted: Counter[str]) -> tuple[SortedTree, pa.Schema]:
+def _read_rows(files: Files | Frame, source: str | None, counted: Counter[str]) -> tuple[SortedTree, pa.Schema]:
+    from foretaste.provenance.leaves import leaf_hashes
+
     schema: list[pa.Schema] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
@@ -161,7 +198,7 @@ def _read_rows(files: Files, source: str | None, counted: Counter[str]) -> tuple
                 _count(batch.column(batch.schema.get_field_index(source)), counted)
             yield batch
 
-    tree = SortedTree(rows.leaf_hashes(watched()))
+    tree = SortedTree(leaf_hashes(watched()))
     if not schema or tree.size == 0:
         raise InputError(f"{files.name} has no rows; nothing was digested")
     return tree, schema[0]

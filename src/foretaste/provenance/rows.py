@@ -10,14 +10,11 @@ how columns are ordered, files are cut or pages compressed makes no difference. 
 - lists: ``(`` their elements ``)``, a null among them as ``[4:null]0:``
 - structs: like rows; maps: lists of pairs
 
-All in Arrow's kernels, with one Python step per row for the hash itself.
+All in Arrow's kernels, without an object per row. :mod:`foretaste.provenance.leaves` writes the same bytes for hashing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,41 +30,37 @@ _OPEN, _CLOSE, _COLON = (pa.scalar(b, _BINARY) for b in (b"(", b")", b":"))
 _NULL = pa.scalar(b"[4:null]0:", _BINARY)
 
 
-def leaf_hashes(batches: Iterable[pa.RecordBatch]) -> bytes:
-    """RFC 6962 leaf hashes of all rows in order, 32 bytes each.
-
-    Raises:
-        InputError: if a column has a type that has no canonical bytes, or a name stands twice.
-    """
-    return b"".join(_hashes(batch) for batch in batches)
-
-
 def encoded(batch: pa.RecordBatch) -> pa.Array:
     """The canonical bytes of every row, as Arrow large_binary.
 
     Raises:
-        InputError: as :func:`leaf_hashes`.
+        InputError: if a column has a type that has no canonical bytes, or a name stands twice.
     """
     return _struct(batch.schema.names, batch.columns, batch.num_rows)
 
 
-def _hashes(batch: pa.RecordBatch) -> bytes:
-    prefixed = pc.binary_join_element_wise(pa.scalar(b"\0", _BINARY), encoded(batch), _NOTHING)
-    _, ends, data = prefixed.buffers()
-    at = np.frombuffer(ends, dtype=np.int64)[prefixed.offset : prefixed.offset + len(prefixed) + 1].tolist()
-    view, sha256 = memoryview(data or b""), hashlib.sha256
-    # A Python step per row: a hash object costs about a microsecond, and OpenSSL hashes faster than any kernel here.
-    return b"".join([sha256(view[start:end]).digest() for start, end in itertools.pairwise(at)])
+def by_name(names: list[str], columns: list[Any]) -> list[tuple[bytes, Any]]:
+    """Names as bytes with their columns, in the order of the bytes.
 
-
-def _struct(names: list[str], columns: list[Any], rows: int) -> pa.Array:
+    Raises:
+        InputError: if a name stands twice.
+    """
     if len(set(names)) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise InputError(f'column "{twice}" is there twice, so a row has no canonical bytes; rename one of the two')
-    pairs = []
-    for raw, column in sorted((n.encode(), c) for n, c in zip(names, columns)):
-        head = pa.scalar(b"(%d:%s" % (len(raw), raw), _BINARY)
-        pairs.append(_join(head, _value(column, raw.decode()), _CLOSE))  # null where the value is
+    return sorted(((n.encode(), c) for n, c in zip(names, columns)), key=lambda pair: pair[0])
+
+
+def head_of(name: bytes) -> bytes:
+    """What stands before a value."""
+    return b"(%d:%s" % (len(name), name)
+
+
+def _struct(names: list[str], columns: list[Any], rows: int) -> pa.Array:
+    pairs = [  # each null where the value is
+        _join(pa.scalar(head_of(raw), _BINARY), _value(column, raw.decode()), _CLOSE)
+        for raw, column in by_name(names, columns)
+    ]
     if not pairs:
         return pa.array([b"()"] * rows, _BINARY)
     return pc.binary_join_element_wise(_OPEN, *pairs, _CLOSE, _NOTHING, null_handling="replace", null_replacement=b"")
@@ -75,22 +68,32 @@ def _struct(names: list[str], columns: list[Any], rows: int) -> pa.Array:
 
 def _value(array: pa.Array, name: str) -> pa.Array:
     """Bytes of every value, null where it is null."""
+    raw, atom = flat(array, name)
+    return _atom(raw) if atom else raw
+
+
+def flat(array: pa.Array, name: str) -> tuple[pa.Array, bool]:
+    """Bytes of every value, null where it is null, and whether their length has still to be written before them.
+
+    Raises:
+        InputError: if the type has no canonical bytes.
+    """
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
-        return _value(array.storage, name)
+        return flat(array.storage, name)
     if pa.types.is_dictionary(kind):
-        return _value(array.dictionary_decode(), name)
+        return flat(array.dictionary_decode(), name)
     if pa.types.is_struct(kind):
         fields = [kind.field(i).name for i in range(kind.num_fields)]
-        return _where_valid(array, _struct(fields, array.flatten(), len(array)))
+        return _where_valid(array, _struct(fields, array.flatten(), len(array))), False
     if pa.types.is_map(kind):
         pairs = _join(_OPEN, _or_null(_value(array.keys, name)), _or_null(_value(array.items, name)), _CLOSE)
-        return _list(array, pairs, array.offsets)
+        return _list(array, pairs, array.offsets), False
     if pa.types.is_fixed_size_list(kind) or str(kind).startswith(("list_view", "large_list_view")):
-        return _value(array.cast(pa.large_list(kind.value_field)), name)
+        return flat(array.cast(pa.large_list(kind.value_field)), name)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _list(array, array.values, array.offsets, name)
-    return _atom(_scalar(array, name))
+        return _list(array, array.values, array.offsets, name), False
+    return _scalar(array, name), True
 
 
 def _list(array: pa.Array, values: pa.Array, offsets: pa.Array, name: str | None = None) -> pa.Array:

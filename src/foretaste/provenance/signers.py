@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl
 
 from foretaste.errors import InputError
 from foretaste.provenance.canonical import missing
@@ -117,8 +118,12 @@ def open_signer(uri: str, key: TrustedKey | None = None, ask: Ask | None = None)
         raise InputError(
             f'{uri} does not tell its public key; add it with "foretaste keys trust", and name it with --as'
         )
+    secret = os.environ.get(PASSPHRASE)
+    known = (
+        (lambda _: secret) if secret is not None else (lambda _: ask()) if ask else None
+    )  # such as the PIN of an HSM
     try:
-        return Signer.from_priv_key_uri(uri, key.verifier(), (lambda _: ask()) if ask else None)
+        return Signer.from_priv_key_uri(uri, key.verifier(), known)
     except Exception as e:  # a key service, and the library that speaks to it, may raise anything
         raise InputError(f"cannot open {uri}: {type(e).__name__}: {e}") from e
 
@@ -127,23 +132,26 @@ def import_key(uri: str) -> tuple[str, Key]:
     """Address and public key of a key that a service holds, as the service tells it now.
 
     Args:
-        uri: ``awskms:KEY``, ``gcpkms:NAME``, ``azurekms:VAULT/KEY``, ``hv:NAME``, or
-            ``sigstore:IDENTITY#ISSUER``, whose key is the identity.
+        uri: ``awskms:KEY``, ``gcpkms:NAME``, ``azurekms:VAULT/KEY``, ``hv:NAME``, ``hsm:NUMBER?label=TOKEN`` (through
+            the library that ``PYKCS11LIB`` names), or ``sigstore:IDENTITY#ISSUER``, whose key is the identity.
 
     Raises:
         InputError: if the scheme is unknown or the service does not answer.
     """
     try:
-        from securesystemslib.signer import AWSSigner, AzureSigner, GCPSigner, SigstoreSigner, VaultSigner
+        from securesystemslib.signer import AWSSigner, AzureSigner, GCPSigner, HSMSigner, SigstoreSigner, VaultSigner
     except ImportError as e:
         raise missing(e) from e
     scheme, _, rest = uri.partition(":")
     vault, _, in_vault = rest.partition("/")
+    number, _, options = rest.partition("?")
+    token = dict(parse_qsl(options)).get("label")
     identity, _, issuer = rest.partition("#")
     services: dict[str, Callable[[], tuple[str, Key]]] = {
         "awskms": lambda: AWSSigner.import_(rest),
         "azurekms": lambda: AzureSigner.import_(vault, in_vault),
         "gcpkms": lambda: GCPSigner.import_(rest),
+        "hsm": lambda: HSMSigner.import_(int(number) if number else None, token),
         "hv": lambda: VaultSigner.import_(rest),
         "sigstore": lambda: SigstoreSigner.import_(identity, issuer),
     }

@@ -17,7 +17,8 @@ from foretaste.provenance import dsse
 from foretaste.provenance.certificate import PREDICATE_TYPE, Certificate
 from foretaste.provenance.chain import Chain, Link
 from foretaste.provenance.keys import TrustRoot
-from foretaste.provenance.manifest import digest_files, refuse_changed
+from foretaste.provenance.manifest import build_frame, digest_files, refuse_changed, row_tree, rows_digest
+from foretaste.provenance.rows import ENCODING
 from foretaste.provenance.statement import Statement, from_digest_set, from_timestamp, parse
 from foretaste.reading.formats import FileDigest, Files, list_files, naming, root_digest
 
@@ -95,6 +96,8 @@ def check_certificate(
     policy: Policy | str | Path | Mapping[str, Any] | None = None,
     chain: str | Path | bytes | Chain | None = None,
     fail_on: Literal["block", "review"] = "block",
+    name: str | None = None,
+    min_sequence: int | None = None,
     now: datetime | None = None,
 ) -> Verification:
     """Hold a certificate against keys, policy, time and chain; not yet against data.
@@ -105,6 +108,8 @@ def check_certificate(
         policy: the policy that holds now, or its digest ``sha256:<hex>``; the default policy where ``None``.
         chain: chain of custody; needed where the certificate names one.
         fail_on: ``review`` refuses a certificate with findings for review.
+        name: of the data set that is wanted; a certificate of another one is refused.
+        min_sequence: lowest sequence number that is wanted, beside what the trust file says.
         now: the time to judge by.
 
     Raises:
@@ -116,7 +121,8 @@ def check_certificate(
     root, given = TrustRoot.load(trust), Certificate.load(certificate)
     statement, signers = _authentic(given, root, now)
     reasons = list(_objections(given, statement, root, _digest_of(policy), fail_on, now))
-    [(name, digest)] = statement.subjects
+    [(called, digest)] = statement.subjects
+    reasons += _stale(statement, called, root, name, min_sequence)
     made_by = None
     try:
         made_by = _chained(statement, digest, chain, root, now)
@@ -125,7 +131,7 @@ def check_certificate(
     if reasons:
         raise VerificationError("; ".join(reasons))
     return Verification(
-        name=name,
+        name=called,
         digest=digest,
         rows=statement.number("data", "rows"),
         verdict=statement.text("verdict"),
@@ -139,35 +145,43 @@ def check_certificate(
 
 
 def verify(
-    data: str | Path,
+    data: Any,
     certificate: str | Path | bytes | Certificate,
     trust: str | Path | Mapping[str, Any] | TrustRoot,
     *,
     filesystem: pyarrow.fs.FileSystem | None = None,
     **options: Any,
 ) -> Verification:
-    """Hold data against a certificate, file by file.
+    """Hold data against a certificate: file by file, or a frame in memory row by row.
 
     Says what the data were while they were read. Whoever may write to them can change them afterwards: use
     :func:`verified` where the bytes that are trained on must be the bytes that were verified.
 
     Args:
-        data: path, glob, directory or address.
+        data: path, glob, directory or address; or a pandas, polars or pyarrow object in memory, whose rows are held
+            against the tree over the rows: in any order, with all columns and without an index.
         certificate: see :func:`check_certificate`, as the other arguments.
         trust: see there.
         filesystem: for a path on a file system that Arrow does not know by address.
-        options: policy, chain, fail_on and now, see there.
+        options: policy, chain, fail_on, name, min_sequence and now, see there.
 
     Raises:
         VerificationError: if the certificate or the data are refused, with the reason.
-        InputError: if a file cannot be read.
+        InputError: if a file or the object cannot be read.
         PolicyError: if the trust file or the policy is not valid.
     """
     found = check_certificate(certificate, trust, **options)
+    if not isinstance(data, str | os.PathLike):
+        made = build_frame(data)
+        _refuse_other_rows(made.name, made.rows or 0, str(made.row_root), found)
+        return found
     files = list_files(data, filesystem)
     with naming(files.name):
-        digests = digest_files(files)
-        _refuse_other(files, digests, found)
+        if _about_rows(found):
+            tree, _ = row_tree(str(data), filesystem)
+            _refuse_other_rows(files.name, tree.size, tree.root.hex(), found)
+        else:
+            _refuse_other(files, digest_files(files), found)
         refuse_changed(files)
     return found
 
@@ -195,30 +209,89 @@ def verified(
         directory: where the copy goes; the system's folder for temporary files where ``None``. It takes as much room
             as the data.
         filesystem: for a path on a file system that Arrow does not know by address.
-        options: policy, chain, fail_on and now, see there.
+        options: policy, chain, fail_on, name, min_sequence and now, see there.
 
     Raises:
         VerificationError: if the certificate or the data are refused, with the reason.
         InputError: if a file cannot be read or copied.
         PolicyError: if the trust file or the policy is not valid.
     """
+    with _copied(data, certificate, trust, directory, filesystem, options) as (_, copy):
+        yield copy
+
+
+def fetch(
+    data: str | Path,
+    target: str | Path,
+    certificate: str | Path | bytes | Certificate,
+    trust: str | Path | Mapping[str, Any] | TrustRoot,
+    *,
+    filesystem: pyarrow.fs.FileSystem | None = None,
+    **options: Any,
+) -> VerifiedData:
+    """Verified data that stay: as :func:`verified`, in a new folder ``target``, which appears when all of it is verified.
+
+    For data behind an address, which somebody may exchange between verifying and training: hand on the copy instead.
+
+    Args:
+        data: path, glob, directory or address.
+        target: folder that gets the files, readable by this user alone and not writable; must not exist.
+        certificate: see :func:`check_certificate`, as the other arguments.
+        trust: see there.
+        filesystem: for a path on a file system that Arrow does not know by address.
+        options: policy, chain, fail_on, name, min_sequence and now, see there.
+
+    Raises:
+        VerificationError: if the certificate or the data are refused, with the reason; nothing is left at ``target``.
+        InputError: if a file cannot be read or copied, or ``target`` exists.
+        PolicyError: if the trust file or the policy is not valid.
+    """
+    folder = Path(target)
+    if folder.exists():
+        raise InputError(f"{folder} exists; name a new folder for the verified copy")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"cannot make {folder.parent}: {e}; name another folder") from e
+    with _copied(data, certificate, trust, folder.parent, filesystem, options) as (private, copy):
+        made = private / "data"
+        made.chmod(0o700)  # a folder is moved by who may write to it
+        made.rename(folder)
+        folder.chmod(0o500)
+        files = tuple(folder / f.relative_to(made) for f in copy.files)
+    return VerifiedData(path=files[0] if len(files) == 1 else folder, files=files, verification=copy.verification)
+
+
+@contextmanager
+def _copied(
+    data: Any, certificate: Any, trust: Any, directory: str | Path | None, filesystem: Any, options: Mapping[str, Any]
+) -> Iterator[tuple[Path, VerifiedData]]:
+    """A private folder, and the verified copy in it."""
     found = check_certificate(certificate, trust, **options)
+    if not isinstance(data, str | os.PathLike):
+        raise InputError(
+            f"a {type(data).__name__} lies in this process's memory, where a copy would be no safer; use verify"
+        )
     files = list_files(data, filesystem)
     try:
-        private = tempfile.mkdtemp(prefix="foretaste-verified-", dir=directory)
+        private = Path(tempfile.mkdtemp(prefix="foretaste-verified-", dir=directory))
     except OSError as e:
         raise InputError(f"cannot make a folder for the copy: {e}; name another directory") from e
-    folder = Path(private) / "data"
+    folder = private / "data"
     try:
         with naming(files.name):
             folder.mkdir()
             digests = digest_files(files, folder)
-            _refuse_other(files, digests, found)
+            if _about_rows(found):
+                tree, _ = row_tree(folder / digests[0].name if len(digests) == 1 else folder)
+                _refuse_other_rows(files.name, tree.size, tree.root.hex(), found)
+            else:
+                _refuse_other(files, digests, found)
         copies = tuple(folder / d.name for d in digests)
         for path in (*copies, *(p for p in folder.rglob("*") if p.is_dir()), folder):
             path.chmod(0o500 if path.is_dir() else 0o400)
         one = len(copies) == 1
-        yield VerifiedData(path=copies[0] if one else folder, files=copies, verification=found)
+        yield private, VerifiedData(path=copies[0] if one else folder, files=copies, verification=found)
     finally:
         for path in (folder, *folder.rglob("*")):
             if path.is_dir():
@@ -271,6 +344,21 @@ def _objections(
             )
 
 
+def _stale(
+    statement: Statement, called: str, root: TrustRoot, wanted: str | None, min_sequence: int | None
+) -> Iterator[str]:
+    """Old data with their own certificate do belong together: what they are, and how old, is for the verifier to say."""
+    if wanted is not None and called != wanted:
+        yield f"the certificate is for {called!r}, and {wanted!r} is wanted"
+    limits = [n for n in (min_sequence, root.sequences.get(called)) if n is not None]
+    if not limits:
+        return
+    if "sequence" not in statement.predicate:
+        yield f"the certificate has no sequence number, and at least {max(limits)} is wanted"
+    elif (sequence := statement.number("sequence")) < max(limits):
+        yield f"the certificate has the sequence number {sequence}, and at least {max(limits)} is wanted"
+
+
 def _chained(
     statement: Statement, digest: str, chain: str | Path | bytes | Chain | None, root: TrustRoot, now: datetime
 ) -> Link | None:
@@ -299,6 +387,27 @@ def _refuse_other(files: Files, digests: tuple[FileDigest, ...], found: Verifica
             raise VerificationError(
                 f"{file.name} lies beside the data and was not there when they were certified; take it away"
             )
+
+
+def _about_rows(found: Verification) -> bool:
+    data = found.statement.predicate.get("data")
+    return isinstance(data, Mapping) and data.get("subject") == "rows"
+
+
+def _refuse_other_rows(name: str, count: int, root: str, found: Verification) -> None:
+    data = found.statement.predicate.get("data")
+    tree = data.get("rowTree") if isinstance(data, Mapping) else None
+    if not isinstance(tree, Mapping):
+        raise VerificationError("the certificate has no tree over the rows; certify the data without --no-rows")
+    if tree.get("encoding") != ENCODING:
+        raise VerificationError(f"the certificate's rows are encoded as {tree.get('encoding')!r}, not {ENCODING!r}")
+    if (count, root) != (tree.get("count"), tree.get("root")):
+        raise VerificationError(
+            f"the {name} does not hold the rows that were certified ({count:,} rows with the root {root[:16]}…, certified "
+            f"{tree.get('count')} with {str(tree.get('root'))[:16]}…)"
+        )
+    if _about_rows(found) and rows_digest(count, bytes.fromhex(root)) != found.digest:
+        raise VerificationError("the certificate is malformed: its digest is not that of its tree over the rows")
 
 
 def _digest_of(policy: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -239,12 +240,7 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
     name = str(data)
     if filesystem is None:
         if "://" in name:
-            try:
-                filesystem, path = pa.fs.FileSystem.from_uri(name)
-            except (pa.ArrowInvalid, OSError) as e:
-                raise InputError(
-                    f"cannot open {name}: {e}; pass filesystem= for an address that Arrow does not know"
-                ) from e
+            filesystem, path = open_address(name)
         else:
             filesystem, path = pa.fs.LocalFileSystem(), str(Path(name).absolute())
     else:
@@ -279,6 +275,30 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         format=formats.pop() or "",
         left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) is not None)),
     )
+
+
+def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
+    """The file system of an address, and the path on it: Arrow's own, else that of fsspec, where it is installed.
+
+    Raises:
+        InputError: if neither knows it, or it names a hub without a commit, whose files may be others tomorrow.
+    """
+    if name.startswith("hf://") and not re.search(r"@[0-9a-f]{40}(/|$)", name):
+        raise InputError(f"{name} names no commit, so it may be other data tomorrow; write hf://…@<40 hex digits>/…")
+    try:
+        found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(name)
+        return found
+    except (pa.ArrowInvalid, OSError) as e:
+        known = e
+    try:
+        import fsspec
+
+        filesystem, path = fsspec.core.url_to_fs(name)
+    except Exception as e:  # the library of a store may raise anything
+        raise InputError(
+            f"cannot open {name}: {known}; fsspec: {e}; pass filesystem= for an address that neither knows"
+        ) from e
+    return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), path
 
 
 def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInfo], list[pa.fs.FileInfo]]:

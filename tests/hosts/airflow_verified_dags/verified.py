@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, ObjectStoragePath, task
 
 from foretaste.operators.airflow_provenance import VerifyDataOperator
 
@@ -43,6 +43,14 @@ with DAG("verify_other_policy"):
 
 with DAG("verify_no_trust"):
     train_on(verify(CERTIFIED, trust="{{ none }}").output)
+
+with DAG("verify_other_name"):
+    train_on(verify(CERTIFIED, name="vendor", min_sequence="{{ 7 }}").output)
+
+with DAG("verify_copied"):
+    # Any store that fsspec knows; here its own name for local files.
+    there = ObjectStoragePath(f"file://{CERTIFIED}")
+    train_on(verify(there, copy_to=f"{HOME}/copies/{{{{ ti.try_number }}}}").output)
 
 with DAG("train_certified"):
     train_verified(CERTIFIED, epochs=3)
