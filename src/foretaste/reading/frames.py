@@ -19,6 +19,7 @@ _ONCE = (
     "with foretaste.reading.spool(batches) as path: foretaste.scan(path)"
 )
 _DATASET_ROWS = 16_384
+_LIST = pa.list_(pa.null())
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,14 @@ def _of_pandas(frame: Any) -> Frame:
             raise _surrogate(frame, columns, e) from e
         yield from table.to_batches()
 
-    # Types are inferred from the rows when they are read; here only the names are needed.
-    schema = pa.schema([(name, pa.null()) for name in frame.columns])
+    # Types are inferred from the rows when they are read; here only the names are needed, and which hold lists.
+    first = {name: frame[name].iloc[0] if len(frame) else None for name in frame.columns}
+    schema = pa.schema([(name, _LIST if _is_list(value) else pa.null()) for name, value in first.items()])
     return Frame("pandas frame", schema, read, len(frame), int(frame.memory_usage(index=False).sum()))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (hasattr(value, "ndim") and value.ndim == 1)
 
 
 def _surrogate(frame: Any, columns: Sequence[str], error: UnicodeEncodeError) -> InputError:
