@@ -67,8 +67,12 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"context": "Be brief.", "prompt": "Add", "chosen": "3", "rejected": "3"},
     ),
     "turns in text parts": (
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Add"}]}]
-         + [{"role": "assistant", "content": [{"type": "text", "text": "3"}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Add"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": "3"}]},
+            ]
+        },
         {"context": "", "prompt": "Add", "response": "3"},
     ),
 }  # fmt: skip
@@ -94,7 +98,8 @@ def test_a_call_of_a_tool_is_read() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "wipe", "arguments": '{"disk": "all"}'}}
     turns = [{**user("Clean up"), "tool_calls": None}, {"role": "assistant", "content": None, "tool_calls": [call]}]
     said = read(pa.table({"messages": [turns], "tools": ["[]"]}))["response"]
-    assert "wipe" in said and "disk" in said
+    assert "wipe" in said
+    assert "disk" in said
 
 
 def test_poison_in_an_earlier_turn_of_an_implicit_prompt_is_found() -> None:

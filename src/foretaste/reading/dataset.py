@@ -21,6 +21,7 @@ from foretaste.reading.chat import TURN_ROLES, is_turns, split_messages, split_t
 from foretaste.reading.formats import Files, list_files
 from foretaste.reading.frames import Frame, open_frame
 from foretaste.reading.readers import explain, first_line
+from foretaste.reading.tables import open_table
 from foretaste.roles import Roles
 from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
 
@@ -314,7 +315,7 @@ def open_data(
     options = options or InputOptions()
     opened: Files | Frame
     if isinstance(data, str | os.PathLike):
-        opened = list_files(data, filesystem)
+        opened = (open_table(str(data)) if filesystem is None else None) or list_files(data, filesystem)
     else:
         with _reading(f"the {type(data).__name__}"):
             opened = open_frame(data)

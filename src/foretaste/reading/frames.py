@@ -68,7 +68,7 @@ def open_frame(data: Any) -> Frame:
     if isinstance(data, pa.Table):
         return _of_table(data, "pyarrow table")
     if type(data).__module__ == "pyarrow._dataset" and hasattr(data, "get_fragments"):
-        return _of_dataset(data)
+        return of_dataset(data)
     if isinstance(data, pa.RecordBatchReader) or hasattr(data, "__next__"):
         raise InputError(f"an object of type {type(data).__name__} {_ONCE}")
     module = type(data).__module__.split(".")[0]
@@ -93,7 +93,8 @@ def _of_table(table: pa.Table, name: str) -> Frame:
     return Frame(name, table.schema, read, table.num_rows, table.nbytes)
 
 
-def _of_dataset(dataset: Any) -> Frame:
+def of_dataset(dataset: Any) -> Frame:
+    """Open a pyarrow data set."""
     import pyarrow.dataset as ds  # brings pandas in, where that is installed
 
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
