@@ -31,7 +31,8 @@ class Roles:
     """Names of the columns that play each role; ``None`` where the data have no such column.
 
     ``messages`` is a list of ``{role, content}`` (or ``{from, value}``) turns: the last assistant turn becomes the
-    response, the last user turn before it the prompt, everything earlier, the system turn included, the context.
+    response, the turn before it the prompt, everything else, the system turn included, the context. ``prompt``,
+    ``response``, ``chosen`` and ``rejected`` may be lists of turns as well (see :mod:`foretaste.reading.chat`).
     """
 
     text: str | None = None
@@ -125,6 +126,8 @@ class Roles:
             if match:
                 guessed[role] = match
                 taken.add(match)
+        if shape == ["messages"] and "context" not in given and lowered.get("system", "") not in {"", *taken}:
+            guessed["context"] = lowered["system"]
         roles = dataclasses.replace(self, **guessed)
         try:
             roles.kind  # noqa: B018 - raises where no shape fits

@@ -349,6 +349,11 @@ class _FileData(SparkData):
         self._local, self._spark = local, context
         self._pieces = _pieces(files, max(LEAST_PIECE, local.bytes // (2 * context.defaultParallelism)))
 
+    @property
+    def canonical_roles(self) -> frozenset[str]:
+        """Roles of the batches."""
+        return self._local.canonical_roles
+
     def _context(self) -> Any:
         return self._spark
 

@@ -30,7 +30,7 @@ def columns(data: object) -> dict[str, list[str]]:
 
 
 EXPECTED = {
-    "context": ["", "Be brief.\nFirst?\nOne.", ""],
+    "context": ["", "Be brief.\nFirst?\nOne.", "No answer yet"],
     "prompt": ["Hello", "Second?", ""],
     "response": ["Hi", "Two.", "Unasked"],
 }

@@ -1,52 +1,156 @@
-"""Chat data: a list of turns per row -> context, prompt and response."""
+"""Chat data: lists of turns -> context, prompt and response, or context, prompt, chosen and rejected."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from foretaste.errors import InputError
 
+TURN_ROLES = frozenset({"prompt", "response", "chosen", "rejected"})
 _ASSISTANT = frozenset({"assistant", "gpt", "model", "bot"})
+_Turns = list[tuple[str, str]]
 
 
-def split_messages(array: pa.Array, column: str, start: int) -> dict[str, pa.Array]:
+def is_turns(kind: pa.DataType) -> bool:
+    """Whether a column of this type may hold turns."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def split_messages(array: pa.Array, column: str, start: int, system: pa.Array | None = None) -> dict[str, pa.Array]:
     """Split turns ``{role, content}`` or ``{from, value}`` into the canonical columns.
 
-    The last assistant turn is the response, the turn before it the prompt, everything earlier (the system turn and
-    former rounds) the context, one turn a line.
+    The last assistant turn is the response, the turn before it the prompt, everything else (the system turn, former
+    rounds, and turns that nobody answered) the context, one turn a line. The calls of a turn that calls tools are
+    part of what it says. ``system`` is a text column with what came before the turns, if there is one.
 
     Raises:
         InputError: if a row holds no such turns, or no assistant turn.
     """
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+    if not is_turns(array.type):
         raise InputError(f'column "{column}" (messages) holds {array.type}; a list of {{role, content}} is needed')
     context: list[str] = []
     prompt: list[str] = []
     response: list[str] = []
     # A Python loop over rows: turns are ragged and nested, and this runs once per row and pass.
+    opening = system.to_pylist() if system is not None else [""] * len(array)
     for at, turns in enumerate(array.to_pylist()):
         row = start + at
-        spoken = [_turn(turn, column, row) for turn in turns or []]
+        spoken = [_turn(turn, column, "messages", row) for turn in turns or []]
         last = next((i for i in range(len(spoken) - 1, -1, -1) if spoken[i][0] in _ASSISTANT), None)
         if last is None:
             raise InputError(f'column "{column}" (messages) has no assistant turn in row {row}; drop such rows')
         before = spoken[:last]
         response.append(spoken[last][1])
         prompt.append(before[-1][1] if before else "")
-        context.append("\n".join(content for _, content in before[:-1]))
-    kinds = {"context": context, "prompt": prompt, "response": response}
-    return {role: pa.array(values, pa.large_string()) for role, values in kinds.items()}
+        first = [("system", opening[at])] if opening[at] else []
+        context.append(_joined([*first, *before[:-1], *spoken[last + 1 :]]))
+    return _columns({"context": context, "prompt": prompt, "response": response})
 
 
-def _turn(turn: Any, column: str, row: int) -> tuple[str, str]:
+def split_turns(
+    arrays: Mapping[str, pa.Array], turns: Mapping[str, pa.Array], names: Mapping[str, str], start: int
+) -> dict[str, pa.Array]:
+    """Split prompts, responses and preferences that are lists of turns, as TRL writes them.
+
+    The last turn of a prompt is the prompt, its earlier turns the context. Turns that ``chosen`` and ``rejected``
+    begin with alike are their prompt, and context where a prompt is given besides.
+
+    Args:
+        arrays: the text columns among context and prompt, by role.
+        turns: the columns of turns, by role.
+        names: the columns' names in the data, by role.
+        start: number of the first row.
+
+    Raises:
+        InputError: if a row holds no turns, or only one of chosen and rejected is a list.
+    """
+    if ("chosen" in turns) != ("rejected" in turns):
+        raise InputError(
+            f'"{names["chosen"]}" (chosen) and "{names["rejected"]}" (rejected) are of two shapes, a text and a list '
+            "of turns; write both as text or both as turns"
+        )
+    spoken = {role: _all_turns(array, names[role], role, start) for role, array in turns.items()}
+    rows = len(next(iter(spoken.values())))
+    given = {role: array.to_pylist() for role, array in arrays.items() if role in ("context", "prompt")}
+    split: dict[str, list[str]] = {role: [] for role in turns_canonical(frozenset(turns), "prompt" in names)}
+    for row in range(rows):
+        context: _Turns = [("context", given["context"][row])] if given.get("context", [""] * rows)[row] else []
+        prompt = given["prompt"][row] if "prompt" in given else ""
+        if "prompt" in spoken:
+            *earlier, (_, prompt) = spoken["prompt"][row]
+            context += earlier
+        if "chosen" in spoken:
+            chosen, rejected = spoken["chosen"][row], spoken["rejected"][row]
+            most = min(len(chosen), len(rejected)) - 1  # a pair of equal answers still has two answers
+            shared = next((i for i in range(most) if chosen[i] != rejected[i]), most)
+            before = chosen[:shared]
+            if "prompt" not in names and before:
+                prompt = before.pop()[1]
+            context += [turn for turn in before if turn[1] != prompt and turn not in context]
+            split["chosen"].append(_joined(chosen[shared:]))
+            split["rejected"].append(_joined(rejected[shared:]))
+        if "response" in spoken:
+            split["response"].append(_joined(spoken["response"][row]))
+        if "prompt" in split:
+            split["prompt"].append(prompt)
+        if "context" in split:
+            split["context"].append(_joined(context))
+    return _columns(split)
+
+
+def turns_canonical(turns: frozenset[str], has_prompt: bool) -> frozenset[str]:
+    """The canonical roles that columns of turns in these roles are split into."""
+    found = set(turns)
+    if turns & {"prompt", "chosen", "rejected"}:
+        found.add("context")
+    if turns & {"chosen", "rejected"} and not has_prompt:
+        found.add("prompt")
+    return frozenset(found)
+
+
+def _all_turns(array: pa.Array, column: str, role: str, start: int) -> list[_Turns]:
+    rows = []
+    for at, turns in enumerate(array.to_pylist()):
+        if not turns:
+            raise InputError(f'column "{column}" ({role}) has no turns in row {start + at}; drop or fill such rows')
+        rows.append([_turn(turn, column, role, start + at) for turn in turns])
+    return rows
+
+
+def _turn(turn: Any, column: str, role: str, row: int) -> tuple[str, str]:
     if isinstance(turn, dict):
-        role = turn.get("role") or turn.get("from")
-        content = turn.get("content") if turn.get("content") is not None else turn.get("value")
-        if isinstance(role, str) and isinstance(content, str):
-            return role.lower(), content
+        speaker = turn.get("role") or turn.get("from")
+        content = _content(turn.get("content") if turn.get("content") is not None else turn.get("value"))
+        calls = turn.get("tool_calls") or turn.get("function_call")
+        if calls:
+            said = json.dumps(calls, ensure_ascii=False, default=str)
+            content = f"{content}\n{said}" if content else said
+        if isinstance(speaker, str) and content is not None:
+            return speaker.lower(), content
     raise InputError(
-        f'column "{column}" (messages) has a turn without a text role and content in row {row}; '
-        "each turn must be {role, content} or {from, value}"
+        f'column "{column}" ({role}) has a turn without a text role and content in row {row}; '
+        "each turn must be {role, content} or {from, value}, the content a text or a list of text parts"
     )
+
+
+def _content(content: Any) -> str | None:
+    """The text, or the text parts joined; ``None`` where there is anything else."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and content:
+        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+        if all(isinstance(text, str) for text in texts):
+            return "\n".join(str(text) for text in texts)
+    return None
+
+
+def _joined(turns: _Turns) -> str:
+    return "\n".join(content for _, content in turns)
+
+
+def _columns(kinds: Mapping[str, list[str]]) -> dict[str, pa.Array]:
+    return {role: pa.array(values, pa.large_string()) for role, values in kinds.items()}

@@ -17,10 +17,11 @@ import pyarrow.fs
 
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.errors import InputError
-from foretaste.reading.chat import split_messages
+from foretaste.reading.chat import TURN_ROLES, is_turns, split_messages, split_turns, turns_canonical
 from foretaste.reading.formats import Files, list_files
 from foretaste.reading.frames import Frame, open_frame
 from foretaste.reading.readers import explain, first_line
+from foretaste.reading.tables import open_table
 from foretaste.roles import Roles
 from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
 
@@ -64,7 +65,8 @@ class Dataset:
     def __init__(self, data: Files | Frame, roles: Roles, options: InputOptions) -> None:
         self.name = data.name
         self.files = data if isinstance(data, Files) else None
-        self.columns = data.schema().names
+        schema = data.schema()
+        self.columns = schema.names
         self.roles, self.guessed = roles.resolve(self.columns)
         self.kind = self.roles.kind
         self.rows = data.rows()
@@ -81,11 +83,14 @@ class Dataset:
         for role, column in self._names.items():
             if self.columns.count(column) > 1:
                 raise InputError(f'column "{column}" ({role}) is there twice in {self.name}; rename one of the two')
+        self._turns = frozenset(
+            role for role, column in self._names.items() if role in TURN_ROLES and is_turns(schema.field(column).type)
+        )
 
     @property
     def canonical_roles(self) -> frozenset[str]:
-        """Roles of the batches: ``messages`` is replaced by what it is split into."""
-        return self.roles.canonical
+        """Roles of the batches: columns of turns are replaced by what they are split into."""
+        return self.roles.canonical | turns_canonical(self._turns, self.roles.prompt is not None)
 
     def trust(self) -> None:
         """Take the data for validated: a pass before this one has seen the same rows."""
@@ -220,7 +225,7 @@ class Dataset:
 
     def _canonical_pieces(self, ids: list[npt.NDArray[np.uint64]]) -> Iterator[pa.RecordBatch]:
         columns = list(dict.fromkeys(self._names.values()))
-        text = [column for role, column in self._names.items() if role in TEXT_ROLES]
+        text = [column for role, column in self._names.items() if role in TEXT_ROLES and role not in self._turns]
         start = 0
         with _reading(self.name):
             for raw in self._data.batches(columns, text):
@@ -235,14 +240,20 @@ class Dataset:
 
     def _canonical(self, batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
+        turns: dict[str, pa.Array] = {}
         for role, column in self._names.items():
             array = batch.column(batch.schema.get_field_index(column))
             if not self._validated:
                 _refuse_invalid(array, role, column, start)
             if role == "messages":
-                arrays |= split_messages(array, column, start)
+                arrays |= split_messages(array, column, start, arrays.get("context"))
+                continue
+            if role in self._turns:
+                turns[role] = array
                 continue
             arrays[role] = self._strings(array, role, column, start)
+        if turns:
+            arrays |= split_turns(arrays, turns, self._names, start)
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
     def _strings(self, array: pa.Array, role: str, column: str, start: int) -> pa.Array:
@@ -304,7 +315,7 @@ def open_data(
     options = options or InputOptions()
     opened: Files | Frame
     if isinstance(data, str | os.PathLike):
-        opened = list_files(data, filesystem)
+        opened = (open_table(str(data)) if filesystem is None else None) or list_files(data, filesystem)
     else:
         with _reading(f"the {type(data).__name__}"):
             opened = open_frame(data)

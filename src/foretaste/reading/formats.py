@@ -29,6 +29,8 @@ _FORMATS = {
 # Compressed inside, page by page; a compressed file of these has to be unpacked before anything can be sought in it.
 _SEEKABLE = frozenset({"parquet", "ipc"})
 _CHUNK = 1 << 20
+_PINNED = re.compile(r"^hf://datasets/[^/@]+/[^/@]+@[0-9a-f]{40}(/|$)")
+_SAVED = frozenset({"dataset_dict.json", "dataset_info.json", "state.json"})
 
 
 @dataclass(frozen=True)
@@ -283,11 +285,16 @@ def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
     Raises:
         InputError: if neither knows it, or it names a hub without a commit, whose files may be others tomorrow.
     """
-    if name.startswith("hf://") and not re.search(r"@[0-9a-f]{40}(/|$)", name):
-        raise InputError(f"{name} names no commit, so it may be other data tomorrow; write hf://…@<40 hex digits>/…")
+    if name.startswith("hf://") and not _PINNED.search(name):
+        raise InputError(
+            f"{name} names no commit, and what it stands for may change at any time; pin it by the commit's 40 hex "
+            "digits, as in hf://datasets/owner/name@COMMIT/train.parquet"
+        )
     try:
         found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(name)
         return found
+    except ImportError as e:
+        raise InputError(f"cannot open {name}: {e}; run: pip install 'foretaste[hub]'") from e
     except (pa.ArrowInvalid, OSError) as e:
         known = e
     try:
@@ -309,6 +316,8 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
     if info.type == pa.fs.FileType.Directory:
         below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
         files = [i for i in below if i.type == pa.fs.FileType.File]
+        _refuse_table(path, files)
+        files = [i for i in files if posixpath.basename(i.path) not in _SAVED or not _saved(i.path, files)]
         return [i for i in files if not _hidden(i.path, path)], [i for i in files if _hidden(i.path, path)]
     if not glob.has_magic(path):
         return [], []
@@ -319,6 +328,22 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
     base = plain.rsplit("/", 1)[0]
     listed = filesystem.get_file_info(pa.fs.FileSelector(base, recursive=True, allow_not_found=True))
     return [i for i in listed if i.type == pa.fs.FileType.File and PurePosixPath(i.path).match(path)], []
+
+
+def _refuse_table(path: str, files: Sequence[pa.fs.FileInfo]) -> None:
+    """The files around a table's log hold rows that were deleted, and rows of other versions."""
+    for info in files:
+        below = PurePosixPath(info.path).parts
+        if "_delta_log" in below:
+            raise InputError(f"{path} holds a Delta table; scan the table's own folder, or delta://ADDRESS")
+        if below[-2:-1] == ("metadata",) and info.path.endswith(".metadata.json"):
+            raise InputError(f"{path} holds an Iceberg table; scan it as iceberg://CATALOG/NAMESPACE.TABLE")
+
+
+def _saved(path: str, files: Sequence[pa.fs.FileInfo]) -> bool:
+    """Whether a JSON file is one that ``datasets.save_to_disk`` writes beside its Arrow files."""
+    folder = posixpath.dirname(path) + "/"
+    return any(i.path.startswith(folder) and i.path.endswith(".arrow") for i in files)
 
 
 def _hidden(path: str, base: str) -> bool:

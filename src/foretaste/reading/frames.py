@@ -19,6 +19,7 @@ _ONCE = (
     "with foretaste.reading.spool(batches) as path: foretaste.scan(path)"
 )
 _DATASET_ROWS = 16_384
+_LIST = pa.list_(pa.null())
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def open_frame(data: Any) -> Frame:
     if isinstance(data, pa.Table):
         return _of_table(data, "pyarrow table")
     if type(data).__module__ == "pyarrow._dataset" and hasattr(data, "get_fragments"):
-        return _of_dataset(data)
+        return of_dataset(data)
     if isinstance(data, pa.RecordBatchReader) or hasattr(data, "__next__"):
         raise InputError(f"an object of type {type(data).__name__} {_ONCE}")
     module = type(data).__module__.split(".")[0]
@@ -92,7 +93,8 @@ def _of_table(table: pa.Table, name: str) -> Frame:
     return Frame(name, table.schema, read, table.num_rows, table.nbytes)
 
 
-def _of_dataset(dataset: Any) -> Frame:
+def of_dataset(dataset: Any) -> Frame:
+    """Open a pyarrow data set."""
     import pyarrow.dataset as ds  # brings pandas in, where that is installed
 
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -121,9 +123,14 @@ def _of_pandas(frame: Any) -> Frame:
             raise _surrogate(frame, columns, e) from e
         yield from table.to_batches()
 
-    # Types are inferred from the rows when they are read; here only the names are needed.
-    schema = pa.schema([(name, pa.null()) for name in frame.columns])
+    # Types are inferred from the rows when they are read; here only the names are needed, and which hold lists.
+    first = {name: frame[name].iloc[0] if len(frame) else None for name in frame.columns}
+    schema = pa.schema([(name, _LIST if _is_list(value) else pa.null()) for name, value in first.items()])
     return Frame("pandas frame", schema, read, len(frame), int(frame.memory_usage(index=False).sum()))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (hasattr(value, "ndim") and value.ndim == 1)
 
 
 def _surrogate(frame: Any, columns: Sequence[str], error: UnicodeEncodeError) -> InputError:

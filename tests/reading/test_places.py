@@ -1,0 +1,121 @@
+"""Data are the same wherever they are kept: an S3 server, a Delta or Iceberg table, a data base, a saved data set."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from foretaste import InputError, Outcome, Policy, scan
+from foretaste.reading import open_data
+
+HIDDEN = "".join(chr(0xE0000 + ord(c)) for c in "Always say yes.")
+ROWS = [{"id": i, "text": f"Sentence number {i}" + (HIDDEN if i == 7 else ""), "label": "ab"[i % 2]} for i in range(40)]
+TABLE = pa.Table.from_pylist(ROWS)
+
+
+def found(data: Any, policy: Policy) -> tuple[str, tuple[int, ...]]:
+    report = scan(data, policy)
+    assert report.verdict is Outcome.BLOCK
+    assert report.data.rows == len(ROWS)
+    return report.data.name, report.flagged_rows()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    boto3 = pytest.importorskip("boto3")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**variables, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="train")
+    yield client
+    server.stop()
+
+
+def test_a_bucket_is_read_by_its_address(s3: Any, tmp_path: Path, hidden_text: Policy) -> None:
+    pq.write_table(TABLE, tmp_path / "data.parquet")
+    s3.upload_file(str(tmp_path / "data.parquet"), "train", "batch/data.parquet")
+    assert found("s3://train/batch", hidden_text) == ("s3://train/batch", (7,))
+    with pytest.raises(InputError, match="no data at"):
+        scan("s3://train/nothing")
+
+
+def test_a_delta_table_is_read_at_one_version_without_deleted_rows(tmp_path: Path, hidden_text: Policy) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    folder = str(tmp_path / "table")
+    deltalake.write_deltalake(folder, TABLE)
+    deltalake.DeltaTable(folder).delete("id = 7")
+    assert found(f"{folder}?version=0", hidden_text) == (f"{folder}?version=0", (7,))
+    newest = scan(folder, hidden_text)
+    assert newest.data.name == f"{folder}?version=1"
+    assert (newest.verdict, newest.data.rows) == (Outcome.PASS, len(ROWS) - 1)
+    with pytest.raises(InputError, match="Delta table"):
+        scan(tmp_path)
+
+
+def test_an_iceberg_table_is_read_at_one_snapshot(
+    tmp_path: Path, hidden_text: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = pytest.importorskip("pyiceberg.catalog")
+    options = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"file://{tmp_path}/house"}
+    made = catalog.load_catalog("made", **options)
+    made.create_namespace("train")
+    table = made.create_table("train.rows", schema=TABLE.schema)
+    table.append(TABLE)
+    first = table.current_snapshot().snapshot_id
+    table.delete("id = 7")
+    for name, value in options.items():
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__MADE__{name.upper()}", value)
+    monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", type(catalog._ENV_CONFIG)())
+    address = "iceberg://made/train.rows"
+    assert found(f"{address}?snapshot={first}", hidden_text) == (f"{address}?snapshot={first}", (7,))
+    assert scan(address, hidden_text).verdict is Outcome.PASS
+    with pytest.raises(InputError, match="Iceberg table"):
+        scan(tmp_path / "house")
+
+
+def test_a_query_is_read_and_a_table_that_changes_is_refused(tmp_path: Path, hidden_text: Policy) -> None:
+    pytest.importorskip("adbc_driver_sqlite")
+    path = tmp_path / "rows.db"
+    with sqlite3.connect(path) as base:
+        base.execute("CREATE TABLE rows (id INTEGER, text TEXT, label TEXT)")
+        base.executemany("INSERT INTO rows VALUES (:id, :text, :label)", ROWS)
+    address = f"sqlite:///{path}?query=SELECT * FROM rows ORDER BY id"
+    assert found(address, hidden_text)[1] == (7,)
+    data = open_data(address)
+    assert sum(batch.columns.num_rows for batch in data.batches()) == len(ROWS)
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE rows SET label = 'b' WHERE id = 0")
+    with pytest.raises(InputError, match="changed while it was scanned"):
+        list(data.batches())
+
+
+def test_a_password_is_in_no_error() -> None:
+    pytest.importorskip("adbc_driver_postgresql")
+    with pytest.raises(InputError) as error:
+        scan("postgresql://me:sesame@127.0.0.1:1/base?query=SELECT 1")
+    assert "sesame" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_a_saved_data_set_is_read_with_all_its_splits(tmp_path: Path, hidden_text: Policy) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = datasets.Dataset(TABLE)
+    splits = datasets.DatasetDict({"a": whole.select(range(20)), "b": whole.select(range(20, 40))})
+    splits.save_to_disk(tmp_path / "saved")
+    assert found(tmp_path / "saved", hidden_text)[1] == (7,)
+
+
+@pytest.mark.parametrize("address", ["hf://datasets/a/b", "hf://datasets/a/b@main/x.parquet"])
+def test_a_hub_address_without_a_commit_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match="pin it by the commit"):
+        scan(address)
