@@ -60,14 +60,15 @@ class Context:
     memory: int = 2 << 30
     bytes: int = 0
 
-    def cells(self, most: int, share: int) -> int:
-        """Cells of a sketch, a power of two: one for every ``share`` bytes of data, so that small data take little.
+    def cells(self, most: int) -> int:
+        """Cells of a sketch, a power of two: at least one for every byte of data, so that small data take little.
 
-        ``most`` is what large data get, and what all get whose size is not known or to whose counts earlier ones are added.
+        Fewer show: where the cells of a few words fall together, neighbours look more alike than they are. ``most`` is what
+        large data get, and what all get whose size is not known or to whose counts earlier ones are added.
         """
         if not self.bytes or self.background is not None:
             return most
-        return min(most, 1 << max(LEAST_CELL_BITS, (self.bytes // share).bit_length()))
+        return min(most, 1 << max(LEAST_CELL_BITS, self.bytes.bit_length()))
 
     def value(self, signal: Signal[Any, Value]) -> Value:
         """The value of a finished signal.

@@ -92,7 +92,7 @@ class Affixes(Signal[_State, AffixTable]):
 
     def start(self, context: Context) -> _State:
         """Empty sketches."""
-        cells, edges = context.cells(CELLS, 8), context.cells(EDGE_CELLS, 16)
+        cells, edges = context.cells(CELLS), context.cells(EDGE_CELLS)
         return _State(
             cells=np.zeros(cells, np.uint16),
             following=np.zeros(cells, np.uint64),

@@ -381,12 +381,12 @@ class Phrases(Signal[_State, PhraseTable]):
         """Empty sketches."""
         classes: Classes | None = context.values.get(self.outputs) if self.outputs is not None else None
         older = context.background
-        pairs, words = context.cells(BIGRAM_CELLS, 4), context.cells(UNIGRAM_CELLS, 8)
+        pairs, words = context.cells(BIGRAM_CELLS), context.cells(UNIGRAM_CELLS)
         return _State(
             labels=classes.labels if classes else None,
             background=older.sketches.get(self.role) if older else None,
             older_rows=older.rows if older else 0,
-            cells=np.zeros(context.cells(SKETCH_CELLS, 2), np.uint8),
+            cells=np.zeros(context.cells(SKETCH_CELLS), np.uint8),
             bigrams=(np.zeros(pairs, np.uint8), np.zeros(pairs, np.uint8)),
             unigrams=np.zeros(words, np.uint32),
             presence=np.zeros(words, np.uint32),
