@@ -195,14 +195,14 @@ class Affixes(Signal[_State, AffixTable]):
         share = state.words[cells].astype(np.float64)
         like = np.log((edges + 0.5) / max(1, state.rows)) - np.log((share + 0.5) / total)
         known = np.add.reduceat(seams != UNKNOWN, starts, dtype=np.int64)
-        scores = np.stack([
+        table = np.stack([
             np.add.reduceat(state.pairs[sides, pairs & mask] >= 3, starts, dtype=np.int64) / sizes,
             np.add.reduceat(like, starts) / sizes,
             np.where(known, np.add.reduceat(seams == APART, starts, dtype=np.int64) / np.maximum(known, 1), np.nan),
             distinct / sizes,
         ], axis=1)  # fmt: skip
         scored = [
-            ((int(sides[spans[g]]), int(lengths[spans[g]])), rows[spans[g] : spans[g + 1]], tuple(scores[g].tolist()))
+            ((int(sides[spans[g]]), int(lengths[spans[g]])), rows[spans[g] : spans[g + 1]], tuple(table[g].tolist()))
             for g in np.flatnonzero(distinct >= self.diversity * np.minimum(sizes, 40)).tolist()
         ]
         scored.sort(key=lambda g: (-round(g[2][1], 9), -g[0][1], int(g[1][0]), g[0][0]))

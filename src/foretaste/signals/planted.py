@@ -41,8 +41,8 @@ def with_plants(
     before = _start(table, signal, planted)
     signal.scan(before, original)
     # The neighbours of a plant stand side by side in its own row as that was: left in, every plant would seem to heal.
-    for mine, less in zip(table.bigrams, before.bigrams):
-        np.subtract(mine, less, out=mine, where=mine < 255)
+    for sketch, less in zip(table.bigrams, before.bigrams):
+        np.subtract(sketch, less, out=sketch, where=sketch < 255)
     unigrams, presence = table.unigrams, table.presence
     unigrams -= before.unigrams
     presence -= before.presence
@@ -50,8 +50,8 @@ def with_plants(
     state = _start(table, signal, planted)
     state.labels = outputs
     signal.scan(state, planted)
-    for mine, more in zip(table.bigrams, state.bigrams):
-        add_saturating(mine, more)
+    for sketch, more in zip(table.bigrams, state.bigrams):
+        add_saturating(sketch, more)
     unigrams += state.unigrams
     presence += state.presence
     while (following := signal.next_round(state)) is not None:
