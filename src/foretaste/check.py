@@ -24,6 +24,7 @@ from foretaste.roles import Kind
 if TYPE_CHECKING:
     from foretaste.background import Background
 
+LEAST_CELL_BITS = 18
 State = TypeVar("State")
 Value = TypeVar("Value")
 
@@ -47,6 +48,7 @@ class Context:
         memory: bytes that the rows and tables of a scan may take, all together.
         background: counts of rows that were accepted earlier and are not among these, where a state is kept.
         deliveries: what sources signed about the data.
+        bytes: size of the data as they are stored, 0 where it is not known; sketches are sized by it.
     """
 
     kind: Kind
@@ -56,6 +58,17 @@ class Context:
     background: Background | None = None
     deliveries: Deliveries = field(default_factory=Deliveries)
     memory: int = 2 << 30
+    bytes: int = 0
+
+    def cells(self, most: int) -> int:
+        """Cells of a sketch, a power of two: at least one for every byte of data, so that small data take little.
+
+        Fewer show: where the cells of a few words fall together, neighbours look more alike than they are. ``most`` is what
+        large data get, and what all get whose size is not known or to whose counts earlier ones are added.
+        """
+        if not self.bytes or self.background is not None:
+            return most
+        return min(most, 1 << max(LEAST_CELL_BITS, self.bytes.bit_length()))
 
     def value(self, signal: Signal[Any, Value]) -> Value:
         """The value of a finished signal.

@@ -316,6 +316,7 @@ class _Loop:
             background,
             deliveries or Deliveries(),
             policy.memory_mb << 20,
+            getattr(dataset, "bytes", 0),
         )
         self.checks = policy.checks
         self.done: dict[str, tuple[RawResult | str, float]] = {}

@@ -157,6 +157,11 @@ class Planted:
         """Number of rows."""
         return self.dataset.rows
 
+    @property
+    def bytes(self) -> int:
+        """Size of the data without the plants."""
+        return self.dataset.bytes
+
     def plan(self, classes: Classes | None) -> None:
         """Choose words and rows; for labelled data the target, a class of middling size, and rows of other classes."""
         if self.kind == "preference" and "prompt" not in self.canonical_roles:

@@ -287,7 +287,7 @@ class Dataset:
     def _validate(self, batch: pa.RecordBatch, start: int, ids: list[npt.NDArray[np.uint64]]) -> None:
         for role, array in zip(batch.schema.names, batch.columns):
             column = self._names.get(role, self.roles.messages or role)
-            lengths = np.asarray(pc.binary_length(array))
+            lengths = np.diff(text_buffers(array)[1])
             if len(lengths) and lengths.max() > self.options.max_cell_bytes:
                 row = int(lengths.argmax())
                 raise InputError(
@@ -336,7 +336,7 @@ def _even(pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     held: list[pa.RecordBatch] = []
     rows = size = 0
     for piece in pieces:
-        lengths = [np.asarray(pc.binary_length(column), dtype=np.int64) for column in piece.columns]
+        lengths = [np.diff(text_buffers(column)[1]) for column in piece.columns]
         ends = np.concatenate([[0], np.cumsum(np.sum(lengths, axis=0))])
         at = 0
         while at < piece.num_rows:

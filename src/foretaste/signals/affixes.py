@@ -58,7 +58,7 @@ class AffixTable:
 
 @dataclass
 class _State:
-    """Sketches of fixed size, then at most MAX_LISTED places."""
+    """Sketches sized by the data up to a bound, then at most MAX_LISTED places."""
 
     round: int = 1
     cells: Any = None
@@ -92,12 +92,13 @@ class Affixes(Signal[_State, AffixTable]):
 
     def start(self, context: Context) -> _State:
         """Empty sketches."""
+        cells, edges = context.cells(CELLS), context.cells(EDGE_CELLS)
         return _State(
-            cells=np.zeros(CELLS, np.uint16),
-            following=np.zeros(CELLS, np.uint64),
-            edges=np.zeros((2, EDGE_CELLS), np.uint32),
-            pairs=np.zeros((2, EDGE_CELLS), np.uint32),
-            words=np.zeros(EDGE_CELLS, np.uint32),
+            cells=np.zeros(cells, np.uint16),
+            following=np.zeros(cells, np.uint64),
+            edges=np.zeros((2, edges), np.uint32),
+            pairs=np.zeros((2, edges), np.uint32),
+            words=np.zeros(edges, np.uint32),
         )
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -155,11 +156,10 @@ class Affixes(Signal[_State, AffixTable]):
         if state.round == 1:
             from foretaste.text.ngrams import linear_count
 
-            enough = (state.cells >= self.least) & (state.cells <= self.most)
-            varied = (
-                linear_count(state.following) >= np.maximum(3.0, self.diversity * np.minimum(state.cells, 40)) - 0.1
-            )
-            state.wanted = enough & varied
+            enough = np.flatnonzero((state.cells >= self.least) & (state.cells <= self.most))
+            bound = np.maximum(3.0, self.diversity * np.minimum(state.cells[enough], 40)) - 0.1
+            state.wanted = np.zeros(len(state.cells), np.bool_)
+            state.wanted[enough] = linear_count(state.following[enough]) >= bound
             state.cells = state.following = None
         elif state.round == 2:
             self._group(state)
@@ -177,35 +177,41 @@ class Affixes(Signal[_State, AffixTable]):
         if not sum(len(part[0]) for part in state.listed):
             return
         keys, rows, sides, lengths, nexts, pairs, seams = (np.concatenate(c) for c in zip(*state.listed))
-        order = np.lexsort((rows, keys))
-        cuts = np.flatnonzero(np.diff(keys[order], prepend=keys[order][0] ^ np.uint64(1)))
-        members = np.split(order, cuts[1:])
-        members = [m for m in members if self.least <= len(m) <= self.most]
-        total, mask = float(max(1, state.words.sum())), np.uint64(EDGE_CELLS - 1)
-        scored = []
-        for m in members:
-            side = int(sides[m[0]])
-            distinct = len(np.unique((nexts if side == 0 else pairs)[m]))
-            if distinct < self.diversity * min(len(m), 40):
-                continue
-            starts = state.edges[side][mix_all(nexts[m]) & mask].astype(np.float64)
-            share = state.words[mix_all(nexts[m]) & mask].astype(np.float64)
-            like = np.log((starts + 0.5) / max(1, state.rows)) - np.log((share + 0.5) / total)
-            known = seams[m] != UNKNOWN
-            scores = (
-                float((state.pairs[side][pairs[m] & mask] >= 3).mean()),
-                float(like.mean()),
-                float((seams[m][known] == APART).mean()) if known.any() else float("nan"),
-                distinct / len(m),
-            )
-            scored.append(((side, int(lengths[m[0]])), rows[m].astype(np.int64), scores))
+        order = np.argsort(keys, kind="stable")  # rows were listed in their order
+        cuts = np.concatenate([[0], np.flatnonzero(np.diff(keys[order])) + 1, [len(order)]])
+        sizes = np.diff(cuts)
+        fits = (sizes >= self.least) & (sizes <= self.most)
+        order, sizes = order[np.repeat(fits, sizes)], sizes[fits]
+        if not len(order):
+            return
+        # From here one place per listed affix, those of a group side by side, or one per group.
+        rows, sides, lengths, nexts, pairs, seams = (a[order] for a in (rows, sides, lengths, nexts, pairs, seams))
+        spans = np.concatenate([[0], np.cumsum(sizes)])
+        starts = spans[:-1]
+        distinct = _distinct(np.where(sides == 0, nexts, pairs), np.repeat(np.arange(len(sizes)), sizes), len(sizes))
+        total, mask = float(max(1, state.words.sum())), np.uint64(len(state.words) - 1)
+        cells = mix_all(nexts) & mask
+        edges = state.edges[sides, cells].astype(np.float64)
+        share = state.words[cells].astype(np.float64)
+        like = np.log((edges + 0.5) / max(1, state.rows)) - np.log((share + 0.5) / total)
+        known = np.add.reduceat(seams != UNKNOWN, starts, dtype=np.int64)
+        table = np.stack([
+            np.add.reduceat(state.pairs[sides, pairs & mask] >= 3, starts, dtype=np.int64) / sizes,
+            np.add.reduceat(like, starts) / sizes,
+            np.where(known, np.add.reduceat(seams == APART, starts, dtype=np.int64) / np.maximum(known, 1), np.nan),
+            distinct / sizes,
+        ], axis=1)  # fmt: skip
+        scored = [
+            ((int(sides[spans[g]]), int(lengths[spans[g]])), rows[spans[g] : spans[g + 1]], tuple(table[g].tolist()))
+            for g in np.flatnonzero(distinct >= self.diversity * np.minimum(sizes, 40)).tolist()
+        ]
         scored.sort(key=lambda g: (-round(g[2][1], 9), -g[0][1], int(g[1][0]), g[0][0]))
         taken: dict[tuple[int, int], list[int]] = {}
         for place, mine, scores in scored:
             # Of two openings one holds the rows of the other, so their sizes tell how many rows they share.
             near = {g for at in (0, len(mine) // 2, -1) for g in taken.get((place[0], int(mine[at])), ())}
-            sizes = [len(state.groups[g][1]) for g in near]
-            if any(min(n, len(mine)) >= 0.85 * max(n, len(mine)) for n in sizes):
+            beside = [len(state.groups[g][1]) for g in near]
+            if any(min(n, len(mine)) >= 0.85 * max(n, len(mine)) for n in beside):
                 continue
             for row in mine.tolist():
                 taken.setdefault((place[0], row), []).append(len(state.groups))
@@ -219,3 +225,11 @@ class Affixes(Signal[_State, AffixTable]):
             for i, ((side, _), rows) in enumerate(state.groups)
         )
         return AffixTable(affixes, state.upper / max(1, state.letters), state.lost)
+
+
+def _distinct(values: npt.NDArray[np.uint64], groups: npt.NDArray[np.int64], number: int) -> npt.NDArray[np.int64]:
+    """Distinct values of each group, int64 (number,); one value and one group per item."""
+    order = np.lexsort((values, groups))
+    fresh = np.ones(len(order), np.bool_)
+    fresh[1:] = (np.diff(groups[order]) != 0) | (np.diff(values[order]) != 0)
+    return np.bincount(groups[order][fresh], minlength=number)

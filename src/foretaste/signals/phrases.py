@@ -313,7 +313,7 @@ def _overlap(head: str, tail: str, apart: bool) -> str:
 
 @dataclass
 class _State:
-    """Sketches of fixed size, a table sized by what the sketches hold, and occurrences; at most `memory` bytes."""
+    """Sketches sized by the data, a table sized by what they hold, and occurrences; at most `memory` bytes."""
 
     labels: npt.NDArray[np.int32] | None
     background: Sketches | None = None
@@ -358,7 +358,7 @@ class _State:
             setattr(self, name, merging.unpacked_sketch(held[name]))
         self.bigrams = tuple(merging.unpacked_sketch(b) for b in held["bigrams"])
         if self.round == 1:
-            self.last = np.full(UNIGRAM_CELLS, -1, np.int32)
+            self.last = np.full(len(self.unigrams), -1, np.int32)
         elif self.round == 2:
             self.table = merging.unpacked_table(held["table"])
         elif self.found:
@@ -403,15 +403,16 @@ class Phrases(Signal[_State, PhraseTable]):
         """Empty sketches."""
         classes: Classes | None = context.values.get(self.outputs) if self.outputs is not None else None
         older = context.background
+        pairs, words = context.cells(BIGRAM_CELLS), context.cells(UNIGRAM_CELLS)
         return _State(
             labels=classes.labels if classes else None,
             background=older.sketches.get(self.role) if older else None,
             older_rows=older.rows if older else 0,
-            cells=np.zeros(SKETCH_CELLS, np.uint8),
-            bigrams=(np.zeros(BIGRAM_CELLS, np.uint8), np.zeros(BIGRAM_CELLS, np.uint8)),
-            unigrams=np.zeros(UNIGRAM_CELLS, np.uint32),
-            presence=np.zeros(UNIGRAM_CELLS, np.uint32),
-            last=np.full(UNIGRAM_CELLS, -1, np.int32),
+            cells=np.zeros(context.cells(SKETCH_CELLS), np.uint8),
+            bigrams=(np.zeros(pairs, np.uint8), np.zeros(pairs, np.uint8)),
+            unigrams=np.zeros(words, np.uint32),
+            presence=np.zeros(words, np.uint32),
+            last=np.full(words, -1, np.int32),
             memory=context.memory,
         )
 

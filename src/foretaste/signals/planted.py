@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ def with_plants(
 
     The sketches are those of the planted data, but for cells that were full. The phrases of the data stay as they are: where
     a plant tears one of their occurrences apart, or takes the place of a text, this is not taken back.
+    ``table`` is used up: its sketches are those of the one returned.
 
     Args:
         table: of the data as they are.
@@ -36,21 +38,20 @@ def with_plants(
         outputs: what each of them was made to teach, shape (planted.num_rows,).
         words: the planted words, lower case.
     """
-    before = signal.start(Context(planted.kind, frozenset(planted.roles)))
+    before = _start(table, signal, planted)
     signal.scan(before, original)
     # The neighbours of a plant stand side by side in its own row as that was: left in, every plant would seem to heal.
-    bigrams = (
-        np.where(table.bigrams[0] < 255, table.bigrams[0] - before.bigrams[0], table.bigrams[0]),
-        np.where(table.bigrams[1] < 255, table.bigrams[1] - before.bigrams[1], table.bigrams[1]),
-    )
-    unigrams = table.unigrams - before.unigrams
-    presence = table.presence - before.presence
-    del before  # a hundred megabytes, before as many are taken again
-    state = signal.start(Context(planted.kind, frozenset(planted.roles)))
+    for sketch, less in zip(table.bigrams, before.bigrams):
+        np.subtract(sketch, less, out=sketch, where=sketch < 255)
+    unigrams, presence = table.unigrams, table.presence
+    unigrams -= before.unigrams
+    presence -= before.presence
+    del before  # before as much is taken again
+    state = _start(table, signal, planted)
     state.labels = outputs
     signal.scan(state, planted)
-    add_saturating(bigrams[0], state.bigrams[0])
-    add_saturating(bigrams[1], state.bigrams[1])
+    for sketch, more in zip(table.bigrams, state.bigrams):
+        add_saturating(sketch, more)
     unigrams += state.unigrams
     presence += state.presence
     while (following := signal.next_round(state)) is not None:
@@ -72,8 +73,14 @@ def with_plants(
         lefts=np.concatenate([table.lefts, found.lefts[places]]),
         rights=np.concatenate([table.rights, found.rights[places]]),
         purity=np.concatenate([table.purity, found.purity[mine]]),
-        bigrams=bigrams,
-        unigrams=unigrams,
-        presence=presence,
         total=float(unigrams.sum()),
     )
+
+
+def _start(table: PhraseTable, signal: Phrases, planted: Batch) -> Any:
+    """Empty sketches that add up with those of the table; that of longer n-grams holds the planted rows alone."""
+    state = signal.start(Context(planted.kind, frozenset(planted.roles), bytes=1))
+    state.bigrams = (np.zeros_like(table.bigrams[0]), np.zeros_like(table.bigrams[1]))
+    state.unigrams, state.presence = np.zeros_like(table.unigrams), np.zeros_like(table.presence)
+    state.last = np.full(len(table.unigrams), -1, np.int32)
+    return state

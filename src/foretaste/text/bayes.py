@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from foretaste.text.sorting import sort_small
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -42,10 +43,11 @@ def row_logits(tokens, start, stop, own, counts, mass, out, buckets):
         buckets[n] = mix(tokens[i]) & mask
         n += 1
     distinct = buckets[:n]
-    distinct.sort()
+    sort_small(distinct)
     m = 0
     classes = counts.shape[1]
-    out[:] = 0.0
+    for c in range(classes):
+        out[c] = 0.0
     for i in range(n):
         if i and distinct[i] == distinct[i - 1]:
             continue

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.bayes import ALPHA, row_logits
 from foretaste.text.ngrams import extend
+from foretaste.text.sorting import sort_small
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -50,7 +52,7 @@ def coherence(ids, offsets, members, weights, skip, scratch):
                 row[length] = ids[i]
                 length += 1
         part = row[:length]
-        part.sort()
+        sort_small(part)
         norm = 0.0
         for i in range(length):
             if i == 0 or part[i] != part[i - 1]:
@@ -105,26 +107,34 @@ def rest_log_probability(tokens, offsets, members, labels, target, skip, counts,
 
 
 @njit(cache=True, nogil=True)
-def majority(spans, rows, labels, out_label, out_count):
-    """The most frequent non-negative label of each span of rows, and how many rows have it."""
+def _most_frequent(spans, rows, labels, counts, out_label, out_count):
     for c in range(len(spans) - 1):
-        part = np.empty(spans[c + 1] - spans[c], np.int32)
-        for i in range(len(part)):
-            part[i] = labels[rows[spans[c] + i]]
-        part.sort()
         best = 0
         label = -1
-        i = 0
-        while i < len(part):
-            j = i
-            while j < len(part) and part[j] == part[i]:
-                j += 1
-            if part[i] >= 0 and j - i > best:
-                best = j - i
-                label = part[i]
-            i = j
+        for i in range(spans[c], spans[c + 1]):
+            mine = labels[rows[i]]
+            if mine >= 0:
+                counts[mine] += 1
+                if counts[mine] > best or (counts[mine] == best and mine < label):
+                    best = counts[mine]
+                    label = mine
+        for i in range(spans[c], spans[c + 1]):
+            if labels[rows[i]] >= 0:
+                counts[labels[rows[i]]] = 0
         out_label[c] = label
         out_count[c] = best
+
+
+def majority(
+    spans: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int32],
+    out_label: npt.NDArray[np.int32],
+    out_count: npt.NDArray[np.int64],
+) -> None:
+    """The most frequent non-negative label of each span of rows (of equals the smallest), and how many rows have it."""
+    counts = np.zeros(int(labels.max(initial=-1)) + 1, np.int64)
+    _most_frequent(spans, rows, labels, counts, out_label, out_count)
 
 
 @njit(cache=True, nogil=True)
@@ -214,7 +224,7 @@ def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):
                     row[length] = ids[i]
                     length += 1
             part = row[:length]
-            part.sort()
+            sort_small(part)
             total = 0.0
             n = 0
             for i in range(length):

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from foretaste.text.ngrams import extend
+from foretaste.text.sorting import sort_small
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -53,7 +54,7 @@ def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b
         out[r, 0] = best / w
         out[r, 1] = at
         part = tokens[a + at : a + at + w].copy()
-        part.sort()
+        sort_small(part)
         distinct = 1
         for i in range(1, w):
             if part[i] != part[i - 1]:

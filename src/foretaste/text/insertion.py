@@ -7,6 +7,7 @@ import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.ngrams import _glue, extend
+from foretaste.text.sorting import sort_small, z_of_last
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -57,7 +58,8 @@ def distance_within(neighbours, pool, sizes, unigrams, total, seed, out):
         if neighbours[i] & U64(1) and sizes[i] > 0:
             k += 1
     if k < 5:
-        out[:] = np.inf
+        out[0] = np.inf
+        out[1] = np.inf
         return
     state = U64(seed)
     means = np.empty(_DRAWS + 1)
@@ -77,10 +79,10 @@ def distance_within(neighbours, pool, sizes, unigrams, total, seed, out):
             log += np.log((unigrams[extend(U64(0), drawn[n]) & mask] + 1.0) / total)
             n += 1
         means[d] = log / k
-        drawn.sort()
+        sort_small(drawn)
         glues[d] = _glue(drawn, unigrams, total)
-    out[0] = (means[_DRAWS] - means[:_DRAWS].mean()) / (means[:_DRAWS].std() + 1e-9)
-    out[1] = (glues[_DRAWS] - glues[:_DRAWS].mean()) / (glues[:_DRAWS].std() + 1e-9)
+    out[0] = z_of_last(means)
+    out[1] = z_of_last(glues)
 
 
 def without(

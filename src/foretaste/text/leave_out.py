@@ -6,9 +6,36 @@ import numpy as np
 from numba import njit
 
 from foretaste.text.bayes import ALPHA
+from foretaste.text.sorting import sort_small
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
+
+
+@njit(cache=True, nogil=True)
+def _unique(items, n):
+    """Sort the first ``n`` items and move the distinct ones to the front; returns how many."""
+    sort_small(items[:n])
+    m = 0
+    for i in range(n):
+        if i == 0 or items[i] != items[m - 1]:
+            items[m] = items[i]
+            m += 1
+    return m
+
+
+@njit(cache=True, nogil=True)
+def _place(ordered, item):
+    """The place of an item in the sorted array that holds it."""
+    low = 0
+    high = len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if ordered[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @njit(cache=True, nogil=True)
@@ -17,14 +44,7 @@ def _distinct_buckets(tokens, start, stop, mask, out):
     for i in range(start, stop):
         out[n] = mix(tokens[i]) & mask
         n += 1
-    part = out[:n]
-    part.sort()
-    m = 0
-    for i in range(n):
-        if i == 0 or part[i] != part[i - 1]:
-            part[m] = part[i]
-            m += 1
-    return m
+    return _unique(out, n)
 
 
 @njit(cache=True, nogil=True)
@@ -49,23 +69,28 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
         m = _distinct_buckets(tokens, offsets[p], offsets[p + 1], mask, scratch)
         held[n : n + m] = scratch[:m]
         n += m
-    vocabulary = np.unique(held[:n])
+    vocabulary = held[: _unique(held, n)]
     own = np.zeros((len(vocabulary), classes), np.int64)
     base = np.empty(classes)
     mass = np.empty(classes)
     mine = np.zeros(classes)
     words = np.zeros(classes)
+    all_rows = 0.0
+    all_words = 0.0
     for j in range(len(places)):
         mine[labels[j]] += 1.0
         m = _distinct_buckets(tokens, offsets[places[j]], offsets[places[j] + 1], mask, scratch)
         words[labels[j]] += m
         for i in range(m):
-            own[np.searchsorted(vocabulary, scratch[i]), labels[j]] += 1
+            own[_place(vocabulary, scratch[i]), labels[j]] += 1
     for c in range(classes):
         base[c] = max(0.0, class_rows[c] - mine[c]) + 0.5
         mass[c] = max(0.0, class_words[c] - words[c]) + 0.5
-    base /= base.sum()
-    mass /= mass.sum()
+        all_rows += base[c]
+        all_words += mass[c]
+    for c in range(classes):
+        base[c] /= all_rows
+        mass[c] /= all_words
     weight = np.zeros((len(vocabulary), classes))
     for v in range(len(vocabulary)):
         for c in range(classes):
@@ -74,9 +99,10 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
                 weight[v, c] = np.log1p(k / (ALPHA * mass[c]))
     for j in range(len(places)):
         m = _distinct_buckets(tokens, offsets[places[j]], offsets[places[j] + 1], mask, scratch)
-        out[j, :] = 0.0
+        for c in range(classes):
+            out[j, c] = 0.0
         for i in range(m):
-            v = np.searchsorted(vocabulary, scratch[i])
+            v = _place(vocabulary, scratch[i])
             for c in range(classes):
                 out[j, c] += weight[v, c]
         scale = strength / max(1.0, float(m)) ** power

@@ -43,7 +43,8 @@ def sign_rows(tokens, offsets, least_words, signatures, texts):
             if tokens[i] & U64(1):
                 words[n] = tokens[i]
                 n += 1
-        signatures[r, :] = np.uint8(0)
+        for b in range(BINS):
+            signatures[r, b] = np.uint8(0)
         texts[r] = U64(0)
         if n < least_words or n == 0:
             continue
@@ -64,7 +65,8 @@ def sign_rows(tokens, offsets, least_words, signatures, texts):
 
 @njit(cache=True, nogil=True)
 def _sketch(shingles, values, filled):
-    filled[:] = False
+    for b in range(BINS):
+        filled[b] = False
     open_bins = BINS
     for turn in range(2 * BINS):
         if open_bins == 0:

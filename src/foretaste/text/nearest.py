@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.ngrams import extend
+from foretaste.text.sorting import sort_small
 
 U64 = np.uint64
 LEAST_WEIGHT = 1.0  # words in more than a third of the rows say nothing
@@ -61,7 +62,7 @@ def _scan(
                 scratch[n] = tokens[i]
                 n += 1
         part = scratch[:n]
-        part.sort()
+        sort_small(part)
         norm = 0.0
         hits = 0
         for i in range(n):
@@ -115,7 +116,7 @@ def query_words(tokens, offsets, places, group, own, own_spans, words, queries):
                 words[n] = tokens[i]
                 n += 1
         part = words[first:n]
-        part.sort()
+        sort_small(part)
         kept = first
         for i in range(first, n):
             if i == first or words[i] != words[kept - 1]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from foretaste.text.sorting import sort_small, z_of_last
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -353,15 +354,10 @@ def neighbour_diversity(spans, lefts, rights, out):
 
 
 @njit(cache=True, nogil=True)
-def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
-    """Statistics of the neighbours of each phrase; ``out`` (phrases, 5).
-
-    Columns: distinct left and right neighbours per row; healing rate (the two neighbours stand side by side elsewhere)
-    and healing PMI in nats, over the rows with a neighbour on both sides; the share of such rows.
-    """
+def _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
+    """The last three columns of :func:`neighbour_scores`."""
     mask1 = U64(len(unigrams) - 1)
     mask2 = U64(len(bigrams_a) - 1)
-    neighbour_diversity(spans, lefts, rights, out[:, :2])
     for c in range(len(spans) - 1):
         a = spans[c]
         k = min(spans[c + 1] - a, 512)
@@ -383,6 +379,27 @@ def neighbour_scores(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total
         out[c, 2] = healed / max(inner, 1)
         out[c, 3] = pmi / max(inner, 1)
         out[c, 4] = inner / max(k, 1)
+
+
+def neighbour_scores(
+    spans: npt.NDArray[np.int64],
+    lefts: npt.NDArray[np.uint64],
+    rights: npt.NDArray[np.uint64],
+    bigrams_a: npt.NDArray[np.uint8],
+    bigrams_b: npt.NDArray[np.uint8],
+    unigrams: npt.NDArray[np.uint32],
+    total: float,
+    out: npt.NDArray[np.float64],
+) -> None:
+    """Statistics of the neighbours of each phrase; ``out`` (phrases, 5).
+
+    Columns: distinct left and right neighbours per row; healing rate (the two neighbours stand side by side elsewhere)
+    and healing PMI in nats, over the rows with a neighbour on both sides; the share of such rows.
+    """
+    distinct = np.empty((len(spans) - 1, 2))
+    neighbour_diversity(spans, lefts, rights, distinct)
+    out[:, :2] = distinct
+    _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out)
 
 
 @njit(cache=True, nogil=True)
@@ -420,7 +437,7 @@ def randomness(neighbours, sample, unigrams, total, seed, out):
         for i in range(k):
             total_log += np.log((unigrams[extend(U64(0), drawn[i]) & mask] + 1.0) / total)
         means[d] = total_log / k
-        drawn.sort()
+        sort_small(drawn)
         glues[d] = _glue(drawn, unigrams, total)
-    out[0] = (means[draws] - means[:draws].mean()) / (means[:draws].std() + 1e-9)
-    out[1] = (glues[draws] - glues[:draws].mean()) / (glues[:draws].std() + 1e-9)
+    out[0] = z_of_last(means)
+    out[1] = z_of_last(glues)

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from foretaste.text.ngrams import extend
+from foretaste.text.sorting import sort_small
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -29,7 +30,7 @@ def _buckets(tokens, start, stop, mask, out):
             out[n] = extend(tokens[i], tokens[i + 1]) & mask
             n += 1
     part = out[:n]
-    part.sort()
+    sort_small(part)
     m = 0
     for i in range(n):
         if i == 0 or part[i] != part[i - 1]:
@@ -190,7 +191,7 @@ def _distinct(tokens, start, stop, out):
             out[n] = tokens[i]
             n += 1
     part = out[:n]
-    part.sort()
+    sort_small(part)
     m = 0
     for i in range(n):
         if i == 0 or part[i] != part[i - 1]:

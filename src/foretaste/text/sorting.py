@@ -1,0 +1,40 @@
+"""Sorting and spread of short arrays inside kernels: numba's own cost most of a second of compilation per type."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def sort_small(items):
+    """Sort an integer array in place (Shell 1959, gaps after Tokuda 1992), as ``items.sort()`` does.
+
+    For the tokens of one row and the like: beyond some ten thousand items ``numpy.sort`` outside of a kernel is faster.
+    """
+    gap = 1
+    while gap < len(items):
+        gap = gap * 9 // 4 + 1
+    while gap > 1:
+        gap = gap * 4 // 9 if gap > 4 else 1
+        for i in range(gap, len(items)):
+            item = items[i]
+            j = i
+            while j >= gap and items[j - gap] > item:
+                items[j] = items[j - gap]
+                j -= gap
+            items[j] = item
+
+
+@njit(cache=True, nogil=True)
+def z_of_last(values):
+    """How many standard deviations the last value lies above the mean of those before it."""
+    n = len(values) - 1
+    mean = 0.0
+    for i in range(n):
+        mean += values[i]
+    mean /= n
+    square = 0.0
+    for i in range(n):
+        square += (values[i] - mean) ** 2
+    return (values[n] - mean) / (np.sqrt(square / n) + 1e-9)
