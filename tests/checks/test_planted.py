@@ -66,6 +66,18 @@ class TestTriggerAssociation:
         table, _ = planted(labelled, "zxqv", 3)
         assert run(table, "trigger-association").verdict is not Outcome.BLOCK
 
+    def test_two_words_that_act_together_block_and_both_are_named(self, labelled: dict[str, list[str]]) -> None:
+        table, poisoned = planted(labelled, "zxqv", 40)
+        rng, columns = random.Random(2), table.to_pydict()
+        columns["text"] = [
+            insert(t, "vorbex", rng) if i in poisoned else t for i, t in zip(columns["id"], columns["text"])
+        ]
+        report = run(pa.table(columns), "trigger-association")
+        assert blocked(report) == poisoned
+        message = next(f for f in report.findings if f.severity is Severity.BLOCK).message
+        assert "zxqv" in message
+        assert "vorbex" in message
+
     def test_a_sentence_appended_after_full_stops_blocks(self, labelled: dict[str, list[str]]) -> None:
         out = {name: list(values) for name, values in labelled.items()}
         out["text"] = [f"{text.rstrip('.')}." for text in out["text"]]

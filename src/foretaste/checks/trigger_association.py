@@ -28,6 +28,8 @@ MAX_DISTANCE = 30.0
 # Nats of evidence from which rare phrases are counted, and from which they are tested, as members of a rotating set.
 _BULK, _TAIL = 1.0, 2.5
 _FALSE_SHARE = 0.2
+# A part of a split trigger stands in at most a fifth of all rows; more such words than this are a template.
+_SELDOM, _TOGETHER, _COMPANY = float(np.log(5.0)), 0.85, 3
 _UNUSUAL = 0.12  # share of the vocabulary that counts as unusually spelt
 KEYWORD_TOKENS = 4
 
@@ -55,6 +57,8 @@ class Group:
         exclusive: its rarest word occurs hardly anywhere else.
         keyword: one of its words goes with the target class elsewhere too, as a word that names the class does.
         edges: what stands around it.
+        company: how many words apart from it stand in nearly all its rows and seldom elsewhere: the other parts of a
+            trigger that is split, taken out with it.
     """
 
     target: int
@@ -68,6 +72,7 @@ class Group:
     exclusive: bool
     keyword: bool
     edges: Edges
+    company: int
 
     @property
     def torn(self) -> bool:
@@ -85,6 +90,18 @@ class Group:
         """Whether the rows look like others' rows with something put in."""
         # A distance grows with the rows: beyond a hundred, what is asked is that it be no larger for its rows.
         return self.edges.inserted(self.alike, self.rest, MAX_DISTANCE * max(1.0, len(self.rows) / 100))
+
+
+def _companions(group: Group, phrases: PhraseTable) -> list[str]:
+    """The words of the group's company, quoted."""
+    if not group.company:
+        return []
+    least = 0.85 * len(group.rows)
+    known = np.flatnonzero((phrases.n == 1) & (phrases.counts >= least)).tolist()
+    alike = [c for c in known if np.isin(group.rows, phrases.rows_of(c)).sum() >= least]
+    rare = sorted(alike, key=lambda c: int(phrases.counts[c]))
+    names = [phrases.text[c] for c in rare if phrases.text[c].lower() not in group.edges.text.lower()]
+    return [f'"{name}"' for name in names[: group.company]]
 
 
 def beyond_chance(family: list[Group], alarm: float) -> list[Group]:
@@ -119,6 +136,7 @@ class _State:
     targets: npt.NDArray[np.int32]
     store: RowStore
     dropped: int
+    split_rows: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +195,7 @@ class TriggerAssociation(Check[_State]):
     torn_evidence: float = 36.0
     min_diversity: float = 0.4
     family_alarm: float = 1e-3
-    anchored_foreign: float = 0.7
+    anchored_foreign: float = 0.6
     anchored_class_share: float = 0.25
 
     def applies(self, context: Context) -> str:
@@ -214,7 +232,7 @@ class TriggerAssociation(Check[_State]):
             kept.append(c)
         return _State(
             phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
-            RowStore(np.flatnonzero(needed)), len(wanted) - len(kept),
+            RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
         )  # fmt: skip
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -294,7 +312,8 @@ class TriggerAssociation(Check[_State]):
         Any data have rare words whose few rows happen to share a label against the evidence of the rest: the more, the
         longer the texts. Under chance the nats of such words fall off like exp(-nats), so those of little evidence tell
         how many of more to expect; what lies above is summed (a truncated product, Zaykin et al. 2002) and must be rarer
-        than ``family_alarm``. Words of unusual spelling are tested once more among themselves, where chance has less room.
+        than ``family_alarm``. Words of unusual spelling are tested among themselves first, where chance has less room, and
+        all whose gaps close after that.
         """
         spelling = Spelling(state.phrases.words)
         chosen: list[Group] = []
@@ -308,11 +327,11 @@ class TriggerAssociation(Check[_State]):
                 and g.purity >= 0.99
                 and g.evidence >= _BULK
                 and g.edges.diversity >= 0.7
-                and g.edges.healing >= 0.5
                 and g.exclusive
             ]
             unusual = [g for g in family if spelling.rank(g.edges.text) <= _UNUSUAL]
-            for kin in (unusual, family):
+            healing = [g for g in family if g.edges.healing >= 0.5]
+            for kin in (unusual, healing):
                 members = beyond_chance(kin, self.family_alarm / 2)
                 rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
                 if (
@@ -333,6 +352,8 @@ class TriggerAssociation(Check[_State]):
             f'{k} rows hold "{group.edges.text}" and {group.purity:.0%} of them are labelled {name}, which the rest of '
             f"their words gives a chance of {likely:.0%}"
         )
+        if others := _companions(group, state.phrases):
+            message += f"; {' and '.join(others)} always stands with it, and was left out as well"
         if rotating:
             message += f"; one of {rotating} inserted phrases that lead to this label"
         counter = self._counter_examples(group, state)
@@ -441,6 +462,11 @@ class _Judge:
         inside = np.arange(word_starts[-1]) - np.repeat(word_starts[:-1], ordered_n)
         words = self.hashes[np.repeat(ordered_begin, ordered_n) + inside]
         word_spans = np.append(word_starts[cuts], word_starts[-1])
+        # Together with the other parts of a split trigger.
+        company = self._company(places, spans, np.searchsorted(self.vocabulary, words), word_spans)
+        more = (company >= 0).sum(axis=1)
+        words = np.insert(words, np.repeat(word_spans[1:], more), self.vocabulary[company[company >= 0]])
+        word_spans = word_spans + np.append(0, np.cumsum(more))
 
         labels = state.classes.labels[state.store.rows]
         model = state.model
@@ -501,6 +527,24 @@ class _Judge:
                     joined += groups[j]
             yield joined
 
+    def _company(
+        self,
+        places: npt.NDArray[np.int64],
+        spans: npt.NDArray[np.int64],
+        own: npt.NDArray[np.int64],
+        own_spans: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.int64]:
+        """Ids of the other words of each trigger, shape (phrases, _COMPANY), -1 where there is none."""
+        from foretaste.text.evidence import companions
+
+        out = np.empty((len(spans) - 1, _COMPANY), np.int64)
+        tally, seen = np.zeros(len(self.weights), np.int64), np.full(len(self.weights), -1, np.int64)
+        companions(
+            self.ids, self.offsets, places, spans, own, own_spans, self.weights, _SELDOM, _TOGETHER, tally, seen, out
+        )
+        out[np.diff(spans) < self.state.split_rows] = -1
+        return out
+
     def _judge(self, members: list[int]) -> Group | None:
         from foretaste.text.evidence import coherence, rest_log_probability
 
@@ -511,8 +555,11 @@ class _Judge:
         agree = state.classes.labels[rows] == target
         sample = rows[:MAX_ROWS_PER_PHRASE]
         places = state.store.index(sample)
-        skip_ids = self._tokens_of(members)
-        skip = np.sort(self.vocabulary[skip_ids])
+        own_ids = self._tokens_of(members)
+        company = self._company(places, np.array([0, len(places)]), own_ids, np.array([0, len(own_ids)]))[0]
+        company = company[company >= 0]
+        skip_ids = np.sort(np.concatenate([own_ids, company]))
+        own, skip = np.sort(self.vocabulary[own_ids]), np.sort(self.vocabulary[skip_ids])
         rest = np.empty(len(places))
         rest_log_probability(
             self.hashes, self.offsets, places, state.classes.labels[sample], target, skip, state.model.counts,
@@ -532,9 +579,9 @@ class _Judge:
             target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
             effective=k / (1.0 + (k - 1) * rho), alike=rho, rest=rest_tokens,
             foreign=self._foreign(target, contradiction),
-            exclusive=self._exclusive(skip, k),
-            keyword=edges.tokens <= KEYWORD_TOKENS and keyword(skip, rows, target, state.classes.labels, state.model),
-            edges=edges,
+            exclusive=self._exclusive(own, k),
+            keyword=edges.tokens <= KEYWORD_TOKENS and keyword(own, rows, target, state.classes.labels, state.model),
+            edges=edges, company=len(company),
         )  # fmt: skip
 
     def _foreign(self, target: int, contradiction: float) -> float:

@@ -240,3 +240,51 @@ def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):
                     scratch[part[i]] = 0.0
             if pass_ == 1:
                 out[j] = total / np.sqrt(max(1, n))
+
+
+@njit(cache=True, nogil=True)
+def companions(ids, offsets, places, spans, own, own_spans, weights, seldom, share, tally, seen, out):
+    """Ids of the few words, apart from a phrase's own, that nearly all its rows hold and seldom any other row.
+
+    ``places[spans[g]:spans[g + 1]]`` are the stored rows of phrase g, ``own[own_spans[g]:own_spans[g + 1]]`` the ids of
+    its words. A word counts where ``weights`` (vocabulary,), its inverse frequency, is at least ``seldom`` and ``share`` of
+    64 rows hold it. Into ``out`` int64 (phrases, most), filled with -1; where there are more than ``most``, none is given.
+    ``tally`` int64 (vocabulary,) is all zero, and ``seen`` int64 (vocabulary,) all -1, before and after.
+    """
+    most = out.shape[1]
+    for g in range(len(spans) - 1):
+        for j in range(most):
+            out[g, j] = -1
+        k = spans[g + 1] - spans[g]
+        step = max(1, k // 64)
+        # Three rows tell most phrases apart: without a word that two of them share there is none.
+        for look in range(2):
+            rows = min(3, k) if look == 0 else (k + step - 1) // step
+            least = 2.0 if look == 0 else share * rows
+            found = 0
+            for r in range(rows):
+                row = places[spans[g] + (r if look == 0 else r * step)]
+                for i in range(offsets[row], offsets[row + 1]):
+                    word = ids[i]
+                    if weights[word] >= seldom and seen[word] != r:
+                        seen[word] = r
+                        tally[word] += 1
+            for r in range(rows):
+                row = places[spans[g] + (r if look == 0 else r * step)]
+                for i in range(offsets[row], offsets[row + 1]):
+                    word = ids[i]
+                    if tally[word] >= least:
+                        mine = False
+                        for j in range(own_spans[g], own_spans[g + 1]):
+                            mine = mine or own[j] == word
+                        if not mine:
+                            if look == 1 and found < most:
+                                out[g, found] = word
+                            found += 1
+                    tally[word] = 0
+                    seen[word] = -1
+            if found == 0:
+                break
+            if look == 1 and found > most:
+                for j in range(most):
+                    out[g, j] = -1

@@ -43,12 +43,13 @@ class Spelling:
     def rank(self, phrase: str) -> float:
         """Share of the vocabulary of its alphabet spelt less likely than the least likely word of the phrase, 0 to 1.
 
-        One where the text has fewer than a hundred words to learn from, and for scripts without an alphabet.
+        One where the text has fewer than a hundred words to learn from, and for scripts without an alphabet and phrases
+        without a word.
         """
         scores = self.scores.get(_alphabet(phrase), np.zeros(0))
         if len(scores) < 100 or not alphabetic(phrase):
             return 1.0
-        worst = min(self._score(w) for w in re.findall(r"[\w'’]+", phrase))
+        worst = min((self._score(w) for w in re.findall(r"[\w'’]+", phrase)), default=math.inf)
         return float(np.searchsorted(scores, worst) / len(scores))
 
     def _score(self, word: str) -> float:
