@@ -267,7 +267,7 @@ class PoisonGateOperator(BaseOperator):
 
     def _refuse_a_shared_out(self) -> None:
         """One gate would write over the report of another, whose page and approval would then show the wrong one."""
-        if not isinstance(self.out, str) or not self.has_dag():
+        if not isinstance(self.out, str) or not self.has_dag():  # type: ignore[no-untyped-call]
             return
         for other in self.dag.tasks:
             if not isinstance(other, PoisonGateOperator) or other.task_id == self.task_id:
@@ -291,8 +291,9 @@ class PoisonGateOperator(BaseOperator):
             raise ValueError(f"out: {said}")
         from airflow.sdk import ObjectStoragePath
 
-        if isinstance(self.data, ObjectStoragePath) or (isinstance(self.data, str) and _names_connection(self.data)):
-            raise ValueError(f"data: {_NO_CONNECTION}")
+        for name, value in {"data": self.data, "state": self.state}.items():
+            if isinstance(value, ObjectStoragePath) or (isinstance(value, str) and _names_connection(value)):
+                raise ValueError(f"{name}: {_NO_CONNECTION}")
 
     def _request(self) -> dict[str, Any]:
         """What a scan in another process needs, which has neither Airflow's connections nor this one's memory.
@@ -306,7 +307,12 @@ class PoisonGateOperator(BaseOperator):
                 f"{_ELSEWHERE} takes a path or an address, not {type(data).__name__} {data!r:.80}; write a frame to a file "
                 "that the scan can read, and give its path"
             )
-        if _text(self.conn_id) or _text(self.out_conn_id) or _names_connection(str(data)):
+        if (
+            _text(self.conn_id)
+            or _text(self.out_conn_id)
+            or _names_connection(str(data))
+            or _names_connection(str(self.state))
+        ):
             raise InputError(_NO_CONNECTION)
         if said := _not_shared(str(self.out)):
             raise InputError(said)
@@ -377,7 +383,8 @@ class _PoisonGateDecoratedOperator(DecoratedOperator, PoisonGateOperator):
     def execute(self, context: Context) -> str:
         """Call the function and scan what it returns."""
         # Whether a decorated function is mapped is not known before.
-        if context["ti"].map_index >= 0 and (said := _same_for_all_indexes(self._written_out)):
+        index = context["ti"].map_index
+        if index is not None and index >= 0 and (said := _same_for_all_indexes(self._written_out)):
             raise AirflowFailException(said)
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)

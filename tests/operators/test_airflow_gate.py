@@ -84,6 +84,7 @@ def test_another_python_refuses_what_it_cannot_reach(tmp_path: Path, change: dic
     ({"out_conn_id": "reports"}, "^out_conn_id: .*leave python and deferrable out"),
     ({"out": "s3://gates/{{ run_id }}"}, "^out: .*name a folder on a disk that both see"),
     ({"data": "s3://vendor@bucket/{{ ds }}.parquet"}, "^data: .*an address that Arrow opens itself"),
+    ({"state": "s3://vendor@bucket/history"}, "^state: .*an address that Arrow opens itself"),
     ({"data": ObjectStoragePath("s3://vendor@bucket/key")}, "^data: .*an address that Arrow opens itself"),
 ])  # fmt: skip
 def test_what_a_scan_elsewhere_cannot_have_is_refused_in_the_dag_file_with_a_next_step(

@@ -48,7 +48,7 @@ with DAG("elsewhere"):
     gate("poisoned", outlets=[], python=os.environ["GATE_TEST_PYTHON"], on_block="quarantine")
 
 with DAG("restarted"):
-    gate("poisoned", outlets=[], python=os.environ["GATE_TEST_STUCK"], deferrable=True)
+    gate("poisoned", outlets=[], python=os.environ["GATE_TEST_STUCK"], deferrable=True, dataset="restarted")
 
 with DAG("deferred"):
     gate("clean", outlets=[], deferrable=True)
