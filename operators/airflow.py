@@ -6,6 +6,7 @@ again.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 XCOM_KEY = "foretaste"
 _ELSEWHERE = "a scan in another Python or in the triggerer"
+_NO_CONNECTION = (
+    f"{_ELSEWHERE} opens no Airflow connection; give an address that Arrow opens itself, such as "
+    "s3://bucket/key?region=eu-central-1, with the credentials in the environment of that machine, or leave python and "
+    "deferrable out"
+)
 
 
 class PoisonReportLink(BaseOperatorLink):
@@ -92,6 +98,8 @@ class PoisonGateOperator(BaseOperator):
             task is the driver; ``data`` must be readable by the workers, who need foretaste.
 
     Raises:
+        ValueError: in a DAG file, if another gate writes into the same ``out``, or a scan in another process would need
+            what it does not have.
         AirflowFailException: if the data are refused, or cannot be read as they stand.
     """
 
@@ -150,6 +158,17 @@ class PoisonGateOperator(BaseOperator):
         self._process: ScanProcess | None = None
         # As written: a template in it is not rendered, so every day's path is one data set.
         self._written = data.name if isinstance(data, Asset) else data if isinstance(data, str) else None
+        self._written_out = out
+        self._refuse_a_shared_out()
+        if self.deferrable or _plain(python):
+            self._refuse_what_is_not_elsewhere()
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """A gate that is mapped, each index with an ``out`` of its own."""
+        if said := _same_for_all_indexes(kwargs.get("out")):
+            raise ValueError(said)
+        return super().partial(**kwargs)
 
     def execute(self, context: Context) -> str:
         """Scan; push the summary; fail, or return the path that training should read."""
@@ -246,20 +265,58 @@ class PoisonGateOperator(BaseOperator):
             "certify_with": _text(self.certify_with),
         }
 
+    def _refuse_a_shared_out(self) -> None:
+        """One gate would write over the report of another, whose page and approval would then show the wrong one."""
+        if not isinstance(self.out, str) or not self.has_dag():  # type: ignore[no-untyped-call]
+            return
+        for other in self.dag.tasks:
+            if not isinstance(other, PoisonGateOperator) or other.task_id == self.task_id:
+                continue
+            # A template may name the task, as {{ ti.task_id }} does.
+            same = isinstance(other.out, str) and other.out.rstrip("/") == self.out.rstrip("/")
+            if same and not re.search(r"\{\{[^}]*task", self.out):
+                raise ValueError(
+                    f'the gates "{other.task_id}" and "{self.task_id}" would write over each other\'s report in {self.out}; '
+                    f'give each an out of its own, such as "{self.out.rstrip("/")}/{{{{ task.task_id }}}}"'
+                )
+        if self.get_closest_mapped_task_group() is not None and (said := _same_for_all_indexes(self.out)):
+            raise ValueError(said)
+
+    def _refuse_what_is_not_elsewhere(self) -> None:
+        """What a DAG file says in plain text; the rest is refused when it is rendered."""
+        for name, value in {"conn_id": self.conn_id, "out_conn_id": self.out_conn_id}.items():
+            if _plain(value):
+                raise ValueError(f"{name}: {_NO_CONNECTION}")
+        if isinstance(self.out, str) and (said := _not_shared(self.out)):
+            raise ValueError(f"out: {said}")
+        from airflow.sdk import ObjectStoragePath
+
+        for name, value in {"data": self.data, "state": self.state}.items():
+            if isinstance(value, ObjectStoragePath) or (isinstance(value, str) and _names_connection(value)):
+                raise ValueError(f"{name}: {_NO_CONNECTION}")
+
     def _request(self) -> dict[str, Any]:
         """What a scan in another process needs, which has neither Airflow's connections nor this one's memory.
 
         Raises:
             InputError: if it would need them.
         """
-        if _text(self.conn_id) or _text(self.out_conn_id):
-            raise InputError(f"{_ELSEWHERE} opens no Airflow connection; leave conn_id and out_conn_id out")
         data = self.data.uri if isinstance(self.data, Asset) else self.data
         if not isinstance(data, str | Path) or _text(str(data)) is None:
-            raise InputError(f"{_ELSEWHERE} takes a path or an address, not {type(data).__name__} {data!r:.80}")
+            raise InputError(
+                f"{_ELSEWHERE} takes a path or an address, not {type(data).__name__} {data!r:.80}; write a frame to a file "
+                "that the scan can read, and give its path"
+            )
+        if (
+            _text(self.conn_id)
+            or _text(self.out_conn_id)
+            or _names_connection(str(data))
+            or _names_connection(str(self.state))
+        ):
+            raise InputError(_NO_CONNECTION)
+        if said := _not_shared(str(self.out)):
+            raise InputError(said)
         with _Out.open(self.out, None) as out:
-            if out.remote is not None:
-                raise InputError(f"{_ELSEWHERE} writes to a folder that it shares with the task, not to {self.out}")
             policy, state = self._raw_policy(), _text(self.state)
             return request(str(data), policy, out=out.folder, name=str(data), state=state, **self._options())
 
@@ -325,6 +382,10 @@ class _PoisonGateDecoratedOperator(DecoratedOperator, PoisonGateOperator):
 
     def execute(self, context: Context) -> str:
         """Call the function and scan what it returns."""
+        # Whether a decorated function is mapped is not known before.
+        index = context["ti"].map_index
+        if index is not None and index >= 0 and (said := _same_for_all_indexes(self._written_out)):
+            raise AirflowFailException(said)
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         # Not rendered: what the function returns is data, and a template in data is an injection.
@@ -685,6 +746,38 @@ def _no_filesystem(scheme: str) -> str:
 def _text(value: str | None) -> str | None:
     """A rendered template's text; ``None`` where it came out empty."""
     return None if value is None or value.strip() in ("", "None") else value.strip()
+
+
+def _same_for_all_indexes(out: Any) -> str | None:
+    """Why the indexes of a mapped gate would write over each other's report."""
+    if not isinstance(out, str) or "map_index" in out:
+        return None
+    return (
+        f"every index of a mapped gate would write over the report of the others in {out}; give each an out of its own: "
+        f'"{out.rstrip("/")}/{{{{ ti.map_index }}}}"'
+    )
+
+
+def _plain(value: Any) -> bool:
+    """Whether a DAG file already says it: text that is not empty and no template."""
+    return isinstance(value, str) and _text(value) is not None and "{{" not in value and "{%" not in value
+
+
+def _names_connection(address: str) -> bool:
+    """Whether an address names an Airflow connection: ``s3://conn_id@bucket/key``. Arrow's own has key and secret."""
+    place = urlsplit(address).netloc.rpartition("@")[0] if "://" in address else ""
+    return bool(place) and ":" not in place
+
+
+def _not_shared(out: str) -> str | None:
+    """Why a scan in another process cannot write there."""
+    scheme = out.partition("://")[0] if "://" in out else "file"
+    if scheme == "file":
+        return None
+    return (
+        f"{_ELSEWHERE} writes to a folder that it shares with the task, not to {out}; name a folder on a disk that both "
+        "see, or leave python and deferrable out"
+    )
 
 
 def _files(files: Any) -> list[str]:

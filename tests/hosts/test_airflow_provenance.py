@@ -44,6 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, clean_table: pa.Table) -> dic
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=120",
         "GATE_TEST_HOME": str(home),
         "TMPDIR": str(home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

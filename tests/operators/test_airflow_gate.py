@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("airflow")
 
-from airflow.sdk import Asset
+from airflow.sdk import DAG, Asset, ObjectStoragePath, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
 from foretaste.operators import _gate
@@ -67,12 +67,81 @@ class TestRequireAsset:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"conn_id": "vendor"}, "opens no Airflow connection"), ({"data": [1]}, "takes a path or an address, not list")],
+    [
+        ({"conn_id": "{{ rendered }}"}, "opens no Airflow connection"),
+        ({"data": [1]}, "takes a path or an address, not list"),
+    ],
 )
 def test_another_python_refuses_what_it_cannot_reach(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     given = {"task_id": "gate", "data": "/data.parquet", "out": str(tmp_path), "python": sys.executable, **change}
     with pytest.raises(AirflowFailException, match=said):
         PoisonGateOperator(**given).execute(_execution({}))
+
+
+@pytest.mark.parametrize("elsewhere", [{"python": "/opt/foretaste/bin/python"}, {"deferrable": True}])
+@pytest.mark.parametrize(("change", "said"), [
+    ({"conn_id": "vendor"}, "^conn_id: .*leave python and deferrable out"),
+    ({"out_conn_id": "reports"}, "^out_conn_id: .*leave python and deferrable out"),
+    ({"out": "s3://gates/{{ run_id }}"}, "^out: .*name a folder on a disk that both see"),
+    ({"data": "s3://vendor@bucket/{{ ds }}.parquet"}, "^data: .*an address that Arrow opens itself"),
+    ({"state": "s3://vendor@bucket/history"}, "^state: .*an address that Arrow opens itself"),
+    ({"data": ObjectStoragePath("s3://vendor@bucket/key")}, "^data: .*an address that Arrow opens itself"),
+])  # fmt: skip
+def test_what_a_scan_elsewhere_cannot_have_is_refused_in_the_dag_file_with_a_next_step(
+    change: dict[str, Any], said: str, elsewhere: dict[str, Any]
+) -> None:
+    given = {"task_id": "gate", "data": "/data.parquet", "out": "/gates", **change}
+    with pytest.raises(ValueError, match=said):
+        PoisonGateOperator(**given, **elsewhere)
+
+
+@pytest.mark.parametrize("change", [
+    {"data": "s3://key:secret@bucket/{{ ds }}.parquet"}, {"data": Asset("answers")}, {"out": "file:///gates"},
+    {"conn_id": "{{ params.conn | default(None) }}"},
+])  # fmt: skip
+def test_what_may_still_fit_is_left_to_the_run(change: dict[str, Any]) -> None:
+    PoisonGateOperator(**{"task_id": "gate", "data": "/data.parquet", "out": "/gates", **change}, deferrable=True)
+
+
+class TestOut:
+    """Reports of two gates must not lie in the same place."""
+
+    def test_two_gates_of_one_dag_with_one_out_are_refused_in_the_dag_file(self) -> None:
+        with DAG("deliveries"):
+            PoisonGateOperator(task_id="first", data="a", out="/gates/{{ run_id }}/")
+            with pytest.raises(ValueError, match=r'"first" and "second" .*/gates/\{\{ run_id }}/\{\{ task.task_id }}"'):
+                PoisonGateOperator(task_id="second", data="b", out="/gates/{{ run_id }}")
+
+    def test_outs_that_differ_by_text_or_by_task_are_fine(self) -> None:
+        with DAG("deliveries"):
+            for task_id in ("first", "second"):
+                PoisonGateOperator(task_id=task_id, data="a", out="/gates/{{ run_id }}/{{ ti.task_id }}")
+                PoisonGateOperator(task_id=f"{task_id}_again", data="a", out=f"/gates/{task_id}")
+
+    def test_a_gate_in_a_mapped_group_needs_an_out_for_each_index(self) -> None:
+        made: list[str] = []
+
+        def deliveries(out: str) -> None:
+            @task_group
+            def one(path: str) -> None:
+                made.append(PoisonGateOperator(task_id="gate", data=path, out=out).task_id)
+
+            with DAG("deliveries"):
+                one.expand(path=["a", "b"])
+
+        with pytest.raises(ValueError, match=r"give each an out of its own: .*ti\.map_index"):
+            deliveries("/gates/{{ run_id }}")
+        deliveries("/gates/{{ run_id }}/{{ ti.map_index }}")
+        assert made == ["one.gate"]
+
+    @pytest.mark.parametrize("out", ["/gates/{{ run_id }}", "/gates/{{ run_id }}/{{ ti.map_index }}"])
+    def test_a_gate_that_is_mapped_by_itself_needs_one_too(self, out: str) -> None:
+        with DAG("deliveries"):
+            if "map_index" in out:
+                PoisonGateOperator.partial(task_id="gate", out=out).expand(data=["a", "b"])
+                return
+            with pytest.raises(ValueError, match="give each an out of its own"):
+                PoisonGateOperator.partial(task_id="gate", out=out).expand(data=["a", "b"])
 
 
 def test_with_another_python_the_task_needs_none_of_the_heavy_packages(tmp_path: Path, clean_table: pa.Table) -> None:

@@ -47,6 +47,9 @@ with DAG("trains_on_passes", schedule=[PASSED]):
 with DAG("elsewhere"):
     gate("poisoned", outlets=[], python=os.environ["GATE_TEST_PYTHON"], on_block="quarantine")
 
+with DAG("restarted"):
+    gate("poisoned", outlets=[], python=os.environ["GATE_TEST_STUCK"], deferrable=True, dataset="restarted")
+
 with DAG("deferred"):
     gate("clean", outlets=[], deferrable=True)
     gate("poisoned", outlets=[], deferrable=True, task_id="refused")
