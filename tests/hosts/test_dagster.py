@@ -803,11 +803,12 @@ def _TWO():  # type: ignore[no-untyped-def]
 def test_the_examples_of_the_documentation_load() -> None:
     page = Path(__file__).parents[2] / "docs" / "dagster.md"
     examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 2
-    names: dict[str, Any] = {}
+    assert examples
     for example in examples:
+        names: dict[str, Any] = {}
         exec(example, names)
-    dg.Definitions.validate_loadable(names["defs"])
+        if "defs" in names:
+            dg.Definitions.validate_loadable(names["defs"])
 
 
 def test_the_command_line_of_dagster_stops_before_training(poisoned: pa.Table, tmp_path: Path) -> None:
