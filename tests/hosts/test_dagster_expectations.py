@@ -149,8 +149,7 @@ def test_no_later_run_of_training_alone_goes_round_a_gate(
     project: Any, poisoned_table: pa.Table, clean_table: pa.Table, tmp_path: Path
 ) -> None:
     root = project(fe.ExpectNoHiddenText(**ROLES))
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path / "dagster")) as instance:
         poison = poisoned_table.slice(0, 200).to_pandas()
         result, seen = gated(poison, instance, project_dir=root)
         assert not result.success

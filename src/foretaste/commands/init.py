@@ -141,7 +141,7 @@ def check(name: str, into: str) -> None:
 
 
 def _gate(template: str, data: str | None, literal: Callable[[str], str] | None = None, **more: str) -> str:
-    """The file of a host, with the data and the roles that their columns suggest, spelt as Python does or as ``literal`` does."""
+    """The file of a host, with the data and the roles that their columns suggest, spelt as Python or ``literal`` does."""
     spelt = literal or _literal
     roles, guessed = _roles(data) if data else ({}, ())
     note = (
