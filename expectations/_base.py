@@ -146,14 +146,8 @@ class PoisonExpectation(BatchExpectation):
     def _diagnostic_observed_value_renderer(
         cls, configuration: Any = None, result: Any = None, runtime_configuration: Any = None
     ) -> str:
-        details = _details(result)
-        observed = _docs.shown((result.result or {}).get("observed_value", "--")) if result else "--"
-        guessed = details.get("guessed_roles")
-        if guessed:
-            observed += "<br>Columns guessed from their names: " + ", ".join(
-                f"{_docs.shown(role)} = {_docs.shown(column, 80)}" for role, column in guessed.items()
-            )
-        return observed
+        value = (result.result or {}).get("observed_value", "--") if result else "--"
+        return _docs.observed(value, _details(result).get("guessed_roles") or {})
 
     @classmethod
     @renderer(renderer_type=LegacyDiagnosticRendererType.UNEXPECTED_STATEMENT)

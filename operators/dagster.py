@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import quote
 
 import dagster as dg
 
@@ -34,6 +33,7 @@ from foretaste.operators._gate import (
     run_gate,
     worth_retrying,
 )
+from foretaste.operators.dagster_policy import PoisonPolicyResource, Terms, file_name, terms
 from foretaste.results import CheckResult, Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def build_poison_checks(
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
     blocking: bool = True,
     out: str | Path | None = None,
+    resource_key: str | None = None,
     load: Load | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     asset_in: dg.AssetIn | None = None,
@@ -95,6 +96,8 @@ def build_poison_checks(
         blocking: a failure of ERROR severity keeps the rest of the run from starting.
         out: local directory for reports, one directory per asset, partition and run; no report is written
             where ``None``.
+        resource_key: of a :class:`PoisonPolicyResource`: its policy, where none is given here, its waivers and
+            attestations, its baseline and its state, which is read and left as it is.
         load: returns the data, from the execution context, for assets that no IO manager loads: a frame, a path, or
             :func:`sql_rows`.
         partitions_def: scan the partition of the run instead of the whole asset. Taken from the asset where
@@ -110,7 +113,8 @@ def build_poison_checks(
     Raises:
         InputError: if ``fail_on`` is none of its choices.
         PolicyError: with ``per_check=True``, if the policy is not valid.
-        DagsterInvalidDefinitionError: if ``assets`` is one asset, or ``per_check`` one id, and not a sequence.
+        DagsterInvalidDefinitionError: if ``assets`` is one asset, or ``per_check`` one id, and not a sequence; if
+            ``per_check=True`` meets a policy that only the resource knows.
     """
     choice("fail_on", fail_on, FailOn)
     if isinstance(assets, str | dg.AssetKey | dg.AssetsDefinition | dg.SourceAsset | dg.AssetSpec):
@@ -124,12 +128,16 @@ def build_poison_checks(
             stacklevel=2,
         )
     if per_check is True:
+        if resource_key is not None and policy is None:
+            raise dg.DagsterInvalidDefinitionError(
+                f"per_check=True reads the policy now, and the resource {resource_key} is known only in a run; list ids"
+            )
         from foretaste.policy import Policy
 
         per_check = [check.id for check in Policy.load(policy).checks]
     options = _CheckOptions(
-        policy=policy, roles=roles, out=out, fail_on=fail_on, severity=severity, name=name,
-        ids={f"{name}_{i.replace('-', '_')}": i for i in per_check or ()},
+        terms=Terms(policy=policy), resource_key=resource_key, roles=roles, out=out, fail_on=fail_on, severity=severity,
+        name=name, ids={f"{name}_{i.replace('-', '_')}": i for i in per_check or ()},
     )  # fmt: skip
     return [
         _checks_of(
@@ -156,6 +164,7 @@ def build_poison_gate(
     trust: str | Path | None = None,
     state: str | Path | None = None,
     certify_with: str | None = None,
+    resource_key: str | None = None,
     load: Load | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     asset_in: dg.AssetIn | None = None,
@@ -197,6 +206,8 @@ def build_poison_gate(
             where there is none. Give the gate a ``pool`` of one slot, as one run at a time may write it.
         certify_with: for data handed over as a path: PEM file of the private key that signs a certificate for what
             passed, ``certificate.intoto.jsonl`` beside the report.
+        resource_key: of a :class:`PoisonPolicyResource`, for what of policy, waivers, attestations, trust and state is
+            not given here.
         load: returns the data, from the execution context, for assets that no IO manager loads: a frame, a path, or
             :func:`sql_rows`, whose rows are handed on as the path of a Parquet file below ``out``.
         partitions_def: of the gate; taken from ``asset`` where that is an ``AssetsDefinition`` or
@@ -226,8 +237,9 @@ def build_poison_gate(
         raise dg.DagsterInvalidDefinitionError(f"asset defines {listed}; pass the key of one, a gate guards one asset")
     [(key, partitions)] = found
     gate = _GateOptions(
-        policy=policy, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot, waivers=waivers,
-        attestations=attestations, trust=trust, state=state, certify_with=certify_with,
+        terms=Terms(policy=policy, waivers=waivers, attestations=attestations, trust=trust, state=state),
+        resource_key=resource_key, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot,
+        certify_with=certify_with, guarded=key,
     )  # fmt: skip
 
     @dg.asset(
@@ -243,6 +255,7 @@ def build_poison_gate(
         retry_policy=retry_policy,
         op_tags=op_tags,
         pool=pool,
+        required_resource_keys={resource_key} if resource_key else None,
         kinds={"foretaste"},
     )
     def gated(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
@@ -318,7 +331,8 @@ def report_metadata(report: Report, files: Mapping[str, Path] | None = None) -> 
 class _CheckOptions:
     """``ids`` maps the names of the additional results to ids of foretaste checks."""
 
-    policy: Policy | str | Path | Mapping[str, Any] | None
+    terms: Terms
+    resource_key: str | None
     roles: Roles | Mapping[str, str | None] | None
     out: str | Path | None
     fail_on: FailOn
@@ -329,16 +343,14 @@ class _CheckOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _GateOptions:
-    policy: Policy | str | Path | Mapping[str, Any] | None
+    guarded: dg.AssetKey
+    terms: Terms
+    resource_key: str | None
     roles: Roles | Mapping[str, str | None] | None
     out: str | Path
     on_block: OnBlock
     fail_on: FailOn
     snapshot: bool
-    waivers: str | Path | None
-    attestations: Sequence[str | Path]
-    trust: str | Path | None
-    state: str | Path | None
     certify_with: str | None
 
 
@@ -348,6 +360,8 @@ def _keys_of(asset: AssetLike) -> Iterator[tuple[dg.AssetKey, dg.PartitionsDefin
             yield key, asset.specs_by_key[key].partitions_def
     elif isinstance(asset, dg.AssetSpec | dg.SourceAsset):
         yield asset.key, asset.partitions_def
+    elif isinstance(asset, str):  # as Dagster's page writes a key: raw/reviews
+        yield dg.AssetKey.from_user_string(asset), None
     else:
         yield dg.AssetKey.from_coercible(asset), None
 
@@ -396,6 +410,7 @@ def _checks_of(
         retry_policy=retry_policy,
         op_tags=op_tags,
         pool=pool,
+        required_resource_keys={options.resource_key} if options.resource_key else None,
         compute_kind="foretaste",
     )
     def scanned(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
@@ -414,9 +429,10 @@ def _check_results(
     wanted = [n for n in (options.name, *options.ids) if n in selected]
     files: dict[str, Path] = {}
     try:
+        held = terms(context, key, options.terms, options.resource_key)
         with _as_one(data, options.roles) as whole:
             progress = ProgressLog(context.log.info, every=PROGRESS_SECONDS)
-            report = scan(whole, options.policy, roles=options.roles, progress=progress)
+            report = scan(whole, roles=options.roles, progress=progress, advance=False, **vars(held))
         if options.out is not None:
             files = write(report, _folder(options.out, key, context))
     except ForetasteError as e:
@@ -494,6 +510,7 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
     on_block = "fail" if several else gate.on_block
     keep_snapshot = False
     try:
+        held = terms(context, gate.guarded, gate.terms, gate.resource_key)
         if gate.snapshot and isinstance(data, str | Path):
             data = _copied(data, folder / "snapshot")
         data = _saved(data, folder / "snapshot")
@@ -501,9 +518,8 @@ def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptio
         key = gate.certify_with if isinstance(data, str | Path) else None
         with _as_one(data, gate.roles) as whole:
             result = run_gate(
-                whole, gate.policy, out=folder, roles=gate.roles, fail_on=gate.fail_on, on_block=on_block, certify_with=key,
-                waivers=gate.waivers, attestations=gate.attestations, trust=gate.trust, state=gate.state,
-                progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS),
+                whole, out=folder, roles=gate.roles, fail_on=gate.fail_on, on_block=on_block, certify_with=key,
+                progress=ProgressLog(context.log.info, every=PROGRESS_SECONDS), **vars(held),
             )  # fmt: skip
         keep_snapshot = result.decision.action in ("pass", "warn")
     except ForetasteError as e:
@@ -670,19 +686,13 @@ def _saved(data: Any, folder: Path) -> Any:
 
 def _folder(out: str | Path, key: dg.AssetKey, context: RunContext) -> Path:
     op = context.op_execution_context
-    parts = [_file_name(part) for part in key.path]
+    parts = [file_name(part) for part in key.path]
     if op.has_partition_key:
-        parts.append(f"partition={_file_name(op.partition_key)}")
+        parts.append(f"partition={file_name(op.partition_key)}")
     elif op.has_partition_key_range:
         span = op.partition_key_range
-        parts.append(f"partition={_file_name(f'{span.start}...{span.end}')}")
+        parts.append(f"partition={file_name(f'{span.start}...{span.end}')}")
     return Path(out).joinpath(*parts, op.run_id)
-
-
-def _file_name(text: str) -> str:
-    """A name that stays below its directory, whatever a key holds."""
-    safe = quote(text, safe=" +=:,@")
-    return safe if safe.strip(".") else safe.replace(".", "%2E")
 
 
 def _not_checked(error: ForetasteError) -> str:
@@ -775,4 +785,4 @@ def _finite(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-__all__ = ["build_poison_checks", "build_poison_gate", "report_metadata", "sql_rows"]
+__all__ = ["PoisonPolicyResource", "build_poison_checks", "build_poison_gate", "report_metadata", "sql_rows"]

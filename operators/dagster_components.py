@@ -70,6 +70,13 @@ RolesField = Annotated[
         examples=[{"text": "review", "label": "stars", "source": "shop", "id": "id"}],
     ),
 ]
+ResourceField = Annotated[
+    str | None,
+    dg.Resolver.default(
+        description="Key of a PoisonPolicyResource, for the policy, state, baseline, waivers and trust not named here.",
+        examples=["poison"],
+    ),
+]
 FailOnField = Annotated[str, dg.Resolver.default(description='"block", or "review" to treat a review like a block.')]
 PathField = Annotated[
     str | None,
@@ -136,6 +143,7 @@ class PoisonGateComponent(dg.Component, dg.Resolvable):
     out: Annotated[str, dg.Resolver.default(description="Local directory for reports, quarantined rows and snapshots.")]
     policy: PolicyField = None
     roles: RolesField = None
+    resource_key: ResourceField = None
     on_block: Annotated[
         str, dg.Resolver.default(description='"fail", "quarantine" (set flagged rows apart) or "warn".')
     ] = "fail"
@@ -176,8 +184,8 @@ class PoisonGateComponent(dg.Component, dg.Resolvable):
             fail_on=self.fail_on, snapshot=self.snapshot, policy=_policy(self.policy, here),  # type: ignore[arg-type]
             waivers=here(self.waivers), attestations=[here(a) for a in self.attestations], trust=here(self.trust),
             state=here(self.state), certify_with=here(self.certify_with), load=_load(self.path, self.sql, here),
-            partitions_def=self.partitions_def, key_prefix=self.key_prefix, group_name=self.group_name,
-            description=self.description, io_manager_key=self.io_manager_key, pool=self.pool,
+            resource_key=self.resource_key, partitions_def=self.partitions_def, key_prefix=self.key_prefix,
+            group_name=self.group_name, description=self.description, io_manager_key=self.io_manager_key, pool=self.pool,
             automation_condition=dg.AutomationCondition.eager() if self.automatic else None,  # type: ignore[arg-type]
         )  # fmt: skip
         return dg.Definitions(assets=[gate])
@@ -194,6 +202,7 @@ class PoisonChecksComponent(dg.Component, dg.Resolvable):
     ]
     policy: PolicyField = None
     roles: RolesField = None
+    resource_key: ResourceField = None
     name: Annotated[str, dg.Resolver.default(description="Name of the check.")] = "no_poison"
     per_check: Annotated[
         Sequence[str], dg.Resolver.default(description="Ids of checks that get a result of their own as well.")
@@ -216,6 +225,7 @@ class PoisonChecksComponent(dg.Component, dg.Resolvable):
             per_check=list(self.per_check), fail_on=self.fail_on, blocking=self.blocking, out=here(self.out),  # type: ignore[arg-type]
             severity=dg.AssetCheckSeverity.ERROR if self.blocking else dg.AssetCheckSeverity.WARN,
             load=_load(self.path, self.sql, here), partitions_def=self.partitions_def, pool=self.pool,
+            resource_key=self.resource_key,
         )  # fmt: skip
         return dg.Definitions(asset_checks=list(checks))
 

@@ -1,13 +1,15 @@
-"""Dagster: a Great Expectations 1.x checkpoint as an asset check.
+"""Dagster: a Great Expectations 1.x checkpoint as an asset check, and as a gate asset that hands only checked data on.
 
-What Great Expectations lets slip fails the check: an expectation that it dropped because nobody imported its class, a
-suite that is empty, a checkpoint that evaluates nothing, an expectation that raised. Importing this module loads Dagster
-and nothing else that is heavy.
+What Great Expectations lets slip is a failure: an expectation that it dropped because nobody imported its class, a suite
+that is empty, a checkpoint that evaluates nothing, an expectation that raised. A check guards the runs that contain it; a
+later run that selects only training does not go round a gate. Importing this module loads Dagster and nothing else that
+is heavy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ import dagster as dg
 
 from foretaste.errors import ForetasteError, InputError, did_you_mean
 from foretaste.operators import _checkpoint
-from foretaste.operators._gate import printable
+from foretaste.operators._gate import digest_of, printable, worth_retrying
 from foretaste.operators.dagster import AssetLike, Load, _error_metadata, _input, _keys_of, _not_checked, _table
 
 if TYPE_CHECKING:
@@ -58,12 +60,11 @@ def build_gx_check(
         DagsterInvalidDefinitionError: if neither or both of ``checkpoint`` and ``configure`` are given, or ``asset``
             defines several assets.
     """
-    if (checkpoint is None) == (configure is None):
-        raise dg.DagsterInvalidDefinitionError("name a checkpoint, or give a function that makes one, and not both")
-    found = list(_keys_of(asset))
-    if len(found) != 1:
-        raise dg.DagsterInvalidDefinitionError("pass one asset: a check stands beside one")
-    [(key, partitions)] = found
+    run = _Run(
+        checkpoint=checkpoint, configure=configure, project_dir=project_dir, batch_parameters=batch_parameters,
+        expectation_parameters=expectation_parameters, dataframe=dataframe,
+    )  # fmt: skip
+    key, partitions = _one_key(asset)
     takes_input = dataframe and load is None
 
     @dg.multi_asset_check(
@@ -78,14 +79,11 @@ def build_gx_check(
         compute_kind="great_expectations",
     )  # fmt: skip
     def checked(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        given = dict(batch_parameters(context) if callable(batch_parameters) else batch_parameters or {})
+        data = None
         if dataframe:
-            given["dataframe"] = load(context) if load else inputs["data"]
+            data = load(context) if load else inputs["data"]
         try:
-            _checkpoint.register()
-            summary = _checkpoint.run_checkpoint(
-                _find(project_dir, checkpoint, configure), given, expectation_parameters
-            )
+            summary = run.summary(context, data)
         except ForetasteError as e:
             yield dg.AssetCheckResult(
                 asset_key=key, check_name=name, passed=False, metadata=_error_metadata(e), description=_not_checked(e)
@@ -96,6 +94,152 @@ def build_gx_check(
         yield _result(key, name, summary)
 
     return checked
+
+
+def build_gx_gate(
+    *,
+    name: str,
+    asset: AssetLike,
+    checkpoint: str | None = None,
+    configure: Callable[[AbstractDataContext], Checkpoint] | None = None,
+    project_dir: str | Path | None = None,
+    dataframe: bool = True,
+    batch_parameters: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
+    expectation_parameters: Mapping[str, Any] | None = None,
+    load: Load | None = None,
+    asset_in: dg.AssetIn | None = None,
+    partitions_def: dg.PartitionsDefinition[Any] | None = None,
+    key_prefix: str | Sequence[str] | None = None,
+    group_name: str | None = None,
+    description: str | None = None,
+    io_manager_key: str | None = None,
+    automation_condition: dg.AutomationCondition[dg.AssetKey] | None = None,
+    retry_policy: dg.RetryPolicy | None = None,
+    pool: str | None = None,
+) -> dg.AssetsDefinition:
+    """A gate asset: its output is the data of ``asset``, handed on only where a checkpoint met every expectation.
+
+    Let training depend on this asset and not on ``asset``. A refusal raises :class:`dagster.Failure` with what was not
+    met and is not retried; no output is written, and the gate's earlier output stays what it was.
+
+    Args:
+        name: name of the gate asset.
+        asset: the asset to check, or its key.
+        checkpoint: name of a stored checkpoint.
+        configure: instead of a name, a function from the data context to a checkpoint.
+        project_dir: folder that holds ``great_expectations.yml``; an ephemeral context where ``None``.
+        dataframe: hand the asset's frame to the checkpoint as the batch parameter ``dataframe``, so that what is
+            evaluated is what is handed on. Where it is false the checkpoint reads by itself, and nothing holds what it
+            reads against what is handed on, except that files handed over as a path must not change meanwhile.
+        batch_parameters: passed on, or a function from the execution context to them.
+        expectation_parameters: passed on.
+        load: returns the data, from the execution context, for assets that no IO manager loads.
+        asset_in: how the IO manager loads the asset; its key is not used.
+        partitions_def: of the gate; taken from ``asset`` where that is an ``AssetsDefinition`` or ``AssetSpec``.
+        key_prefix: of the gate asset.
+        group_name: of the gate asset.
+        description: of the gate asset.
+        io_manager_key: of the IO manager that stores what the gate hands on.
+        automation_condition: of the gate asset.
+        retry_policy: for errors of the infrastructure.
+        pool: concurrency pool of the op.
+
+    Raises:
+        DagsterInvalidDefinitionError: as :func:`build_gx_check`.
+    """
+    run = _Run(
+        checkpoint=checkpoint, configure=configure, project_dir=project_dir, batch_parameters=batch_parameters,
+        expectation_parameters=expectation_parameters, dataframe=dataframe,
+    )  # fmt: skip
+    key, partitions = _one_key(asset)
+
+    @dg.asset(
+        name=name,
+        key_prefix=key_prefix,
+        ins=None if load else {"data": _input(key, asset_in)},
+        deps=[key] if load else None,
+        partitions_def=partitions_def or partitions,
+        group_name=group_name,
+        description=description or f"{key.to_user_string()}, handed on only if a checkpoint met every expectation.",
+        io_manager_key=io_manager_key,
+        automation_condition=automation_condition,
+        retry_policy=retry_policy,
+        pool=pool,
+        kinds={"great_expectations"},
+    )
+    def gated(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
+        return _pass_or_fail(context, load(context) if load else inputs["data"], run)
+
+    return gated
+
+
+def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, run: _Run) -> dg.Output[Any]:
+    try:
+        if data is None:
+            raise InputError("the asset handed over no data (None): it stores them itself; say where with load=")
+        files = not run.dataframe and isinstance(data, str | Path)
+        before = digest_of(data) if files else None
+        summary = run.summary(context, data)
+        if files and digest_of(data) != before:
+            raise InputError(f"{data} changed while the checkpoint ran; run the gate again when nobody writes there")
+    except ForetasteError as e:
+        if worth_retrying(e):
+            raise
+        raise dg.Failure(_not_checked(e), metadata=_error_metadata(e), allow_retries=False) from e
+    for line in summary["problems"]:
+        context.log.error(line)
+    if not summary["proceed"]:
+        raise dg.Failure(_description(summary), metadata=_metadata(summary), allow_retries=False)
+    return dg.Output(data, metadata=_metadata(summary))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A checkpoint, and what it is run with."""
+
+    checkpoint: str | None
+    configure: Callable[[AbstractDataContext], Checkpoint] | None
+    project_dir: str | Path | None
+    batch_parameters: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None
+    expectation_parameters: Mapping[str, Any] | None
+    dataframe: bool
+
+    def __post_init__(self) -> None:
+        if (self.checkpoint is None) == (self.configure is None):
+            raise dg.DagsterInvalidDefinitionError("name a checkpoint, or give a function that makes one, and not both")
+
+    def summary(self, context: Any, data: Any) -> dict[str, Any]:
+        """What came of it; see :func:`foretaste.operators._checkpoint.run_checkpoint`."""
+        chosen = self.batch_parameters
+        given = dict(chosen(context) if callable(chosen) else chosen or {})
+        if self.dataframe:
+            given["dataframe"] = _frame(data)
+        _checkpoint.register()
+        checkpoint = _find(self.project_dir, self.checkpoint, self.configure)
+        return _checkpoint.run_checkpoint(checkpoint, given, self.expectation_parameters)
+
+
+def _frame(data: Any) -> Any:
+    """The frame as Great Expectations takes it: pandas, or a Spark frame as it is.
+
+    Raises:
+        InputError: if it is no frame.
+    """
+    if data is None or isinstance(data, str | Path | Mapping | list | tuple):
+        raise InputError(
+            f"the asset handed over a {type(data).__name__} and no frame; for files let the checkpoint read them and say "
+            "dataframe=False, and for partitions give partitions_def"
+        )
+    if type(data).__module__.split(".")[0] not in ("polars", "pyarrow"):
+        return data
+    return (data.collect() if hasattr(data, "collect") else data).to_pandas()
+
+
+def _one_key(asset: AssetLike) -> tuple[dg.AssetKey, dg.PartitionsDefinition[Any] | None]:
+    found = list(_keys_of(asset))
+    if len(found) != 1:
+        raise dg.DagsterInvalidDefinitionError("pass one asset: a check stands beside one, and a gate guards one")
+    return found[0]
 
 
 def _find(
@@ -121,25 +265,32 @@ def _find(
 
 
 def _result(key: dg.AssetKey, name: str, summary: Mapping[str, Any]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=name,
+        passed=summary["proceed"],
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=_description(summary),
+        metadata=_metadata(summary),
+    )
+
+
+def _description(summary: Mapping[str, Any]) -> str:
+    return printable("; ".join([summary["headline"], *summary["problems"][:3]]), 1500)
+
+
+def _metadata(summary: Mapping[str, Any]) -> dict[str, dg.MetadataValue[Any]]:
     columns = {
         "expectation": ("string", "type of the expectation"),
         "met": ("string", "yes or no"),
         "observed": ("string", "what was observed, or why it could not be evaluated"),
         "validation": ("string", "validation definition"),
     }
-    records = list(_records(summary["expectations"]))
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=name,
-        passed=summary["proceed"],
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=printable("; ".join([summary["headline"], *summary["problems"][:3]]), 1500),
-        metadata={
-            "headline": dg.MetadataValue.text(summary["headline"]),
-            "problems": dg.MetadataValue.int(summary["problems_total"]),
-            "expectations": _table(columns, records),
-        },
-    )
+    return {
+        "headline": dg.MetadataValue.text(printable(summary["headline"], 500)),
+        "problems": dg.MetadataValue.int(summary["problems_total"]),
+        "expectations": _table(columns, list(_records(summary["expectations"]))),
+    }
 
 
 def _records(expectations: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -148,4 +299,4 @@ def _records(expectations: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
         yield one["expectation"], "yes" if one["success"] else "no", printable(str(said), 500), one["validation"]
 
 
-__all__ = ["build_gx_check"]
+__all__ = ["build_gx_check", "build_gx_gate"]

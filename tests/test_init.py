@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from foretaste.cli import main
@@ -125,9 +126,31 @@ class TestDagster:
         table = "project" if file == "dg.toml" else "tool.dg.project"
         Path(file).write_text(f'[{table}]\nroot_module = "mine"\n')
         made("src/mine/defs")
-        result = init("dagster")
-        assert (project / "src" / "mine" / "defs" / GATE).exists()
-        assert "merge" not in result.output
+        result = init("dagster", "--data", "data.parquet")
+        assert result.exit_code == 0
+        text = (project / "src" / "mine" / "defs" / "foretaste_gate" / "defs.yaml").read_text()
+        written = yaml.safe_load(text)["attributes"]
+        assert written["path"] == str(project / "data.parquet")
+        assert written["roles"] == {"prompt": "question", "response": "answer", "source": "url"}
+        assert "guessed from the columns: prompt, response, source" in text
+        assert init("dagster").exit_code == 2
+        assert (project / "src" / "mine" / "defs" / "foretaste_gate" / "defs.yaml").read_text() == text
+
+    @pytest.mark.parametrize("name", ['od\u202ed"name\\', "\U0001f600: # &x", "{{ env.HOME }}", "{% raw %}"])
+    def test_names_cannot_act_in_a_component(self, project: Path, name: str) -> None:
+        Path("dg.toml").write_text('[project]\nroot_module = "mine"\n')
+        made("src/mine/defs")
+        pq.write_table(pa.table({"text": ["t"]}), project / f"{name}.parquet")
+        result = init("dagster", "--data", f"{name}.parquet")
+        written = list(project.rglob("defs.yaml"))
+        if "{" in name:
+            assert result.exit_code == 2
+            assert "template" in result.output
+            assert not written
+        else:
+            text = written[0].read_text()
+            assert text.isascii()
+            assert yaml.safe_load(text)["attributes"]["path"] == str(project / f"{name}.parquet")
 
     def test_beside_definitions_py_it_says_how_to_join_them(self, project: Path) -> None:
         made("mine/definitions.py")

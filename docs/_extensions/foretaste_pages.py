@@ -26,8 +26,8 @@ MODULES = {
     ),
     "Hosts": (
         "foretaste.operators.airflow", "foretaste.operators.airflow_approval", "foretaste.operators.airflow_provenance",
-        "foretaste.operators.dagster", "foretaste.operators.dagster_provenance", "foretaste.expectations",
-        "foretaste.expectations.guard",
+        "foretaste.operators.dagster", "foretaste.operators.dagster_policy", "foretaste.operators.dagster_expectations",
+        "foretaste.operators.dagster_provenance", "foretaste.expectations", "foretaste.expectations.guard",
     ),
     "Provenance and people": (
         "foretaste.provenance.certificate", "foretaste.provenance.verify", "foretaste.provenance.manifest",

@@ -15,11 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 dg = pytest.importorskip("dagster")
 
+from foretaste import Policy  # noqa: E402
 from foretaste.checks import registry  # noqa: E402
+from foretaste.cli import main  # noqa: E402
 from foretaste.operators import dagster_components as components  # noqa: E402
 
 pytestmark = [
@@ -47,6 +50,7 @@ class Project:
 
     def __init__(self, folder: Path, name: str, corpus: Path) -> None:
         self.folder = folder
+        self.corpus = corpus
         self.defs = folder / "src" / name / "defs"
         self.defs.mkdir(parents=True)
         (folder / "pyproject.toml").write_text(PROJECT.format(name=name))
@@ -120,9 +124,9 @@ def test_dg_lists_scaffolds_and_checks_the_components(project: Any, clean_table:
     made.dg("scaffold", "defs", CHECKS, "checks", "--asset", "corpus")
     assert "asset: corpus" in (made.defs / "gate" / "defs.yaml").read_text()
     made.dg("check", "yaml")
-    shown = made.dg("list", "defs", "--json")
-    for name in ("checked_corpus", "no_poison"):
-        assert f'"{name}"' in shown or f":{name}" in shown, shown
+    graph = made.load().resolve_asset_graph()
+    assert dg.AssetKey("checked_corpus") in graph.get_all_asset_keys()
+    assert [key.name for key in graph.asset_check_keys] == ["no_poison"]
 
 
 @pytest.mark.parametrize("poison", [False, True])
@@ -138,6 +142,43 @@ def test_a_gate_from_yaml_hands_on_what_passes_and_nothing_else(
     assert ("model" in stored) is not poison
     # Relative paths start at the folder of the file.
     assert list((place / "reports").rglob("report.html"))
+
+
+def test_what_init_writes_into_a_project_is_a_gate(
+    project: Any, clean_table: pa.Table, poisoned_table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = project(clean_table)
+    monkeypatch.chdir(made.folder)
+    written = CliRunner().invoke(main, ["init", "dagster", "--data", str(made.corpus)])
+    assert written.exit_code == 0, written.output
+    file = made.defs / "foretaste_gate" / "defs.yaml"
+    file.write_text(f"{file.read_text()}  policy: {json.dumps(ONLY_HIDDEN_TEXT)}\n")
+    assert made.run().success
+    pq.write_table(poisoned_table.slice(0, 200), made.corpus)
+    refused = made.run()
+    assert not refused.success
+    assert "model" not in {e.asset_key.to_user_string() for e in refused.get_asset_materialization_events()}
+
+
+def test_a_resource_of_the_project_holds_for_a_gate_from_yaml(
+    project: Any, poisoned_table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = project(poisoned_table)
+    (made.folder / "policy.yaml").write_text(json.dumps(ONLY_HIDDEN_TEXT))
+    monkeypatch.setenv("POISON_POLICY", str(made.folder / "policy.yaml"))
+    (made.defs / "resources.py").write_text(
+        "import dagster as dg\nfrom foretaste.operators.dagster import PoisonPolicyResource\n\n\n"
+        "@dg.definitions\ndef resources():\n"
+        "    poison = PoisonPolicyResource(policy=dg.EnvVar('POISON_POLICY'))\n"
+        "    return dg.Definitions(resources={'poison': poison})\n"
+    )
+    made.write("gate", gate_yaml(resource_key="poison", policy=None))
+    fields = {"assets": ["corpus"], "resource_key": "poison", "blocking": False}
+    made.write("checks", json.dumps({"type": CHECKS, "attributes": fields}))
+    result = made.run()
+    assert not result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert check.metadata["policy_digest"].value == Policy.load(ONLY_HIDDEN_TEXT).digest
 
 
 def test_checks_from_yaml_block_what_is_downstream(project: Any, poisoned_table: pa.Table) -> None:

@@ -52,7 +52,7 @@ def materialize(home: Path, data: Any, tmp_path: Path, **changes: Any) -> Any:
             return pq.read_table(path).num_rows
 
     checks = build_certificate_checks(assets=[corpus], certificate=lambda _: home / "c.intoto.jsonl")
-    instance = dg.DagsterInstance.local_temp(str(tmp_path))
+    instance = dg.DagsterInstance.ephemeral(tempdir=str(tmp_path))
     return dg.materialize(
         [corpus, model, *checks], instance=instance, raise_on_error=False, resources={"certificates": resource}
     )

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -61,15 +61,20 @@ def airflow(data: str | None, into: str | None) -> None:
 @_into_option
 @debug_option
 def dagster(data: str | None, into: str | None) -> None:
-    """Write foretaste_gate.py into the folder of definitions.
+    """Write foretaste_gate.py into the folder of definitions: that is --into, or the folder of definitions.py.
 
-    That is --into, the defs folder of the project that dg.toml or [tool.dg] in pyproject.toml names, or the folder of
-    definitions.py.
+    In a project of dg, which dg.toml or [tool.dg] in pyproject.toml names, it is a component: foretaste_gate/defs.yaml in
+    the defs folder.
     """
-    folder, found = (Path(into), False) if into else _definitions_folder()
+    folder, component = (Path(into), False) if into else _definitions_folder()
+    if component:
+        _write({folder / "foretaste_gate" / "defs.yaml": _gate("dagster.yaml", data, _yaml_literal)})
+        click.echo("let training depend on checked_corpus; asset: names what the gate guards")
+        click.echo("next: dg check yaml && dg list defs")
+        return
     file = folder / GATE
     _write({file: _gate("dagster.py", data)})
-    if not found and (folder / "definitions.py").exists():
+    if (folder / "definitions.py").exists():
         click.echo("add its definitions to those of definitions.py: "
                    "defs = dg.Definitions.merge(defs, foretaste_gate.defs)")  # fmt: skip
     click.echo(f"next: dagster asset materialize --select '*' -f {shlex.quote(str(file))}")
@@ -135,8 +140,9 @@ def check(name: str, into: str) -> None:
     click.echo(f"next: cd {shlex.quote(str(folder))} && pip install -e '.[dev]' && foretaste checks {name} && pytest")
 
 
-def _gate(template: str, data: str | None, **more: str) -> str:
-    """The file of a host, with the data and the roles that their columns suggest."""
+def _gate(template: str, data: str | None, literal: Callable[[str], str] | None = None, **more: str) -> str:
+    """The file of a host, with the data and the roles that their columns suggest, spelt as Python or ``literal`` does."""
+    spelt = literal or _literal
     roles, guessed = _roles(data) if data else ({}, ())
     note = (
         f"# guessed from the columns: {', '.join(guessed)}; correct what is wrong"
@@ -145,10 +151,10 @@ def _gate(template: str, data: str | None, **more: str) -> str:
     )
     place = PLACEHOLDER if data is None else data if "://" in data else str(Path(data).resolve())
     values = {
-        "data": _literal(place),
-        "out": _literal(str(Path("foretaste-out").resolve())),
-        "roles": "{" + ", ".join(f'"{role}": {_literal(name)}' for role, name in roles.items()) + "}",
-        "columns": ", ".join(f"{role}_column={_literal(name)}" for role, name in roles.items()),
+        "data": spelt(place),
+        "out": spelt(str(Path("foretaste-out").resolve())),
+        "roles": "{" + ", ".join(f'"{role}": {spelt(name)}' for role, name in roles.items()) + "}",
+        "columns": ", ".join(f"{role}_column={spelt(name)}" for role, name in roles.items()),
         "roles_note": note,
     }
     return _filled(template, values | more)
@@ -157,6 +163,18 @@ def _gate(template: str, data: str | None, **more: str) -> str:
 def _literal(text: str) -> str:
     """As Python writes it, in ASCII: names of columns are data, and could turn the direction of the line they stand in."""
     return json.dumps(text) if text.isascii() else ascii(text)
+
+
+def _yaml_literal(text: str) -> str:
+    """As YAML writes it between quotes, in ASCII.
+
+    Raises:
+        InputError: if Dagster would take it for a template and run what stands in it.
+    """
+    if any(sign in text for sign in ("{{", "{%", "{#")):
+        raise InputError(f"Dagster would run {text!r} as a template; rename it, or write Python with --into DIR")
+    plain = (c if " " <= c <= "~" and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(plain)}"'
 
 
 def _roles(data: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -212,7 +230,7 @@ def _configured_dags(folder: Path) -> Path | None:
 
 
 def _definitions_folder() -> tuple[Path, bool]:
-    """The folder, and whether Dagster loads every file in it by itself."""
+    """The folder, and whether it is that of a project of ``dg``, which loads all that lies in it."""
     for file, keys in ((Path("dg.toml"), ("project",)), (Path("pyproject.toml"), ("tool", "dg", "project"))):
         project = _table(file, keys)
         if project.get("root_module"):
