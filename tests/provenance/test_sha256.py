@@ -26,7 +26,7 @@ def test_every_length_around_the_blocks_gives_the_digest_of_hashlib() -> None:
 
 def test_the_constants_are_those_of_the_standard() -> None:
     assert [hex(v) for v in sha256._START[:, 0][:2]] == ["0x6a09e667", "0xbb67ae85"]
-    assert [hex(v) for v in sha256._ROUNDS[[0, 63], 0]] == ["0x428a2f98", "0xc67178f2"]
+    assert [hex(v) for v in (sha256._ROUNDS[0], sha256._ROUNDS[63])] == ["0x428a2f98", "0xc67178f2"]
 
 
 def test_no_message_has_no_digest() -> None:
