@@ -37,12 +37,9 @@ class SortedTree:
     """
 
     def __init__(self, leaves: bytes) -> None:
-        hashes = np.frombuffer(leaves, dtype=f"S{SIZE}")
-        heads = np.frombuffer(leaves, dtype=">u8")[:: SIZE // 8].astype(np.uint64)  # numbers sort quicker than strings
-        order = np.argsort(heads)
-        # Sorting what is all but sorted costs one pass. numpy compares byte strings as memcmp does; it only hides zero
-        # bytes at an end, which are still there.
-        self._leaves = np.sort(hashes[order], kind="stable").tobytes()
+        from foretaste.provenance.order import in_order
+
+        self._leaves = in_order(leaves)
 
     @property
     def size(self) -> int:
