@@ -43,3 +43,13 @@ def test_code_that_disagrees_with_hashlib_is_not_believed(monkeypatch: pytest.Mo
     monkeypatch.setattr(sha256, "_START", sha256._START + 1)
     with pytest.raises(RuntimeError, match="disagree"):
         digests([b"row"])
+    with pytest.raises(RuntimeError, match="disagree"):
+        sha256.nodes(np.zeros((1, 64), np.uint8))
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 40])
+def test_a_level_of_a_tree_has_the_digests_of_hashlib(count: int) -> None:
+    pairs = np.random.default_rng(count).integers(0, 256, (count, 64), dtype=np.uint8)
+    assert [row.tobytes() for row in sha256.nodes(pairs)] == [
+        hashlib.sha256(b"\x01" + pair.tobytes()).digest() for pair in pairs
+    ]

@@ -188,12 +188,7 @@ def _above(level: bytes) -> bytes:
 def _nodes(level: bytes) -> bytes:
     from foretaste.provenance import sha256
 
-    children = np.frombuffer(level, np.uint8).reshape(-1, 2 * SIZE)
-    messages = sha256.Messages(np.full(len(children), 1 + 2 * SIZE))
-    nodes = messages.bytes.reshape(len(children), -1)
-    nodes[:, 0] = 1
-    nodes[:, 1 : 1 + 2 * SIZE] = children
-    return messages.digests().tobytes()
+    return sha256.nodes(np.frombuffer(level, np.uint8).reshape(-1, 2 * SIZE)).tobytes()
 
 
 def _node(left: bytes, right: bytes) -> bytes:

@@ -112,6 +112,11 @@ def _transposed(builder: ir.IRBuilder, lanes: list[Any]) -> list[Any]:
 
 
 @njit(cache=True, nogil=True)
+def _swapped(x: Any) -> Any:
+    return (x >> 24) | ((x >> 8) & 0xFF00) | ((x << 8) & 0xFF0000) | (x << 24)
+
+
+@njit(cache=True, nogil=True)
 def _hash_blocks(message: Any, starts: Any, counts: Any, lengths: Any, order: Any, start: Any, out: Any) -> None:
     state = np.empty((8, LANES), np.uint32)
     at, left, rows = np.empty(LANES, np.uint64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
@@ -137,8 +142,48 @@ def _hash_blocks(message: Any, starts: Any, counts: Any, lengths: Any, order: An
                     at[lane] += np.uint64(BLOCK)
                 elif left[lane] == 0:
                     for i in range(8):
-                        x = state[i, lane]
-                        out[rows[lane], i] = (x >> 24) | ((x >> 8) & 0xFF00) | ((x << 8) & 0xFF0000) | (x << 24)
+                        out[rows[lane], i] = _swapped(state[i, lane])
+
+
+@njit(cache=True, nogil=True)
+def _hash_pairs(pairs: Any, start: Any, out: Any) -> None:
+    state, at = np.empty((8, LANES), np.uint32), np.empty(LANES, np.uint64)
+    room = np.zeros((LANES, 2 * BLOCK), np.uint8)
+    room[:, 0], room[:, 1 + 2 * SIZE] = 1, 0x80
+    room[:, -2], room[:, -1] = (1 + 2 * SIZE) * 8 >> 8, (1 + 2 * SIZE) * 8 & 0xFF
+    for first in range(0, len(pairs), LANES):
+        many = min(LANES, len(pairs) - first)
+        for lane in range(LANES):
+            at[lane] = np.uint64(room.ctypes.data) + np.uint64(lane * 2 * BLOCK)
+        for lane in range(many):
+            target, source = room[lane, 1 : 1 + 2 * SIZE], pairs[first + lane]
+            for i in range(2 * SIZE):
+                target[i] = source[i]
+        state[:] = start
+        _compress(state.ctypes.data, at.ctypes.data)
+        at += np.uint64(BLOCK)
+        _compress(state.ctypes.data, at.ctypes.data)
+        for lane in range(many):
+            for i in range(8):
+                out[first + lane, i] = _swapped(state[i, lane])
+
+
+def nodes(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """SHA-256 of 0x01 and each pair of hashes, shapes (pairs, 64) and (pairs, 32): a level of a Merkle tree (RFC 6962).
+
+    Raises:
+        RuntimeError: if this machine's code does not agree with ``hashlib``.
+    """
+    out = np.empty((len(pairs), SIZE), dtype=np.uint8)
+    _hash_pairs(pairs, _START, out.view(np.uint32))
+    if len(out):
+        _compare(out[0], b"\x01" + pairs[0].tobytes())
+    return out
+
+
+def _compare(found: npt.NDArray[np.uint8], message: Any) -> None:
+    if found.tobytes() != hashlib.sha256(message).digest():
+        raise RuntimeError("the compiled SHA-256 and hashlib disagree; report this machine, and use no row digests")
 
 
 class Messages:
@@ -168,6 +213,5 @@ class Messages:
             return out
         order = np.argsort(self._counts, kind="stable")  # messages side by side are of the same length, or nearly
         _hash_blocks(self.bytes, self._starts, self._counts, self._lengths, order, _START, out.view(np.uint32))
-        if out[0].tobytes() != hashlib.sha256(self.bytes[: self._lengths[0]].data).digest():
-            raise RuntimeError("the compiled SHA-256 and hashlib disagree; report this machine, and use no row digests")
+        _compare(out[0], self.bytes[: self._lengths[0]].data)
         return out
