@@ -23,7 +23,8 @@ def in_order(hashes: bytes) -> bytes:
     _spread(words, out, 64 - min(_MOST_BITS, max(1, len(words).bit_length() - 2)))
     # Sorting what is all but sorted costs one pass; it orders full buckets, and hashes whose first 8 bytes are the
     # same. numpy compares byte strings as memcmp does; it only hides zero bytes at an end, which are still there.
-    return np.sort(out.reshape(-1).view(f"S{SIZE}"), kind="stable").tobytes()
+    out.reshape(-1).view(f"S{SIZE}").sort(kind="stable")
+    return out.tobytes()
 
 
 @njit(cache=True, nogil=True)
