@@ -45,12 +45,12 @@ def _spread(words: Any, out: Any, shift: int) -> None:
     for bucket in range(1, len(ends)):
         ends[bucket] += ends[bucket - 1]
     for row in range(len(words)):  # moves each end of the bucket before to the end of its own
-        bucket = np.int64(_head(words[row, 0]) >> down)
-        to = ends[bucket]
+        own = np.int64(_head(words[row, 0]) >> down)
+        to = ends[own]
         for i in range(4):
             out[to, i] = words[row, i]
-        ends[bucket] = to + 1
-    first = 0
+        ends[own] = to + 1
+    first = np.int64(0)
     for bucket in range(len(ends) - 1):
         if ends[bucket] - first <= _FULL:
             for row in range(first + 1, ends[bucket]):

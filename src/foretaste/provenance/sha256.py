@@ -135,7 +135,7 @@ def _hash_blocks(message: Any, starts: Any, counts: Any, lengths: Any, order: An
                 bits >>= 8
         state[:] = start
         for _ in range(left[LANES - 1]):
-            _compress(state.ctypes.data, at.ctypes.data)
+            _compress(state.ctypes.data, at.ctypes.data)  # type: ignore[call-arg]
             for lane in range(LANES):
                 left[lane] -= 1
                 if left[lane] > 0:
@@ -160,7 +160,7 @@ def _hash_pairs(pairs: Any, start: Any, out: Any) -> None:
             for i in range(2 * SIZE):
                 target[i] = source[i]
         state[:] = start
-        _compress(state.ctypes.data, at.ctypes.data)
+        _compress(state.ctypes.data, at.ctypes.data)  # type: ignore[call-arg]
         at += np.uint64(BLOCK)
         _compress(state.ctypes.data, at.ctypes.data)
         for lane in range(many):
