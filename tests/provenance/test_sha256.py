@@ -26,7 +26,7 @@ def test_every_length_around_the_blocks_gives_the_digest_of_hashlib() -> None:
 
 def test_the_constants_are_those_of_the_standard() -> None:
     assert [hex(v) for v in sha256._START[:, 0][:2]] == ["0x6a09e667", "0xbb67ae85"]
-    assert [hex(v) for v in sha256._ROUNDS[[0, 63], 0]] == ["0x428a2f98", "0xc67178f2"]
+    assert [hex(v) for v in (sha256._ROUNDS[0], sha256._ROUNDS[63])] == ["0x428a2f98", "0xc67178f2"]
 
 
 def test_no_message_has_no_digest() -> None:
@@ -43,3 +43,13 @@ def test_code_that_disagrees_with_hashlib_is_not_believed(monkeypatch: pytest.Mo
     monkeypatch.setattr(sha256, "_START", sha256._START + 1)
     with pytest.raises(RuntimeError, match="disagree"):
         digests([b"row"])
+    with pytest.raises(RuntimeError, match="disagree"):
+        sha256.nodes(np.zeros((1, 64), np.uint8))
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 40])
+def test_a_level_of_a_tree_has_the_digests_of_hashlib(count: int) -> None:
+    pairs = np.random.default_rng(count).integers(0, 256, (count, 64), dtype=np.uint8)
+    assert [row.tobytes() for row in sha256.nodes(pairs)] == [
+        hashlib.sha256(b"\x01" + pair.tobytes()).digest() for pair in pairs
+    ]

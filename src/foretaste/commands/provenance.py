@@ -41,7 +41,9 @@ def _trusting(required: bool) -> Callable[[_Command], _Command]:
 
 @click.command(short_help="Digest files and rows.")
 @click.argument("data", type=click.Path())
-@click.option("--no-rows", is_flag=True, help="Files only: quicker, and no proofs about rows.")
+@click.option(
+    "--no-rows", is_flag=True, help="Files only: about a quarter of the work. Proofs about rows and frames need rows."
+)
 @click.option("--source", metavar="COL", help="Column that says where a row comes from, to count rows per source.")
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="File for the manifest; printed without.")
 @debug_option
@@ -69,7 +71,11 @@ def manifest(data: str, no_rows: bool, source: str | None, out: str | None) -> N
 @click.option("--name", help="Name of the data set; that of the file without it.")
 @click.option("--sequence", type=click.IntRange(min=0), help="Number of this state of the data set; ever higher.")
 @click.option("--chain", metavar="FILE", type=click.Path(), help="Chain of custody that the certificate is bound to.")
-@click.option("--no-rows", is_flag=True, help="No tree over the rows: quicker, and no proofs about rows.")
+@click.option(
+    "--no-rows",
+    is_flag=True,
+    help="No tree over the rows: digesting is a quarter of the work. Proofs about rows and frames need it.",
+)
 @click.option("--out", required=True, metavar="FILE", type=click.Path(dir_okay=False), help="File for the certificate.")
 @debug_option
 def certify(

@@ -42,7 +42,8 @@ def _hashes(batch: pa.RecordBatch) -> bytes:
     for head, raw, atom in columns:
         _measure(lengths, len(head), *_buffers(raw)[1:], atom)
     messages = sha256.Messages(lengths)
-    messages.bytes[messages.at + 1] = ord("(")  # after the 0x00 of a leaf, which is there
+    messages.bytes[messages.at] = 0  # a leaf
+    messages.bytes[messages.at + 1] = ord("(")
     cursor = messages.at + 2
     for head, raw, atom in columns:
         _place(messages.bytes, cursor, np.frombuffer(head, np.uint8), *_buffers(raw), atom)

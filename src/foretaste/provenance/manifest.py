@@ -8,6 +8,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,13 +95,13 @@ def build(
         InputError: if the data cannot be read, change meanwhile, or hold names that pass for one another.
     """
     files = list_files(data, filesystem)
-    with naming(files.name):
-        digests = digest_files(files)
-        left_out = files.digests_left_out()
-        counted: Counter[str] = Counter()
-        tree, schema = None, pa.schema([])
+    counted: Counter[str] = Counter()
+    tree, schema = None, pa.schema([])
+    with naming(files.name), ThreadPoolExecutor(max_workers=1) as pool:
+        digesting = pool.submit(digest_files, files)  # while the rows are read
         if with_rows:
             tree, schema = _read_rows(files, source, counted)
+        digests, left_out = digesting.result(), files.digests_left_out()
         refuse_changed(files)
     return Manifest(
         name=files.name,

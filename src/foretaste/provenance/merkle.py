@@ -37,12 +37,9 @@ class SortedTree:
     """
 
     def __init__(self, leaves: bytes) -> None:
-        hashes = np.frombuffer(leaves, dtype=f"S{SIZE}")
-        heads = np.frombuffer(leaves, dtype=">u8")[:: SIZE // 8].astype(np.uint64)  # numbers sort quicker than strings
-        order = np.argsort(heads)
-        # Sorting what is all but sorted costs one pass. numpy compares byte strings as memcmp does; it only hides zero
-        # bytes at an end, which are still there.
-        self._leaves = np.sort(hashes[order], kind="stable").tobytes()
+        from foretaste.provenance.order import in_order
+
+        self._leaves = in_order(leaves)
 
     @property
     def size(self) -> int:
@@ -191,12 +188,7 @@ def _above(level: bytes) -> bytes:
 def _nodes(level: bytes) -> bytes:
     from foretaste.provenance import sha256
 
-    children = np.frombuffer(level, np.uint8).reshape(-1, 2 * SIZE)
-    messages = sha256.Messages(np.full(len(children), 1 + 2 * SIZE))
-    nodes = messages.bytes.reshape(len(children), -1)
-    nodes[:, 0] = 1
-    nodes[:, 1 : 1 + 2 * SIZE] = children
-    return messages.digests().tobytes()
+    return sha256.nodes(np.frombuffer(level, np.uint8).reshape(-1, 2 * SIZE)).tobytes()
 
 
 def _node(left: bytes, right: bytes) -> bytes:

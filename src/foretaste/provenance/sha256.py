@@ -37,15 +37,15 @@ def _fractions(root: int, count: int) -> list[int]:
     return found
 
 
-_ROUNDS = np.repeat(np.array(_fractions(3, 64), dtype=np.uint32), LANES).reshape(64, LANES)
+_ROUNDS = _fractions(3, 64)
 _START = np.repeat(np.array(_fractions(2, 8), dtype=np.uint32), LANES).reshape(8, LANES)
 
 
 @intrinsic
-def _sixteen_rounds(typing: Any, state: Any, words: Any, constants: Any) -> Any:
-    """Sixteen rounds of sixteen messages, and the words of the next sixteen rounds.
+def _compress(typing: Any, state: Any, blocks: Any) -> Any:
+    """Take one block into each of sixteen states.
 
-    Takes addresses: of (8, 16) words of state, of (16, 16) words of the messages, and of (16, 16) round constants.
+    Takes addresses: of (8, 16) words of state, and of the (16,) addresses where the blocks of 64 bytes begin.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
@@ -64,65 +64,133 @@ def _sixteen_rounds(typing: Any, state: Any, words: Any, constants: Any) -> Any:
         def add(*parts: Any) -> Any:
             return functools.reduce(builder.add, parts)
 
-        def cells(address: Any, count: int) -> list[Any]:
-            base = builder.inttoptr(address, _VECTOR.as_pointer())
+        def cells(address: Any, kind: ir.Type, count: int) -> list[Any]:
+            base = builder.inttoptr(address, kind.as_pointer())
             return [builder.gep(base, [ir.Constant(_WORD, i)]) for i in range(count)]
 
-        def load(cell: Any) -> Any:
-            return builder.load(cell, align=4)
+        def block(cell: Any) -> Any:
+            whole = builder.inttoptr(builder.load(cell), _VECTOR.as_pointer())
+            return swap(builder, builder.load(whole, align=1))
 
-        states, messages, rounds = (cells(a, n) for a, n in zip(arguments, (8, 16, 16)))
-        a, b, c, d, e, f, g, h = map(load, states)
-        w = list(map(load, messages))
-        for t in range(16):
+        states = cells(arguments[0], _VECTOR, 8)
+        before = [builder.load(cell, align=4) for cell in states]
+        w = _transposed(builder, [block(cell) for cell in cells(arguments[1], ir.IntType(64), LANES)])
+        a, b, c, d, e, f, g, h = before
+        for t, constant in enumerate(_ROUNDS):
+            if t >= 16:
+                x, y = w[t - 15], w[t - 2]
+                low = xor(rotate(x, 7), rotate(x, 18), shift(x, 3))
+                w.append(add(w[t - 16], low, w[t - 7], xor(rotate(y, 17), rotate(y, 19), shift(y, 10))))
             chosen = xor(g, builder.and_(e, xor(f, g)))
-            one = add(h, xor(rotate(e, 6), rotate(e, 11), rotate(e, 25)), chosen, load(rounds[t]), w[t])
+            one = add(h, xor(rotate(e, 6), rotate(e, 11), rotate(e, 25)), chosen, by(constant), w[t])
             majority = builder.or_(builder.and_(a, b), builder.and_(c, builder.or_(a, b)))
             two = add(xor(rotate(a, 2), rotate(a, 13), rotate(a, 22)), majority)
             a, b, c, d, e, f, g, h = add(one, two), a, b, c, add(d, one), e, f, g
-        for t in range(16):
-            x, y = w[(t + 1) % 16], w[(t + 14) % 16]
-            low, high = xor(rotate(x, 7), rotate(x, 18), shift(x, 3)), xor(rotate(y, 17), rotate(y, 19), shift(y, 10))
-            w[t] = add(w[t], low, w[(t + 9) % 16], high)
-        for value, cell in zip((a, b, c, d, e, f, g, h, *w), states + messages):
-            builder.store(value, cell, align=4)
+        for old, value, cell in zip(before, (a, b, c, d, e, f, g, h), states):
+            builder.store(add(old, value), cell, align=4)
         return context.get_dummy_value()
 
-    return types.void(types.uintp, types.uintp, types.uintp), emit
+    def swap(builder: ir.IRBuilder, words: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        name = f"llvm.bswap.v{LANES}i32"
+        module = builder.module
+        return builder.call(module.globals.get(name) or ir.Function(module, kind, name), [words])
+
+    return types.void(types.uintp, types.uintp), emit
+
+
+def _transposed(builder: ir.IRBuilder, lanes: list[Any]) -> list[Any]:
+    """Sixteen vectors with the first words of all, the second words of all, and so on: four rounds of riffling."""
+    half = LANES // 2
+    riffle = [
+        ir.Constant(ir.VectorType(_WORD, LANES), [at // 2 + side + (at % 2) * LANES for at in range(LANES)])
+        for side in (0, half)
+    ]
+    for _ in range(4):
+        lanes = [builder.shuffle_vector(lanes[i], lanes[i + half], mask) for i in range(half) for mask in riffle]
+    return lanes
 
 
 @njit(cache=True, nogil=True)
-def _hash_blocks(words: Any, starts: Any, counts: Any, order: Any, start: Any, rounds: Any, out: Any) -> None:
-    state, before = np.empty((8, LANES), np.uint32), np.empty((8, LANES), np.uint32)
-    block = np.zeros((16, LANES), np.uint32)
+def _swapped(x: Any) -> Any:
+    return (x >> 24) | ((x >> 8) & 0xFF00) | ((x << 8) & 0xFF0000) | (x << 24)
+
+
+@njit(cache=True, nogil=True)
+def _hash_blocks(message: Any, starts: Any, counts: Any, lengths: Any, order: Any, start: Any, out: Any) -> None:
+    state = np.empty((8, LANES), np.uint32)
+    at, left, rows = np.empty(LANES, np.uint64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     for first in range(0, len(order), LANES):
-        many = min(LANES, len(order) - first)
+        for lane in range(LANES):  # what is left over is hashed more than once, to the same end
+            row = order[min(first + lane, len(order) - 1)]
+            at[lane] = np.uint64(message.ctypes.data) + np.uint64(starts[row] * BLOCK)
+            left[lane], rows[lane] = counts[row], row
+            end = (starts[row] + counts[row]) * BLOCK
+            tail = message[starts[row] * BLOCK + lengths[row] : end]
+            tail[:] = 0
+            tail[0] = 0x80
+            bits = lengths[row] * 8
+            for i in range(1, 9):
+                message[end - i] = bits & 0xFF
+                bits >>= 8
         state[:] = start
-        for at in range(counts[order[first + many - 1]]):
-            for lane in range(many):
-                row = order[first + lane]
-                if at < counts[row]:
-                    word = (starts[row] + at) * 16
-                    for i in range(16):
-                        x = words[word + i]
-                        block[i, lane] = (x >> 24) | ((x >> 8) & 0xFF00) | ((x << 8) & 0xFF0000) | (x << 24)
-            before[:] = state
-            for sixteen in range(0, 64, 16):
-                _sixteen_rounds(state.ctypes.data, block.ctypes.data, rounds[sixteen:].ctypes.data)  # type: ignore[call-arg]
-            state += before
-            for lane in range(many):
-                row = order[first + lane]
-                if at == counts[row] - 1:
+        for _ in range(left[LANES - 1]):
+            _compress(state.ctypes.data, at.ctypes.data)  # type: ignore[call-arg]
+            for lane in range(LANES):
+                left[lane] -= 1
+                if left[lane] > 0:
+                    at[lane] += np.uint64(BLOCK)
+                elif left[lane] == 0:
                     for i in range(8):
-                        x = state[i, lane]
-                        out[row, i] = (x >> 24) | ((x >> 8) & 0xFF00) | ((x << 8) & 0xFF0000) | (x << 24)
+                        out[rows[lane], i] = _swapped(state[i, lane])
+
+
+@njit(cache=True, nogil=True)
+def _hash_pairs(pairs: Any, start: Any, out: Any) -> None:
+    state, at = np.empty((8, LANES), np.uint32), np.empty(LANES, np.uint64)
+    room = np.zeros((LANES, 2 * BLOCK), np.uint8)
+    room[:, 0], room[:, 1 + 2 * SIZE] = 1, 0x80
+    room[:, -2], room[:, -1] = (1 + 2 * SIZE) * 8 >> 8, (1 + 2 * SIZE) * 8 & 0xFF
+    for first in range(0, len(pairs), LANES):
+        many = min(LANES, len(pairs) - first)
+        for lane in range(LANES):
+            at[lane] = np.uint64(room.ctypes.data) + np.uint64(lane * 2 * BLOCK)
+        for lane in range(many):
+            target, source = room[lane, 1 : 1 + 2 * SIZE], pairs[first + lane]
+            for i in range(2 * SIZE):
+                target[i] = source[i]
+        state[:] = start
+        _compress(state.ctypes.data, at.ctypes.data)  # type: ignore[call-arg]
+        at += np.uint64(BLOCK)
+        _compress(state.ctypes.data, at.ctypes.data)
+        for lane in range(many):
+            for i in range(8):
+                out[first + lane, i] = _swapped(state[i, lane])
+
+
+def nodes(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """SHA-256 of 0x01 and each pair of hashes, shapes (pairs, 64) and (pairs, 32): a level of a Merkle tree (RFC 6962).
+
+    Raises:
+        RuntimeError: if this machine's code does not agree with ``hashlib``.
+    """
+    out = np.empty((len(pairs), SIZE), dtype=np.uint8)
+    _hash_pairs(pairs, _START, out.view(np.uint32))
+    if len(out):
+        _compare(out[0], b"\x01" + pairs[0].tobytes())
+    return out
+
+
+def _compare(found: npt.NDArray[np.uint8], message: Any) -> None:
+    if found.tobytes() != hashlib.sha256(message).digest():
+        raise RuntimeError("the compiled SHA-256 and hashlib disagree; report this machine, and use no row digests")
 
 
 class Messages:
     """Room for messages of known lengths, each padded to whole blocks as the standard has it.
 
     Attributes:
-        bytes: the messages, all zero at first, shape (64 * blocks,).
+        bytes: room for the messages, shape (64 * blocks,).
         at: where each message begins in ``bytes``, shape (messages,).
     """
 
@@ -131,7 +199,7 @@ class Messages:
         self._counts = (lengths + 8) // BLOCK + 1
         ends = np.cumsum(self._counts)
         self._starts = ends - self._counts
-        self.bytes = np.zeros(int(ends[-1]) * BLOCK if len(ends) else 0, dtype=np.uint8)
+        self.bytes = np.empty(int(ends[-1]) * BLOCK if len(ends) else 0, dtype=np.uint8)
         self.at = self._starts * BLOCK
 
     def digests(self) -> npt.NDArray[np.uint8]:
@@ -143,12 +211,7 @@ class Messages:
         out = np.empty((len(self.at), SIZE), dtype=np.uint8)
         if not len(out):
             return out
-        self.bytes[self.at + self._lengths] = 0x80
-        bits = (self._lengths * 8).astype(">u8").view(np.uint8).reshape(-1, 8)
-        self.bytes.reshape(-1, BLOCK)[self._starts + self._counts - 1, -8:] = bits
         order = np.argsort(self._counts, kind="stable")  # messages side by side are of the same length, or nearly
-        words = self.bytes.view(np.uint32)
-        _hash_blocks(words, self._starts, self._counts, order, _START, _ROUNDS, out.view(np.uint32))
-        if out[0].tobytes() != hashlib.sha256(self.bytes[: self._lengths[0]].data).digest():
-            raise RuntimeError("the compiled SHA-256 and hashlib disagree; report this machine, and use no row digests")
+        _hash_blocks(self.bytes, self._starts, self._counts, self._lengths, order, _START, out.view(np.uint32))
+        _compare(out[0], self.bytes[: self._lengths[0]].data)
         return out

@@ -267,11 +267,12 @@ def _copied(
     data: Any, certificate: Any, trust: Any, directory: str | Path | None, filesystem: Any, options: Mapping[str, Any]
 ) -> Iterator[tuple[Path, VerifiedData]]:
     """A private folder, and the verified copy in it."""
-    found = check_certificate(certificate, trust, **options)
     if not isinstance(data, str | os.PathLike):
         raise InputError(
-            f"a {type(data).__name__} lies in this process's memory, where a copy would be no safer; use verify"
+            f"a {type(data).__name__} lies in this process's memory, where a copy would be no safer; call "
+            "foretaste.verify(frame, certificate, trust) right before it is used, or write it to a file and give its path"
         )
+    found = check_certificate(certificate, trust, **options)
     files = list_files(data, filesystem)
     try:
         private = Path(tempfile.mkdtemp(prefix="foretaste-verified-", dir=directory))
