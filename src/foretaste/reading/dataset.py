@@ -20,6 +20,7 @@ from foretaste.errors import InputError
 from foretaste.reading.chat import TURN_ROLES, is_turns, split_messages, split_turns, turns_canonical
 from foretaste.reading.formats import Files, list_files
 from foretaste.reading.frames import Frame, open_frame
+from foretaste.reading.libraries import no_rows
 from foretaste.reading.readers import explain, first_line
 from foretaste.reading.tables import open_table
 from foretaste.roles import Roles
@@ -118,7 +119,7 @@ class Dataset:
             yield Batch(columns, start=start, kind=self.kind)
             start += columns.num_rows
         if start == 0 and not allow_empty:
-            raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
+            raise no_rows(self.name)
         if self._validated and self.rows not in (None, start):
             raise InputError(f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest")
         if not self._validated and ids:
@@ -188,7 +189,7 @@ class Dataset:
         """
         columns = next(_even(self._canonical_pieces([])), None)
         if columns is None:
-            raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
+            raise no_rows(self.name)
         return columns.slice(0, rows)
 
     def original(self) -> Iterator[pa.RecordBatch]:

@@ -90,7 +90,7 @@ class Parquet(Reader):
         """Row groups are streamed, not loaded."""
         # A buffered stream reads a column chunk page by page: a file of one large row group stays out of memory.
         with source.file() as file, pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
-            _require(parquet.schema_arrow.names, columns, source)
+            require(parquet.schema_arrow.names, columns, source.path)
             for batch in parquet.iter_batches(_batch_rows(parquet, columns), columns=list(columns)):
                 yield batch.select(list(columns))
 
@@ -111,7 +111,7 @@ class Arrow(Reader):
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Batches as they were written."""
         with self._open(source) as reader:
-            _require(reader.schema.names, columns, source)
+            require(reader.schema.names, columns, source.path)
             if isinstance(reader, pa.RecordBatchFileReader):
                 for at in range(reader.num_record_batches):
                     yield reader.get_batch(at).select(list(columns))
@@ -154,7 +154,7 @@ class Csv(Reader):
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Blocks of the file."""
         names = self.schema(source).names
-        _require(names, columns, source)
+        require(names, columns, source.path)
         # A quote that is never closed takes the rest of the file into one cell, and Arrow does not mind. A last row
         # of our own tells: it arrives as a row exactly where every quote is closed.
         mark = "\n" + self.delimiter.join([_END] * len(names)) + "\n"
@@ -223,7 +223,7 @@ class Json(Reader):
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Blocks of the file."""
         found = self.schema(source)
-        _require(found.names, columns, source)
+        require(found.names, columns, source.path)
         wanted = pa.schema([(c, pa.string() if c in self.strings else found.field(c).type) for c in columns])
         yield from self.batches_as(source, wanted)
 
@@ -265,10 +265,15 @@ class _Appended:
         self.closed = True
 
 
-def _require(names: Sequence[str], columns: Sequence[str], source: Source) -> None:
+def require(names: Sequence[str], columns: Sequence[str], place: str) -> None:
+    """Refuse a place without one of the columns.
+
+    Raises:
+        InputError: naming the columns that it has.
+    """
     for column in columns:
         if column not in names:
-            raise InputError(f'no column "{column}" in {source.path}; {did_you_mean(column, names)}')
+            raise InputError(f'no column "{column}" in {place}; {did_you_mean(column, names)}')
 
 
 def _batch_rows(parquet: pq.ParquetFile, columns: Sequence[str]) -> int:
