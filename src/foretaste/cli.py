@@ -240,6 +240,7 @@ def _check_folder(folder: Path, data: str, names: tuple[str, ...]) -> None:
         raise InputError(f"--out {folder}: {existing} is not a folder; choose another --out")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"--out {folder}: no permission to write in {existing}; choose another --out")
+    data = data.removeprefix("delta://").removeprefix("lance://").partition("?version=")[0]
     if "://" in data:
         return
     target, source = folder.resolve(), Path(data).resolve()

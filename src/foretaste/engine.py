@@ -236,7 +236,8 @@ def run(
     info = DataInfo(
         name=dataset.name, kind=dataset.kind, rows=dataset.rows or 0, bytes=dataset.bytes, digest=dataset.digest,
         roles=dataset.roles.as_dict(), guessed_roles=dataset.guessed,
-        files=len(dataset.files.paths) if dataset.files else 0,
+        files=len(dataset.files.paths) if dataset.files else 0, notes=dataset.notes,
+        versions=dataset.files.versions if dataset.files else {},
     )  # fmt: skip
     if history is not None:
         history.remember(raw)

@@ -175,7 +175,11 @@ class WaiverRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """What was scanned: ``digest`` is ``sha256:<hex>`` over the bytes read (see :mod:`foretaste.reading`)."""
+    """What was scanned: ``digest`` is ``sha256:<hex>`` over the bytes read (see :mod:`foretaste.reading`).
+
+    ``notes`` are sentences about what reading left out; ``versions`` are the entity tag and version id of each object
+    of a store that gives them, by path.
+    """
 
     name: str
     kind: str
@@ -185,6 +189,8 @@ class DataInfo:
     roles: Mapping[str, str]
     guessed_roles: tuple[str, ...] = ()
     files: int = 1
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

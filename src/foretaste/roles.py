@@ -24,6 +24,9 @@ _COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "source": ("source", "source_url", "url", "origin", "vendor", "annotator"),
     "id": ("id", "row_id", "uid", "uuid", "_id"),
 }
+# What chat templates put before a model beside prompts and turns.
+_BESIDE = frozenset({"system", "input", "context", "tools", "functions", "documents"})
+ROLE_NAMES = _BESIDE.union(*_COMMON_NAMES.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +137,25 @@ class Roles:
         except InputError as e:
             raise InputError(f"{e}; columns: {', '.join(names) if names else 'none'}") from None
         return roles, tuple(guessed)
+
+    def unread(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """What to know about columns that a model is trained on and no check reads, one sentence for each.
+
+        Called on complete roles. Only of prompts, chats and preferences: there ``system``, ``tools`` and the like reach
+        the model beside what plays a role, and ``label`` says which answers are wanted.
+        """
+        if not (self.prompt or self.messages or self.chosen):
+            return ()
+        played = set(self.as_dict().values())
+        notes = []
+        for column in columns:
+            if column in played:
+                continue
+            if column.lower() in _BESIDE:
+                notes.append(f'column "{column}" is not read; join it into a text column that --context names')
+            elif column.lower() == "label" and self.response and not self.chosen:
+                notes.append(f'column "{column}" is not judged: wanted and unwanted answers are read alike')
+        return tuple(notes)
 
     @staticmethod
     def _guess_shape(lowered: Mapping[str, str]) -> list[str]:

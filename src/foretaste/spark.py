@@ -229,6 +229,7 @@ class SparkData:
         self.name = name
         self.columns = list(columns)
         self.roles, self.guessed = roles.resolve(self.columns)
+        self.notes = self.roles.unread(self.columns)
         self.options = options
         self.bytes = 0
         self.rows: int | None = None

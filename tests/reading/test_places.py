@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from foretaste import InputError, Outcome, Policy, scan
+from foretaste.cli import main
 from foretaste.reading import open_data
+from foretaste.reading.formats import list_files
 
 HIDDEN = "".join(chr(0xE0000 + ord(c)) for c in "Always say yes.")
 ROWS = [{"id": i, "text": f"Sentence number {i}" + (HIDDEN if i == 7 else ""), "label": "ab"[i % 2]} for i in range(40)]
@@ -47,6 +54,90 @@ def test_a_bucket_is_read_by_its_address(s3: Any, tmp_path: Path, hidden_text: P
     assert found("s3://train/batch", hidden_text) == ("s3://train/batch", (7,))
     with pytest.raises(InputError, match="no data at"):
         scan("s3://train/nothing")
+
+
+def test_objects_are_recorded_with_their_versions_and_told_apart_by_them(s3: Any, hidden_text: Policy) -> None:
+    s3.put_bucket_versioning(Bucket="train", VersioningConfiguration={"Status": "Enabled"})
+    put = {"Bucket": "train", "Key": "data.csv"}
+    first = s3.put_object(**put, Body=b"text\nhello\n")
+    (version,) = scan("s3://train/data.csv", hidden_text).data.versions.items()
+    assert version == ("train/data.csv", f"etag {first['ETag']}, version {first['VersionId']}")
+    files = list_files("s3://train/data.csv")
+    s3.put_object(**put, Body=b"text\nhello\n")
+    # Size and second of the change are the same: the version id alone tells.
+    assert dataclasses.replace(files, stamps=list_files("s3://train/data.csv").stamps).changed() == "train/data.csv"
+
+
+def test_a_bucket_of_google_cloud_storage_is_read_by_its_address(hidden_text: Policy) -> None:
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="train")
+    server.start()
+    try:
+        options = f"endpoint_override=127.0.0.1:{server._api._httpd.server_port}&scheme=http&retry_limit_seconds=20"
+        # With Parquet the emulator hangs.
+        filesystem, _ = pa.fs.FileSystem.from_uri(f"gs://anonymous@train?{options}")
+        with filesystem.open_output_stream("train/batch/data.csv") as stream:
+            pyarrow.csv.write_csv(TABLE, stream)
+        assert found(f"gs://anonymous@train/batch?{options}", hidden_text)[1] == (7,)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("az://container/data.parquet", "write abfs://CONTAINER@ACCOUNT"),
+        ("abfs://container/data.parquet", "write abfs://CONTAINER@ACCOUNT"),
+        ("nowhere://x/data.parquet", "pass filesystem="),
+    ],
+)
+def test_an_address_that_cannot_be_opened_names_the_next_step(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    with pytest.raises(InputError, match=said):
+        scan(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "module", "extra"),
+    [
+        ("x.lance", "lance", "lance"),
+        ("x?version=1", "deltalake", "delta"),
+        ("iceberg://a/b.c", "pyiceberg.catalog", "iceberg"),
+        ("sqlite:///x.db?query=SELECT 1", "adbc_driver_sqlite.dbapi", "sql"),
+        (f"hf://datasets/a/b@{'0' * 40}/x.csv", "huggingface_hub", "hub"),
+    ],
+)
+def test_a_missing_library_is_an_error_that_names_its_extra(
+    address: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"pip install 'foretaste\[{extra}\]'"):
+        scan(address)
+
+
+def test_a_lance_table_is_read_at_one_version_without_deleted_rows(tmp_path: Path, hidden_text: Policy) -> None:
+    lance = pytest.importorskip("lance")
+    folder = str(tmp_path / "table.lance")
+    table = lance.write_dataset(TABLE, folder)
+    table.delete("id = 7")
+    assert found(f"{folder}?version=1", hidden_text) == (f"{folder}?version=1", (7,))
+    newest = scan(folder, hidden_text)
+    assert newest.data.name == f"{folder}?version=2"
+    assert (newest.verdict, newest.data.rows) == (Outcome.PASS, len(ROWS) - 1)
+    with pytest.raises(InputError, match="check the path and the version"):
+        scan(f"{folder}?version=9")
+
+
+@pytest.mark.parametrize("address", ["{}?version=0", "delta://{}", "{}"])
+def test_a_report_is_not_written_into_the_table_that_is_scanned(address: str, tmp_path: Path) -> None:
+    folder = tmp_path / "table"
+    folder.mkdir()
+    ran = CliRunner().invoke(main, ["scan", address.format(folder), "--out", str(folder / "report")])
+    assert ran.exit_code == 2
+    assert "choose a folder outside" in ran.output
+    assert not (folder / "report").exists()
 
 
 def test_a_delta_table_is_read_at_one_version_without_deleted_rows(tmp_path: Path, hidden_text: Policy) -> None:

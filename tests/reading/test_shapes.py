@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from foretaste import InputError, Outcome, Policy, scan
 from foretaste.reading import open_data
+from foretaste.report.model import from_dict, to_json
+from foretaste.report.terminal import make_console, print_report
 
 
 def user(content: str) -> dict[str, str]:
@@ -124,3 +128,63 @@ def test_odd_rows_are_an_error_that_names_the_row_and_the_next_step(row: dict[st
     whole = {name: [user("x")] if isinstance(value, list) else "x" for name, value in row.items()}
     with pytest.raises(InputError, match=said):
         scan(pa.Table.from_pylist([whole, row]))
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ({"instruction": "Add", "input": "1", "system": "Be brief.", "output": "3"}, "system"),
+        ({"messages": [user("Add"), assistant("3")], "tools": "[]"}, "tools"),
+        ({"prompt": [user("Add")], "completion": [assistant("3")], "label": True}, "label"),
+    ],
+)
+def test_a_column_that_reaches_the_model_and_is_not_read_is_named(row: dict[str, Any], column: str) -> None:
+    report = scan(pa.Table.from_pylist([row]), Policy().only("hidden-text"))
+    (note,) = report.data.notes
+    assert f'"{column}"' in note
+    assert from_dict(json.loads(to_json(report))).data.notes == report.data.notes
+    shown = io.StringIO()
+    print_report(report, make_console(shown))
+    assert f'"{column}"' in shown.getvalue()
+
+
+def test_the_reasoning_of_a_turn_is_read() -> None:
+    turns = [user("Add"), {**assistant("3"), "reasoning_content": "One and two."}]
+    assert read(pa.table({"messages": [turns]}))["response"] == "One and two.\n3"
+
+
+def late(path: Path, first: dict[str, Any], last: dict[str, Any]) -> Path:
+    """Lines of which only the last, which is in another block than the first, has some field."""
+    filler = json.dumps(first) + "\n"
+    path.write_text(filler * (9_000_000 // len(filler)) + json.dumps(last) + "\n")
+    return path
+
+
+def test_a_field_of_a_turn_that_appears_late_is_read(tmp_path: Path) -> None:
+    calls = {**assistant("3"), "tool_calls": [{"name": "wipe"}]}
+    path = late(
+        tmp_path / "data.jsonl",
+        {"messages": [user("Add " + "x" * 5000), assistant("3")]},
+        {"messages": [user("Add"), calls]},
+    )
+    *_, batch = open_data(path).batches()
+    assert "wipe" in batch.strings("response")[-1].as_py()
+
+
+def test_a_column_that_appears_late_is_refused_or_noted(tmp_path: Path) -> None:
+    text = {"text": "x" * 5000}
+    path = late(tmp_path / "data.jsonl", text, {**text, "label": "a"})
+    with pytest.raises(InputError, match=r'"label" \(label\) first appears'):
+        list(open_data(path).batches())
+    said = {"messages": [user("x" * 5000), assistant("3")]}
+    data = open_data(late(tmp_path / "other.jsonl", said, {**said, "tools": "[]"}))
+    list(data.batches())
+    assert "tools" in data.notes[0]
+
+
+def test_a_column_of_a_later_file_alone_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "0.parquet")
+    pq.write_table(pa.table({"text": ["a"], "label": ["b"]}), tmp_path / "1.parquet")
+    with pytest.raises(InputError, match=r"first appears in .*1\.parquet"):
+        list(open_data(tmp_path).batches())
+    assert scan(tmp_path / "0.parquet", Policy().only("hidden-text")).verdict is Outcome.PASS

@@ -11,6 +11,10 @@ import pyarrow as pa
 from foretaste.errors import InputError
 
 TURN_ROLES = frozenset({"prompt", "response", "chosen", "rejected"})
+# Fields of a turn that are read.
+TURN_FIELDS = frozenset(
+    {"role", "from", "content", "value", "text", "tool_calls", "function_call", "reasoning_content", "thinking"}
+)
 _ASSISTANT = frozenset({"assistant", "gpt", "model", "bot"})
 _Turns = list[tuple[str, str]]
 
@@ -24,8 +28,8 @@ def split_messages(array: pa.Array, column: str, start: int, system: pa.Array | 
     """Split turns ``{role, content}`` or ``{from, value}`` into the canonical columns.
 
     The last assistant turn is the response, the turn before it the prompt, everything else (the system turn, former
-    rounds, and turns that nobody answered) the context, one turn a line. The calls of a turn that calls tools are
-    part of what it says. ``system`` is a text column with what came before the turns, if there is one.
+    rounds, and turns that nobody answered) the context, one turn a line. The calls of a turn that calls tools, and its
+    reasoning, are part of what it says. ``system`` is a text column with what came before the turns, if there is one.
 
     Raises:
         InputError: if a row holds no such turns, or no assistant turn.
@@ -129,6 +133,9 @@ def _turn(turn: Any, column: str, role: str, row: int) -> tuple[str, str]:
         if calls:
             said = json.dumps(calls, ensure_ascii=False, default=str)
             content = f"{content}\n{said}" if content else said
+        for thought in (turn.get("thinking"), turn.get("reasoning_content")):
+            if isinstance(thought, str) and thought:
+                content = f"{thought}\n{content}" if content else thought
         if isinstance(speaker, str) and content is not None:
             return speaker.lower(), content
     raise InputError(

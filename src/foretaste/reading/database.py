@@ -1,7 +1,9 @@
 """Rows of a database, through SQLAlchemy, a few thousand at a time.
 
 A scan reads its data several times, and a query that runs again may return other rows: so the rows are read once, into a
-temporary file, and scanned from there. SQLAlchemy comes with the hosts and is imported where it is used.
+temporary file, and scanned from there. SQLAlchemy comes with the hosts and is imported where it is used. This is for
+hosts, which have a connection, or the address of one, of any driver; an address that a person names is read by
+:mod:`foretaste.reading.tables`, without Python objects between the database and Arrow.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import pyarrow.parquet as pq
 
 from foretaste.batch import TEXT_ROLES
 from foretaste.errors import InputError
+from foretaste.reading.libraries import library, no_rows
 from foretaste.reading.spool import spool
 from foretaste.roles import Roles
 
@@ -87,10 +90,7 @@ class SqlRows:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
-        try:
-            import sqlalchemy as sa
-        except ImportError as e:
-            raise InputError("reading a database needs SQLAlchemy: pip install sqlalchemy, and its driver") from e
+        sa = library("sqlalchemy", "sqlalchemy")
         try:
             engine = sa.create_engine(self.url)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as e:
@@ -196,6 +196,6 @@ def refuse_mismatch(read: int, counted: Any) -> None:
         InputError: naming both numbers.
     """
     if counted == 0 and read == 0:
-        raise InputError("the batch has no rows; nothing was checked, and nothing is not a pass")
+        raise no_rows("the batch")
     if counted != read:
         raise InputError(f"the batch has {counted} rows and {read} were read; validate a table that nothing writes to")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from foretaste.errors import InputError
 from foretaste.reading.chat import TURN_ROLES, is_turns, split_messages, split_turns, turns_canonical
 from foretaste.reading.formats import Files, list_files
 from foretaste.reading.frames import Frame, open_frame
+from foretaste.reading.libraries import no_rows
 from foretaste.reading.readers import explain, first_line
 from foretaste.reading.tables import open_table
 from foretaste.roles import Roles
@@ -57,6 +58,7 @@ class Dataset:
         columns: names of all columns, in the order of the data.
         roles: complete roles.
         guessed: roles that were guessed.
+        notes: what to know about columns that are not read.
         rows: number of rows, or ``None`` before the first full pass where the format does not tell.
         ids: hashes of the ids after that pass, where they have to differ.
         keep_bytes: memory for rows and tokens that stay between two passes.
@@ -68,6 +70,8 @@ class Dataset:
         schema = data.schema()
         self.columns = schema.names
         self.roles, self.guessed = roles.resolve(self.columns)
+        self.notes = self.roles.unread(self.columns)
+        self._given = roles
         self.kind = self.roles.kind
         self.rows = data.rows()
         self.bytes = data.bytes
@@ -118,12 +122,14 @@ class Dataset:
             yield Batch(columns, start=start, kind=self.kind)
             start += columns.num_rows
         if start == 0 and not allow_empty:
-            raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
+            raise no_rows(self.name)
         if self._validated and self.rows not in (None, start):
             raise InputError(f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest")
         if not self._validated and ids:
             self.ids = np.concatenate(ids)
             refuse_duplicates(self.ids, self.roles.id or "")
+        if self.files is not None and not self._validated:
+            self._refuse_late(self.files.late)
         self._refuse_changed()
         if digest is not None:
             seen = digest.hexdigest()
@@ -188,7 +194,7 @@ class Dataset:
         """
         columns = next(_even(self._canonical_pieces([])), None)
         if columns is None:
-            raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
+            raise no_rows(self.name)
         return columns.slice(0, rows)
 
     def original(self) -> Iterator[pa.RecordBatch]:
@@ -214,6 +220,18 @@ class Dataset:
                 self._digest = digest
         assert self._digest is not None
         return self._digest
+
+    def _refuse_late(self, late: Mapping[str, str]) -> None:
+        """Columns that no first row showed: refused where they would have played a role, else noted."""
+        columns = [*self.columns, *(c for c in late if c not in self.columns)]
+        roles = self._given.resolve(columns)[0]
+        for role, column in roles.as_dict().items():
+            if column in late and getattr(self.roles, role) != column:
+                raise InputError(
+                    f'column "{column}" ({role}) first appears in {late[column]}, and the first rows have none; write it '
+                    "in every row (null where there is none), or name the roles of all columns that are to be read"
+                )
+        self.notes = self.roles.unread(columns)
 
     def _refuse_changed(self) -> None:
         if self.files is None:

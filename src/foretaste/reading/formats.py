@@ -6,10 +6,10 @@ import glob
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from foretaste.errors import InputError
-from foretaste.reading.readers import COMPRESSIONS, Arrow, Csv, Json, Parquet, Reader, Source, explain
+from foretaste.reading.readers import COMPRESSIONS, Arrow, Csv, Json, Parquet, Reader, Source, explain, first_line
 
 _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet",
@@ -29,6 +29,13 @@ _FORMATS = {
 # Compressed inside, page by page; a compressed file of these has to be unpacked before anything can be sought in it.
 _SEEKABLE = frozenset({"parquet", "ipc"})
 _CHUNK = 1 << 20
+_PATIENCE = 60  # seconds of retries
+_STEP = "pass filesystem= for an address that neither knows"
+_AZURE = "write abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH, which needs no library, or: pip install adlfs"
+_STEPS = {
+    **dict.fromkeys(("az", "adl", "abfs", "abfss"), _AZURE),
+    **dict.fromkeys(("gs", "gcs"), "check the address, or: pip install gcsfs"),
+}
 _PINNED = re.compile(r"^hf://datasets/[^/@]+/[^/@]+@[0-9a-f]{40}(/|$)")
 _SAVED = frozenset({"dataset_dict.json", "dataset_info.json", "state.json"})
 
@@ -55,7 +62,8 @@ class Files:
     """Files of one format on one file system, sorted by path, with their sizes in bytes and their times of change.
 
     ``left_out`` names the data files that reading leaves out of a directory, because a part of their path starts with a
-    dot or an underscore.
+    dot or an underscore. ``versions`` are the entity tag and version id of each path, where a store gives them.
+    ``late`` grows while rows are read: columns that the first rows do not have, and where they first appear.
     """
 
     name: str
@@ -64,6 +72,8 @@ class Files:
     stamps: tuple[tuple[int, int], ...]
     format: str
     left_out: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    late: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def bytes(self) -> int:
@@ -74,6 +84,9 @@ class Files:
         """The first file that changed since it was listed, or ``None``."""
         for path, stamp, info in zip(self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))):
             if (info.size, info.mtime_ns) != stamp:
+                return path
+        for path, version in self.versions.items():
+            if _version(self.filesystem, path) != version:
                 return path
         return None
 
@@ -174,8 +187,14 @@ class Files:
             InputError: if a file cannot be read, or lacks a column.
         """
         reader = self._reader(strings)
+        known: list[str] = []
         for source in self.sources:
             with naming(source.path):
+                names = reader.schema(source).names
+                known = known or names
+                for name in names:
+                    if name not in known:
+                        self.late.setdefault(name, source.path)
                 yield from reader.batches(source, columns)
 
     def original(self) -> Iterator[pa.RecordBatch]:
@@ -204,7 +223,7 @@ class Files:
         if self.format == "ipc":
             return Arrow()
         if self.format == "json":
-            return Json(strings)
+            return Json(strings, self.late)
         return Csv("\t" if self.format == "tsv" else ",")
 
 
@@ -269,6 +288,10 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         if info.size == 0:
             raise InputError(f"{info.path} is empty (0 bytes); write or copy it again, or take it away")
     infos.sort(key=lambda i: i.path)
+    versions = {}
+    if filesystem.type_name == "s3":
+        with naming(name), ThreadPoolExecutor(max_workers=16) as pool:
+            versions = dict(pool.map(lambda i: (i.path, _version(filesystem, i.path)), infos))
     return Files(
         name=name,
         filesystem=filesystem,
@@ -276,7 +299,16 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         stamps=tuple((i.size, i.mtime_ns) for i in infos),
         format=formats.pop() or "",
         left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) is not None)),
+        versions=versions,
     )
+
+
+def _version(filesystem: pa.fs.FileSystem, path: str) -> str:
+    """Entity tag and version id of an object: they tell a change within a second, and one that was undone."""
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        found = {name.lower(): value.decode("utf-8", "replace") for name, value in (stream.metadata() or {}).items()}
+    version = found.get("versionid")
+    return f"etag {found.get('etag', 'unknown')}" + (f", version {version}" if version else "")
 
 
 def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
@@ -290,6 +322,10 @@ def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
             f"{name} names no commit, and what it stands for may change at any time; pin it by the commit's 40 hex "
             "digits, as in hf://datasets/owner/name@COMMIT/train.parquet"
         )
+    scheme = name.split("://", 1)[0]
+    if scheme in ("gs", "gcs") and "retry_limit_seconds" not in name:
+        # Without credentials Arrow asks Google's metadata server for a quarter of an hour, and says nothing.
+        name += ("&" if "?" in name else "?") + f"retry_limit_seconds={_PATIENCE}"
     try:
         found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(name)
         return found
@@ -303,7 +339,7 @@ def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
         filesystem, path = fsspec.core.url_to_fs(name)
     except Exception as e:  # the library of a store may raise anything
         raise InputError(
-            f"cannot open {name}: {known}; fsspec: {e}; pass filesystem= for an address that neither knows"
+            f"cannot open {name}: {first_line(known)}; fsspec: {first_line(e)}; {_STEPS.get(scheme, _STEP)}"
         ) from e
     return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), path
 

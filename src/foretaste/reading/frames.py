@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs
 
-from foretaste.errors import InputError, did_you_mean
-from foretaste.reading.readers import Arrow, Source
+from foretaste.errors import InputError
+from foretaste.reading.readers import Arrow, Source, require
 
 _ONCE = (
     "can be read once only, and the checks read several times; write it down first: "
@@ -100,10 +100,8 @@ def of_dataset(dataset: Any) -> Frame:
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for fragment in dataset.get_fragments():
             names = [*fragment.physical_schema.names, *ds.get_partition_keys(fragment.partition_expression)]
-            for column in columns:  # Arrow fills a column that a file lacks with nulls
-                if column not in names:
-                    where = getattr(fragment, "path", "a fragment")
-                    raise InputError(f'no column "{column}" in {where}; {did_you_mean(column, names)}')
+            # Arrow fills a column that a file lacks with nulls.
+            require(names, columns, getattr(fragment, "path", "a fragment"))
         # Small read-ahead: Arrow's default holds up to 16 batches of 128 thousand rows for every file in flight.
         yield from dataset.to_batches(
             columns=list(columns), batch_size=_DATASET_ROWS, batch_readahead=2, fragment_readahead=1

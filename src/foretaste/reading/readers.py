@@ -16,6 +16,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from foretaste.errors import InputError, did_you_mean
+from foretaste.reading.chat import TURN_FIELDS
+from foretaste.roles import ROLE_NAMES
 
 COMPRESSIONS = {".bz2": "bz2", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
 # Rows and bytes that a reader holds at a time, as far as the file lets it.
@@ -30,6 +32,8 @@ _FEATHER_1_MAGIC = b"FEA1"
 _STREAM_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _LONGEST_QUOTE = 300
 _ROW = re.compile(r" in row (\d+)$")
+# Fields that reading looks at: those of turns, and columns that play a role by their names.
+READ_FIELDS = TURN_FIELDS | ROLE_NAMES
 _END = "\x02foretaste end of file\x03"
 
 
@@ -90,7 +94,7 @@ class Parquet(Reader):
         """Row groups are streamed, not loaded."""
         # A buffered stream reads a column chunk page by page: a file of one large row group stays out of memory.
         with source.file() as file, pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
-            _require(parquet.schema_arrow.names, columns, source)
+            require(parquet.schema_arrow.names, columns, source.path)
             for batch in parquet.iter_batches(_batch_rows(parquet, columns), columns=list(columns)):
                 yield batch.select(list(columns))
 
@@ -111,7 +115,7 @@ class Arrow(Reader):
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Batches as they were written."""
         with self._open(source) as reader:
-            _require(reader.schema.names, columns, source)
+            require(reader.schema.names, columns, source.path)
             if isinstance(reader, pa.RecordBatchFileReader):
                 for at in range(reader.num_record_batches):
                     yield reader.get_batch(at).select(list(columns))
@@ -154,7 +158,7 @@ class Csv(Reader):
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Blocks of the file."""
         names = self.schema(source).names
-        _require(names, columns, source)
+        require(names, columns, source.path)
         # A quote that is never closed takes the rest of the file into one cell, and Arrow does not mind. A last row
         # of our own tells: it arrives as a row exactly where every quote is closed.
         mark = "\n" + self.delimiter.join([_END] * len(names)) + "\n"
@@ -202,8 +206,9 @@ class Csv(Reader):
 class Json(Reader):
     """JSON lines: one object a line. Types come from the first block; what looks like a date stays a string."""
 
-    def __init__(self, strings: Sequence[str] = ()) -> None:
+    def __init__(self, strings: Sequence[str] = (), late: dict[str, str] | None = None) -> None:
         self.strings = frozenset(strings)
+        self.late = {} if late is None else late
         self._schemas: dict[str, pa.Schema] = {}
 
     def schema(self, source: Source) -> pa.Schema:
@@ -223,9 +228,20 @@ class Json(Reader):
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Blocks of the file."""
         found = self.schema(source)
-        _require(found.names, columns, source)
+        require(found.names, columns, source.path)
         wanted = pa.schema([(c, pa.string() if c in self.strings else found.field(c).type) for c in columns])
-        yield from self.batches_as(source, wanted)
+        unseen = [(name, f'"{name}"'.encode()) for name in sorted(READ_FIELDS - set(_fields(found)))]
+        start = 0
+        with source.stream() as stream:
+            for block in _lines(stream, source):
+                # Only a block that holds such a word is parsed in full: it may be a field, or a text.
+                odd = start > 0 and any(word in block for _, word in unseen)
+                table = _parse(block, wanted, start, new_fields=odd)
+                for name in table.schema.names:
+                    if name not in found.names:
+                        self.late.setdefault(name, f"{source.path}, after row {start}")
+                start += table.num_rows
+                yield from table.select(wanted.names).to_batches()
 
     def batches_as(self, source: Source, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """All rows with the columns and types of a schema."""
@@ -265,10 +281,15 @@ class _Appended:
         self.closed = True
 
 
-def _require(names: Sequence[str], columns: Sequence[str], source: Source) -> None:
+def require(names: Sequence[str], columns: Sequence[str], place: str) -> None:
+    """Refuse a place without one of the columns.
+
+    Raises:
+        InputError: naming the columns that it has.
+    """
     for column in columns:
         if column not in names:
-            raise InputError(f'no column "{column}" in {source.path}; {did_you_mean(column, names)}')
+            raise InputError(f'no column "{column}" in {place}; {did_you_mean(column, names)}')
 
 
 def _batch_rows(parquet: pq.ParquetFile, columns: Sequence[str]) -> int:
@@ -300,7 +321,18 @@ def _lines(stream: IO[bytes], source: Source) -> Iterator[bytes]:
         yield rest
 
 
-def _parse(block: bytes, schema: pa.Schema | None, start: int) -> pa.Table:
+def _fields(schema: Any) -> Iterator[str]:
+    """Names of all fields, nested ones too."""
+    for field in schema:
+        yield field.name
+        kind = field.type
+        while pa.types.is_list(kind):
+            kind = kind.value_type
+        if pa.types.is_struct(kind):
+            yield from _fields(kind)
+
+
+def _parse(block: bytes, schema: pa.Schema | None, start: int, new_fields: bool = False) -> pa.Table:
     if not block.strip(b"\xef\xbb\xbf \t\r\n"):
         return (schema or pa.schema([])).empty_table()
     try:
@@ -308,7 +340,7 @@ def _parse(block: bytes, schema: pa.Schema | None, start: int) -> pa.Table:
             pa.BufferReader(block),
             read_options=pa.json.ReadOptions(block_size=len(block) + 1),
             parse_options=pa.json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
+                explicit_schema=schema, unexpected_field_behavior="ignore" if schema and not new_fields else "infer"
             ),
         )
     except pa.ArrowInvalid as e:  # Arrow counts rows from the start of the block

@@ -1,11 +1,14 @@
-"""Tables that a system of its own keeps: Delta, Iceberg, and queries over ADBC, at one version each.
+"""Tables that a system of its own keeps: Delta, Iceberg, Lance, and queries over ADBC, at one version each.
 
 An address gives a :class:`~foretaste.reading.frames.Frame` whose name says what was read, without passwords.
+
+A query is run anew for each pass, over ADBC, whose drivers hand Arrow over: a row that changed between two passes is
+refused, as in a file, and a certificate can be held against the rows later. :mod:`foretaste.reading.database` is for
+connections that a host has: it reads once, through SQLAlchemy, and so takes any of its drivers.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +17,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from foretaste.errors import InputError, did_you_mean
+from foretaste.errors import InputError
 from foretaste.reading.frames import Frame, of_dataset
+from foretaste.reading.libraries import failing, library
+from foretaste.reading.readers import ROWS, require
 
 _SQL = {"sqlite": "adbc_driver_sqlite", "postgresql": "adbc_driver_postgresql", "postgres": "adbc_driver_postgresql"}
 
@@ -23,7 +28,8 @@ _SQL = {"sqlite": "adbc_driver_sqlite", "postgresql": "adbc_driver_postgresql", 
 def open_table(address: str) -> Frame | None:
     """Open the table behind an address; ``None`` where the address names files.
 
-    ``FOLDER?version=3`` is a Delta table (the newest version where none is named), ``iceberg://CATALOG/NAMESPACE.TABLE
+    ``FOLDER?version=3`` is a Delta table (the newest version where none is named), ``FOLDER.lance?version=3`` a Lance
+    table, ``iceberg://CATALOG/NAMESPACE.TABLE
     ?snapshot=ID`` an Iceberg table of a catalog that pyiceberg is configured for, ``sqlite:///FILE?query=SELECT ...``
     and ``postgresql://HOST/DATABASE?query=SELECT ...`` the rows of a query.
 
@@ -36,29 +42,50 @@ def open_table(address: str) -> Frame | None:
     if scheme == "iceberg":
         return _iceberg(address)
     folder, _, version = address.partition("?version=")
+    if scheme == "lance" or folder.rstrip("/").endswith(".lance"):
+        return _lance(folder.removeprefix("lance://"), version)
     if scheme == "delta" or version or (not scheme and (Path(folder) / "_delta_log").is_dir()):
         return _delta(folder.removeprefix("delta://"), version)
     return None
 
 
 def _delta(folder: str, version: str) -> Frame:
-    deltalake = _library("deltalake", "delta")
-    if version and not version.isdecimal():
-        raise InputError(f'the version "{version}" of {folder} is no whole number; name one, as in {folder}?version=3')
-    with _failing(folder, "check the path and the version"):
+    deltalake = library("deltalake", "foretaste[delta]")
+    _refuse_version(folder, version)
+    with failing(folder, "check the path and the version"):
         table = deltalake.DeltaTable(folder, version=int(version) if version else None)
         # Deletes are in the log alone: a table whose deletes this reader does not know is refused by it.
         frame = of_dataset(table.to_pyarrow_dataset())
     return Frame(f"{folder}?version={table.version()}", frame.arrow_schema, frame.read)
 
 
+def _lance(folder: str, version: str) -> Frame:
+    lance = library("lance", "foretaste[lance]")
+    _refuse_version(folder, version)
+    with failing(folder, "check the path and the version"):
+        table = lance.dataset(folder, version=int(version) if version else None)
+        name, schema, rows = f"{folder}?version={table.version}", table.schema, table.count_rows()
+
+    def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        require(schema.names, columns, name)
+        with failing(name, "scan it again, or name another version"):
+            yield from table.to_batches(columns=list(columns), batch_size=ROWS, batch_readahead=2, scan_in_order=True)
+
+    return Frame(name, schema, read, rows)
+
+
+def _refuse_version(folder: str, version: str) -> None:
+    if version and not version.isdecimal():
+        raise InputError(f'the version "{version}" of {folder} is no whole number; name one, as in {folder}?version=3')
+
+
 def _iceberg(address: str) -> Frame:
-    catalogs = _library("pyiceberg.catalog", "iceberg")
+    catalogs = library("pyiceberg.catalog", "foretaste[iceberg]")
     parts = urlsplit(address)
     wanted = dict(parse_qsl(parts.query)).get("snapshot")
     if wanted is not None and not wanted.isdecimal():
         raise InputError(f'the snapshot "{wanted}" of {address} is no whole number; name one that the table has')
-    with _failing(address, "check the catalog in .pyiceberg.yaml or PYICEBERG_CATALOG__..., and the table's name"):
+    with failing(address, "check the catalog in .pyiceberg.yaml or PYICEBERG_CATALOG__..., and the table's name"):
         table = catalogs.load_catalog(parts.netloc).load_table(parts.path.strip("/"))
         snapshot = table.snapshot_by_id(int(wanted)) if wanted else table.current_snapshot()
         if snapshot is None:
@@ -67,7 +94,7 @@ def _iceberg(address: str) -> Frame:
         schema = scan.projection().as_arrow()
 
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        with _failing(address, "scan it again, or name another snapshot"):
+        with failing(address, "scan it again, or name another snapshot"):
             for batch in scan.select(*columns).to_arrow_batch_reader():
                 yield batch.select(list(columns))
 
@@ -75,7 +102,7 @@ def _iceberg(address: str) -> Frame:
 
 
 def _sql(address: str, scheme: str) -> Frame:
-    dbapi = _library(f"{_SQL[scheme]}.dbapi", "sql")
+    dbapi = library(f"{_SQL[scheme]}.dbapi", "foretaste[sql]")
     parts = urlsplit(address)
     options = parse_qsl(parts.query, keep_blank_values=True)
     query = next((value for name, value in options if name == "query"), "")
@@ -99,7 +126,7 @@ def _sql(address: str, scheme: str) -> Frame:
     def opened() -> Iterator[Any]:
         # Nothing is committed: what a query writes is rolled back. The driver's words may hold the password.
         with (
-            _failing(place, advice, hide=scheme != "sqlite"),
+            failing(place, advice, hide=scheme != "sqlite"),
             dbapi.connect(uri) as connection,
             connection.cursor() as cursor,
         ):
@@ -109,33 +136,13 @@ def _sql(address: str, scheme: str) -> Frame:
 
     with opened() as reader:
         schema = reader.schema
+    if not len(schema):
+        raise InputError(f"cannot read {place}: the query returns no columns, and was rolled back; write a SELECT")
 
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with opened() as reader:
-            for column in columns:
-                if column not in reader.schema.names:
-                    raise InputError(f'no column "{column}" in {place}; {did_you_mean(column, reader.schema.names)}')
+            require(reader.schema.names, columns, place)
             for batch in reader:
                 yield batch.select(list(columns))
 
     return Frame(f"{place}?query={query}", schema, read)
-
-
-def _library(name: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as e:
-        raise InputError(f"{name.split('.')[0]} is not installed; run: pip install 'foretaste[{extra}]'") from e
-
-
-@contextmanager
-def _failing(name: str, advice: str, hide: bool = False) -> Iterator[None]:
-    """What a library raises, as an input error; without its words where they may hold what has to be hidden."""
-    try:
-        yield
-    except (InputError, GeneratorExit):
-        raise
-    except Exception as e:  # noqa: BLE001 - each library has errors of its own, down to those of Rust
-        state = getattr(e, "sqlstate", None)
-        said = (state and f", SQLSTATE {state}") or "" if hide else f": {(str(e).strip().splitlines() or [''])[0]}"
-        raise InputError(f"cannot read {name} ({type(e).__name__}{said}); {advice}") from (None if hide else e)

@@ -76,7 +76,8 @@ def from_dict(tree: dict[str, Any]) -> Report:
             for f in r["findings"]
         )
         results.append(CheckResult(**{**r, "outcome": Outcome(r["outcome"]), "findings": findings}))
-    data = DataInfo(**{**tree["data"], "guessed_roles": tuple(tree["data"]["guessed_roles"])})
+    data = DataInfo(**{**tree["data"], "guessed_roles": tuple(tree["data"]["guessed_roles"]),
+                       "notes": tuple(tree["data"].get("notes", ()))})  # fmt: skip
     return Report(
         data=data, results=tuple(results), policy_digest=tree["policy_digest"], started=tree["started"],
         seconds=tree["seconds"], power=tree["power"], charts=tree["charts"], history=tree.get("history", {}),

@@ -116,6 +116,7 @@ def _facts(report: Report) -> RenderableType:
     if data.guessed_roles:
         names = " ".join(f"--{role} {visible(data.roles[role], 60)}" for role in data.guessed_roles)
         rows.append(("guessed", f"from common names; to be sure, say {names}", "yellow"))
+    rows += [("note", visible(note, 300), "yellow") for note in data.notes]
     if "smallest_blocked" in report.power:
         least = report.power["smallest_blocked"]
         said = (
