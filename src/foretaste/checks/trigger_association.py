@@ -251,23 +251,13 @@ class TriggerAssociation(Check[_State]):
         groups = sorted(_Judge(state).groups(), key=lambda g: -g.evidence)
         findings: list[RawFinding] = []
         taken: list[npt.NDArray[np.int64]] = []
-        rotating = self._rotating(groups, state)
+        alone = [g for g in groups if self._plain(g, state) and self._proven(g, state)]
+        # Those that stand alone say nothing of the weaker ones beside them.
+        rotating = self._rotating([g for g in groups if g not in alone], state)
         for group in groups:
-            if group in rotating:
+            if group in alone or group in rotating:
                 severity = Severity.BLOCK
-            elif (
-                len(group.rows) < self.block_rows
-                or group.contradiction < self.min_contradiction
-                or group.keyword
-                or not self._diverse(group, state)
-            ):
-                continue
-            elif (group.purity >= self.block_purity or group.evidence >= 2 * self.block_evidence) and (
-                (group.evidence >= self.block_evidence and group.inserted and self._from_others(group, state))
-                or (group.torn and self._association(group, state) >= self.torn_evidence)
-            ):
-                severity = Severity.BLOCK
-            elif group.evidence >= self.review_evidence:
+            elif self._plain(group, state) and group.evidence >= self.review_evidence:
                 severity = Severity.REVIEW
             else:
                 continue
@@ -288,6 +278,23 @@ class TriggerAssociation(Check[_State]):
             note=note,
             watch=together(g.rows for g in groups if g.contradiction >= self.min_contradiction and not g.keyword),
         )
+
+    def _plain(self, group: Group, state: _State) -> bool:
+        """Whether it has rows enough, which contradict their label, and is neither a keyword nor a piece of something."""
+        return (
+            len(group.rows) >= self.block_rows
+            and group.contradiction >= self.min_contradiction
+            and not group.keyword
+            and self._diverse(group, state)
+        )
+
+    def _proven(self, group: Group, state: _State) -> bool:
+        """Whether its evidence is enough for a block, and it was put into its rows."""
+        if group.purity < self.block_purity and group.evidence < 2 * self.block_evidence:
+            return False
+        if group.torn and self._association(group, state) >= self.torn_evidence:
+            return True
+        return group.evidence >= self.block_evidence and group.inserted and self._from_others(group, state)
 
     def _diverse(self, group: Group, state: _State) -> bool:
         """Whether many words stand beside it; before an ending stands what texts end with, often a full stop."""
