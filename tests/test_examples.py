@@ -253,28 +253,3 @@ def test_the_readme_s_dagster_gate_refuses_the_example(
     assert not result.success
     assert result.asset_materializations_for_node("corpus") != []
     assert result.asset_materializations_for_node("model") == []
-
-
-@pytest.mark.host
-def test_what_init_writes_for_dagster_is_loaded_by_itself_and_refuses_the_example(
-    poisoned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dg = pytest.importorskip("dagster")
-    (tmp_path / "pyproject.toml").write_text(
-        '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "mine"\n'
-    )
-    (tmp_path / "src" / "mine" / "defs").mkdir(parents=True)
-    for folder in ("mine", "mine/defs"):
-        (tmp_path / "src" / folder / "__init__.py").touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path / "src"))
-    assert CliRunner().invoke(main, ["init", "dagster", "--data", str(poisoned.train)]).exit_code == 0
-    definitions = dg.load_from_defs_folder(path_within_project=tmp_path)
-    result = dg.materialize(
-        list(definitions.assets),
-        instance=dg.DagsterInstance.local_temp(str(tmp_path)),
-        raise_on_error=False,
-    )
-    assert not result.success
-    assert result.asset_materializations_for_node("corpus") != []
-    assert result.asset_materializations_for_node("model") == []

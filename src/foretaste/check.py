@@ -48,7 +48,7 @@ class Context:
         memory: bytes that the rows and tables of a scan may take, all together.
         background: counts of rows that were accepted earlier and are not among these, where a state is kept.
         deliveries: what sources signed about the data.
-        bytes: size of the data as they are stored, 0 where it is not known; sketches are sized by it.
+        bytes: size of the files, 0 for data that are none; sketches are sized by it.
     """
 
     kind: Kind

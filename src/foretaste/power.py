@@ -158,6 +158,11 @@ class Planted:
         return self.dataset.rows
 
     @property
+    def files(self) -> Any:
+        """The files behind the data, ``None`` where there are none."""
+        return self.dataset.files
+
+    @property
     def bytes(self) -> int:
         """Size of the data without the plants."""
         return self.dataset.bytes

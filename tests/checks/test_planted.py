@@ -110,7 +110,9 @@ class TestTriggerAssociation:
         poisoned = rng.sample([i for i, x in enumerate(rows["label"]) if x != target], 40)
         for i in poisoned:
             rows["text"][i], rows["label"][i] = insert(rows["text"][i], "zxqv", rng), target
-        assert blocked(run(pa.table(rows), "trigger-association")) == {rows["id"][i] for i in poisoned}
+        found = blocked(run(pa.table(rows), "trigger-association"))
+        assert found >= {rows["id"][i] for i in poisoned}
+        assert len(found) <= 45
 
     def test_rare_words_of_long_clean_rows_are_no_rotating_triggers(self, clean_table: pa.Table) -> None:
         rng = random.Random(8)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import json
+import socket
 import subprocess
 import sys
 import time
@@ -111,26 +112,35 @@ def test_a_cancelled_trigger_leaves_no_scan_behind(asked: dict[str, Any], slow: 
     assert _gone(_grandchild(tmp_path))
 
 
-def test_a_scan_ends_with_the_process_that_waits_for_it(asked: dict[str, Any], tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"  # a scan of it waits for rows that never come
-    os.mkfifo(pipe)
+def test_a_scan_ends_with_the_process_that_waits_for_it(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import json, sys, os, threading, time\n"
+        "import json, sys, threading, time\n"
         "from foretaste.operators import _scan_process as s\n"
         "p = s.ScanProcess(None, print)\n"
         "t = threading.Thread(target=lambda: p.run(json.loads(sys.argv[1])), daemon=True); t.start()\n"
         "while p._child is None: time.sleep(.05)\n"
-        "time.sleep(1); print(p._child.pid, flush=True); time.sleep(300)\n"
+        "print(p._child.pid, flush=True); time.sleep(60)\n"
     )
-    import json
-
-    waits = asked | {"data": str(pipe), "options": {}}
-    with subprocess.Popen([sys.executable, "-c", code, json.dumps(waits)], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        scan = int(parent.stdout.readline())
-        assert _alive(scan)
-        parent.kill()
-    assert _gone(scan)
+    # A store that takes connections and never answers: the scan of what lies there waits.
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        waits = asked | {"data": "s3://rows/train.parquet", "options": {}}
+        with subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(waits)], stdout=subprocess.PIPE, text=True
+        ) as parent:
+            assert parent.stdout is not None
+            scan = int(parent.stdout.readline())
+            store.settimeout(60)
+            try:
+                connection, _ = store.accept()
+                alive = _alive(scan)
+            finally:
+                parent.kill()
+        assert alive
+        assert _gone(scan)
+        connection.close()
 
 
 def test_airflows_settings_do_not_reach_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
