@@ -564,7 +564,9 @@ class _Judge:
         places = state.store.index(sample)
         own_ids = self._tokens_of(members)
         company = self._company(places, np.array([0, len(places)]), own_ids, np.array([0, len(own_ids)]))[0]
-        company = company[company >= 0]
+        edges = edges_of(phrases, members, rows)
+        # What stands with an opening or ending is its template.
+        company = company[:0] if edges.anchored else company[company >= 0]
         skip_ids = np.sort(np.concatenate([own_ids, company]))
         own, skip = np.sort(self.vocabulary[own_ids]), np.sort(self.vocabulary[skip_ids])
         rest = np.empty(len(places))
@@ -580,7 +582,6 @@ class _Judge:
         alike = coherence(self.ids, self.offsets, places, self.weights, skip_ids, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         k = len(rows)
-        edges = edges_of(phrases, members, rows)
         rest_tokens = float(np.median(self.offsets[places + 1] - self.offsets[places])) - edges.tokens
         return Group(
             target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
