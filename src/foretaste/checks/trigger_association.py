@@ -410,6 +410,8 @@ class _Judge:
     ids: Any = None
     weights: Any = None
     scratch: Any = None
+    tally: Any = None
+    seen: Any = None
     background: float = 0.0
     vocabulary: Any = field(default=None)
     usual: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -427,6 +429,7 @@ class _Judge:
         self.weights = np.empty(len(self.vocabulary))
         inverse_frequency(self.vocabulary, state.phrases.presence, float(state.phrases.documents), self.weights)
         self.scratch = np.zeros(len(self.vocabulary))
+        self.tally, self.seen = np.zeros(len(self.vocabulary), np.int64), np.full(len(self.vocabulary), -1, np.int64)
         step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
         everyone = np.arange(0, len(state.store.rows), step)
         none = np.zeros(0, np.int64)
@@ -545,10 +548,10 @@ class _Judge:
         from foretaste.text.evidence import companions
 
         out = np.empty((len(spans) - 1, _COMPANY), np.int64)
-        tally, seen = np.zeros(len(self.weights), np.int64), np.full(len(self.weights), -1, np.int64)
         companions(
-            self.ids, self.offsets, places, spans, own, own_spans, self.weights, _SELDOM, _TOGETHER, tally, seen, out
-        )
+            self.ids, self.offsets, places, spans, own, own_spans, self.weights, _SELDOM, _TOGETHER, self.tally,
+            self.seen, out,
+        )  # fmt: skip
         out[np.diff(spans) < self.state.split_rows] = -1
         return out
 
