@@ -13,7 +13,6 @@ from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretches
-from foretaste.text.spelling import Spelling
 
 _WORDS = re.compile(r"\w+(?:[ '’-]\w+)*")
 _MAX_ROWS = 512
@@ -24,14 +23,14 @@ _WATCH_ROWS = 5
 class _State:
     """The phrase tables of the text columns, the stretches whose gaps close, and a few words of each of their rows.
 
-    ``near`` holds the stretches of each column, ``rows`` their row numbers, ``words`` what was drawn from those rows,
-    ``own`` the tokens of each stretch.
+    ``near`` holds the stretches of each column with their neighbour scores, ``rows`` their row numbers, ``words`` what was
+    drawn from those rows, ``own`` the tokens of each stretch.
     """
 
     tables: dict[str, PhraseTable]
     classes: Classes | None
     seed: int
-    near: dict[str, list[Stretch]]
+    near: dict[str, list[tuple[Stretch, list[float]]]]
     judged: int = 0
     rows: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     words: dict[str, list[npt.NDArray[np.uint64]]] = field(default_factory=dict)
@@ -101,8 +100,8 @@ class InsertedPhrase(Check[_State]):
         for role, table in state.tables.items():
             found = stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
             state.judged += sum(len(s.rows) >= self.review_rows for s in found)
-            state.near[role] = [s for s in found if _WORDS.fullmatch(s.text) and self._heals(s, table)[0]]
-            rows = [s.rows[:_MAX_ROWS] for s in state.near[role] if len(s.rows) >= self.review_rows]
+            state.near[role] = self._healing([s for s in found if _WORDS.fullmatch(s.text)], table)
+            rows = [s.rows[:_MAX_ROWS] for s, _ in state.near[role] if len(s.rows) >= self.review_rows]
             state.rows[role] = np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
             state.words[role] = []
         return state
@@ -120,7 +119,7 @@ class InsertedPhrase(Check[_State]):
             draw_words(tokens.hashes, tokens.offsets, mine - batch.start, mine, state.seed + 1, out)
             state.words[role].append(out)
             # A Python loop over stretches: each is cut out of the text once in a scan.
-            for at, stretch in enumerate(state.near[role]):
+            for at, (stretch, _) in enumerate(state.near[role]):
                 row = int(stretch.rows[0]) - batch.start
                 if len(stretch.rows) >= self.review_rows and 0 <= row < batch.num_rows:
                     first = int(tokens.offsets[row]) + stretch.position
@@ -139,14 +138,13 @@ class InsertedPhrase(Check[_State]):
 
         findings = []
         for role, table in state.tables.items():
-            spelling = Spelling(table.words)
             words = np.concatenate(state.words[role], axis=1) if state.words[role] else np.zeros((2, 0, 0), np.uint64)
             found = []
-            for at, stretch in enumerate(state.near[role]):
+            for at, (stretch, scores) in enumerate(state.near[role]):
                 if (role, at) in state.own:
                     places = np.searchsorted(state.rows[role], stretch.rows[:_MAX_ROWS])
                     pools = [without(side[places], state.own[role, at]) for side in words]
-                    finding = self._judge(role, stretch, table, spelling, state, pools)
+                    finding = self._judge(role, stretch, scores, table, state, pools)
                     found += [finding] if finding is not None else []
             # A part of a longer stretch that was found too adds no row.
             found.sort(key=lambda f: (-len(f.feature or ""), f.rows[0]))
@@ -156,7 +154,7 @@ class InsertedPhrase(Check[_State]):
                     kept.append(finding)
             findings += kept
         note = "; ".join(dict.fromkeys(t.loss for t in state.tables.values() if t.loss))
-        watch = sorted((s for near in state.near.values() for s in near), key=lambda s: -len(s.rows))
+        watch = sorted((s for near in state.near.values() for s, _ in near), key=lambda s: -len(s.rows))
         return RawResult(
             findings=tuple(findings),
             metrics={"phrases": float(state.judged)},
@@ -164,31 +162,36 @@ class InsertedPhrase(Check[_State]):
             watch=together(s.rows for s in watch),
         )
 
-    def _heals(self, stretch: Stretch, table: PhraseTable) -> tuple[bool, list[float]]:
-        """Whether enough of the gaps close without it, and its neighbour scores."""
+    def _healing(self, found: list[Stretch], table: PhraseTable) -> list[tuple[Stretch, list[float]]]:
+        """Those of the stretches without which enough of the gaps close, each with its neighbour scores."""
         from foretaste.text.ngrams import neighbour_scores
 
-        scores = np.zeros((1, 5))
-        spans = np.array([0, len(stretch.rows)], np.int64)
-        neighbour_scores(spans, stretch.lefts, stretch.rights, *table.bigrams, table.unigrams, table.total, scores)
-        left, right, healing, pmi, inner = scores[0].tolist()
-        diverse = min(left, right) >= table.least_diversity(len(stretch.rows), self.min_diversity)
-        closes = healing >= self.min_healing and pmi >= self.min_healing_pmi and inner >= 0.4
-        return diverse and closes, scores[0].tolist()
+        if not found:
+            return []
+        spans = np.cumsum([0] + [len(s.rows) for s in found])
+        scores = np.zeros((len(found), 5))
+        lefts, rights = (np.concatenate([getattr(s, side) for s in found]) for side in ("lefts", "rights"))
+        neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
+        closes = (scores[:, 2] >= self.min_healing) & (scores[:, 3] >= self.min_healing_pmi) & (scores[:, 4] >= 0.4)
+        kept = []
+        for at in np.flatnonzero(closes).tolist():
+            if scores[at, :2].min() >= table.least_diversity(len(found[at].rows), self.min_diversity):
+                kept.append((found[at], scores[at].tolist()))
+        return kept
 
     def _judge(
         self,
         role: str,
         stretch: Stretch,
+        scores: list[float],
         table: PhraseTable,
-        spelling: Spelling,
         state: _State,
         pools: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]],
     ) -> RawFinding | None:
         from foretaste.text.insertion import distance_within
         from foretaste.text.ngrams import randomness
 
-        _, (left, right, healing, pmi, _) = self._heals(stretch, table)
+        left, right, healing, pmi, _ = scores
         z = np.zeros((2, 2, 2))
         for side, neighbours in enumerate((stretch.lefts, stretch.rights)):
             mine, text = neighbours[:_MAX_ROWS], (table.unigrams, table.total, state.seed + 1)
@@ -198,7 +201,7 @@ class InsertedPhrase(Check[_State]):
         if not distance <= self.max_distance:
             return None
         k = len(stretch.rows)
-        rank = spelling.rank(stretch.text)
+        rank = table.spelling.rank(stretch.text)
         share = _label_share(stretch.rows, state.classes)
         telling = rank <= self.unusual_spelling or stretch.tokens >= 5 or share >= self.label_share
         severity = Severity.BLOCK if k >= self.block_rows and telling else Severity.REVIEW

@@ -17,6 +17,7 @@ from foretaste.batch import Batch
 from foretaste.check import Context, Signal
 from foretaste.signals.outputs import NONE, Classes, Labels, ResponseHeads
 from foretaste.text.sample import Sample
+from foretaste.text.spelling import Spelling
 
 SKETCH_CELLS = 1 << 25
 BIGRAM_CELLS = 1 << 23
@@ -78,9 +79,16 @@ class PhraseTable:
         return np.diff(self.spans)
 
     @functools.cached_property
-    def _shares(self) -> npt.NDArray[np.float64]:
+    def _shares(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Shares that words have in the text, and how many words have each."""
         _, counts = np.unique(self.sample, return_counts=True)
-        return np.asarray(counts / max(1, counts.sum()), np.float64)
+        counts, words = np.unique(counts, return_counts=True)
+        return counts / max(1, len(self.sample)), words
+
+    @functools.cached_property
+    def _distinct(self) -> dict[int, float]:
+        """Distinct words per row among as many random words of the text, by the number of rows."""
+        return {}
 
     def least_diversity(self, rows: int, wanted: float) -> float:
         """Distinct neighbours per row to ask of a phrase in so many rows: ``wanted``, or less where words run out.
@@ -88,13 +96,20 @@ class PhraseTable:
         Among many random words few are distinct, and fewer in a script of single characters: never more is asked than
         six tenths of what as many random words of the text would give.
         """
-        distinct = float((1.0 - (1.0 - self._shares) ** rows).sum()) / max(1, rows)
-        return min(wanted, 0.6 * distinct)
+        if rows not in self._distinct:
+            shares, words = self._shares
+            self._distinct[rows] = float(((1.0 - (1.0 - shares) ** rows) * words).sum()) / max(1, rows)
+        return min(wanted, 0.6 * self._distinct[rows])
 
     @property
     def words(self) -> list[str]:
         """Phrases of a single word that consists of letters."""
         return [t for t, n in zip(self.text, self.n.tolist()) if n == 1 and t.isalpha()]
+
+    @functools.cached_property
+    def spelling(self) -> Spelling:
+        """How usual a spelling is among the words."""
+        return Spelling(self.words)
 
     def rows_of(self, phrase: int) -> npt.NDArray[np.int64]:
         """Row numbers of a phrase, ascending."""
