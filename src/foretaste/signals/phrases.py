@@ -360,7 +360,7 @@ class _State:
         if self.round == 2:
             held["table"] = merging.packed_table(self.table)
         elif self.found:
-            constant = {k: self.found[k] for k in ("first", "chosen", "spans")}
+            constant = {k: self.found[k] for k in ("first", "chosen", "tagged", "spans")}
             held["found"] = constant | {"packed": merging.packed_occurrences(self.found)}
         return held
 
@@ -473,7 +473,7 @@ class Phrases(Signal[_State, PhraseTable]):
                 )  # fmt: skip
                 state.known[c] = int(known)
         ngrams.find_occurrences(
-            tokens.hashes, tokens.offsets, batch.start, t["keys"], f["chosen"], f["fill"], f["seen"],
+            tokens.hashes, tokens.offsets, batch.start, t["keys"], f["chosen"], f["tagged"], f["fill"], f["seen"],
             f["rows"], f["positions"], f["lefts"], f["rights"],
         )  # fmt: skip
 
@@ -537,7 +537,7 @@ class Phrases(Signal[_State, PhraseTable]):
 
     def _choose(self, state: _State) -> None:
         from foretaste.text.merging import empty_occurrences
-        from foretaste.text.ngrams import index_keys
+        from foretaste.text.ngrams import index_keys, tags
 
         t = state.table
         state.cells = None
@@ -560,7 +560,8 @@ class Phrases(Signal[_State, PhraseTable]):
         room = max(16, 1 << (4 * len(kept)).bit_length())
         keys, chosen = np.zeros(room, np.uint64), np.full(room, -1, np.int32)
         index_keys(t["keys"][slots[kept]], keys, chosen)
-        state.found = {"first": where[kept].astype(np.int64), "chosen": chosen} | empty_occurrences(spans)
+        found = {"first": where[kept].astype(np.int64), "chosen": chosen, "tagged": tags(keys)}
+        state.found = found | empty_occurrences(spans)
         state.table = {"keys": keys}
 
     def value(self, state: _State) -> PhraseTable:

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from foretaste.text.prefetch import prefetch
 from foretaste.text.sorting import sort_small, z_of_last
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
-MAX_N = 4
+_N_BITS = 2
+MAX_N = 1 << _N_BITS
 BOUNDARY = U64(0)  # neighbour of a token at the edge of its row; no token hashes to 0 in practice
 EDGE = U64(1)  # linear counter of neighbours that has seen the edge alone, as mix(BOUNDARY) is 0
 
@@ -28,6 +30,7 @@ def extend(h, token):
 # Kernels work on chunks of so many tokens, one array at a time: a loop of nothing but loads keeps many of them in flight,
 # where a loop that decides after each one waits for memory.
 _CHUNK = 512
+_TAG_BITS = U64(40)  # bits from there on choose an n-gram's tag
 
 
 @njit(cache=True, nogil=True)
@@ -113,6 +116,17 @@ def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, l
 
 
 @njit(cache=True, nogil=True)
+def _pick(flags, size, picked):
+    """Numbers ``j << _N_BITS | n - 1`` of the flagged n-grams, in the order of their tokens; returns how many there are."""
+    k = 0
+    for j in range(size):
+        for n in range(MAX_N):
+            picked[k] = (j << _N_BITS) | n
+            k += flags[n, j]
+    return k
+
+
+@njit(cache=True, nogil=True)
 def count_ngrams(
     tokens, offsets, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least, keys, tallies, where, size
 ):  # fmt: skip
@@ -130,12 +144,13 @@ def count_ngrams(
     rows = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
     flags = np.empty((MAX_N, _CHUNK), np.uint8)
-    # Neighbours as bits of a counter: place j + 1 is that of token ``low + j``.
-    bits = np.empty(_CHUNK + MAX_N + 1, np.uint64)
-    edge = mix(BOUNDARY) & U64(63)
-    chosen = np.empty(_CHUNK * MAX_N, np.uint64)
-    lengths = np.empty(_CHUNK * MAX_N, np.uint8)
-    places = np.empty(_CHUNK * MAX_N, np.int32)
+    # What the n-grams from a token on add to their tallies: the bit of the token before, and of the one after each of them.
+    left = np.empty(_CHUNK + MAX_N + 1, np.uint64)
+    right = np.empty((MAX_N, _CHUNK), np.uint64)
+    label_of = np.empty(_CHUNK, np.int32)
+    edge = U64(1) << (mix(BOUNDARY) & U64(63))
+    chosen = np.empty(_CHUNK * MAX_N, np.int32)
+    home = np.empty(_CHUNK * MAX_N, np.uint64)
     row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
@@ -143,18 +158,25 @@ def count_ngrams(
         _frequent_chunk(hashes, rest, high - low, cells, bigrams_a, bigrams_b, unigrams, least, flags)
         for j in range(high - low + MAX_N + 1):
             at = min(max(low + j - 1, 0), len(tokens) - 1)
-            bits[j] = mix(tokens[at]) & U64(63)
-        k = 0
+            left[j] = U64(1) << (mix(tokens[at]) & U64(63))
+        for n in range(MAX_N):
+            for j in range(high - low):
+                right[n, j] = edge if rest[j] == n + 1 else left[j + n + 2]
         for j in range(high - low):
-            for n in range(MAX_N):
-                chosen[k] = hashes[n, j]
-                lengths[k] = n + 1
-                places[k] = j
-                k += flags[n, j]
-        m = 0
-        for i in range(k):
-            h = chosen[i]
-            at = mix(h) & slots
+            label_of[j] = labels[first_row + rows[j]]
+            if offsets[rows[j]] == low + j:
+                left[j] = edge
+        picked = _pick(flags, high - low, chosen)
+        for i in range(picked):
+            at = mix(hashes[chosen[i] & (MAX_N - 1), chosen[i] >> _N_BITS]) & slots
+            home[i] = at
+            prefetch(keys, at)
+            prefetch(tallies, at)
+        for i in range(picked):
+            j = chosen[i] >> _N_BITS
+            n = chosen[i] & (MAX_N - 1)
+            h = hashes[n, j]
+            at = home[i]
             while keys[at] != U64(0) and keys[at] != h:
                 at = (at + U64(1)) & slots
             if keys[at] == U64(0):
@@ -165,28 +187,18 @@ def count_ngrams(
                 keys[at] = h
                 tallies[at].last = -1
                 tallies[at].label = -1
-                j = places[i]
                 where[at, 0] = first_row + rows[j]
                 where[at, 1] = low + j - offsets[rows[j]]
-                where[at, 2] = lengths[i]
-            chosen[m] = at
-            lengths[m] = lengths[i]
-            places[m] = places[i]
-            m += 1
-        for i in range(m):
-            at = chosen[i]
-            n = np.int64(lengths[i])
-            j = np.int64(places[i])
+                where[at, 2] = n + 1
             r = np.int32(first_row + rows[j])
             tally = tallies[at]
             if tally.last == r:
                 continue
             tally.last = r
             tally.count += 1
-            start = low + j == offsets[rows[j]]
-            tally.left |= U64(1) << (edge if start else bits[j])
-            tally.right |= U64(1) << (edge if rest[j] == n else bits[j + n + 1])
-            label = labels[r]
+            tally.left |= left[j]
+            tally.right |= right[n, j]
+            label = label_of[j]
             if tally.label == label:
                 tally.vote += 1
             elif tally.vote == 0:
@@ -210,47 +222,58 @@ def index_keys(wanted, keys, chosen):
         chosen[at] = i
 
 
+def tags(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """One byte for many hashes each, 1 where a key may be: a table that stays in the nearer caches."""
+    wanted = keys[keys != 0]
+    held = np.zeros(min(1 << 21, max(1 << 10, 1 << (32 * len(wanted)).bit_length())), np.uint8)
+    held[(wanted >> _TAG_BITS) & U64(len(held) - 1)] = 1
+    return held
+
+
 @njit(cache=True, nogil=True)
-def find_occurrences(tokens, offsets, first_row, keys, chosen, fill, seen, rows, positions, lefts, rights):
+def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, seen, rows, positions, lefts, rights):
     """Write the first occurrence per row of every chosen n-gram: row, token in row, left and right neighbour.
 
-    ``keys`` and ``chosen`` are those of :func:`index_keys`, ``fill`` is the next free place of each candidate.
+    ``keys`` and ``chosen`` are those of :func:`index_keys`, ``tagged`` that of :func:`tags`, ``fill`` is the next free place
+    of each candidate.
     """
     slots = U64(len(keys) - 1)
+    mask = U64(len(tagged) - 1)
     hashes = np.empty((MAX_N, _CHUNK), np.uint64)
     row_of = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
     flags = np.empty((MAX_N, _CHUNK), np.uint8)
+    maybe = np.empty(_CHUNK * MAX_N, np.int32)
     row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
         row = _hash_chunk(tokens, offsets, low, high, row, hashes, row_of, rest)
         for n in range(MAX_N):
             for j in range(high - low):
-                flags[n, j] = (keys[mix(hashes[n, j]) & slots] != U64(0)) & (rest[j] > n)
-        for j in range(high - low):
-            for n in range(MAX_N):
-                if not flags[n, j]:
-                    continue
-                h = hashes[n, j]
-                at = mix(h) & slots
-                while keys[at] != U64(0) and keys[at] != h:
-                    at = (at + U64(1)) & slots
-                if keys[at] == U64(0):
-                    continue
-                c = chosen[at]
-                r = first_row + row_of[j]
-                if seen[c] == r:
-                    continue
-                seen[c] = r
-                place = fill[c]
-                fill[c] = place + 1
-                start = offsets[row_of[j]]
-                i = low + j
-                rows[place] = r
-                positions[place] = i - start
-                lefts[place] = tokens[i - 1] if i > start else BOUNDARY
-                rights[place] = tokens[i + n + 1] if rest[j] > n + 1 else BOUNDARY
+                flags[n, j] = tagged[(hashes[n, j] >> _TAG_BITS) & mask] & (rest[j] > n)
+        picked = _pick(flags, high - low, maybe)
+        for k in range(picked):
+            j = maybe[k] >> _N_BITS
+            n = maybe[k] & (MAX_N - 1)
+            h = hashes[n, j]
+            at = mix(h) & slots
+            while keys[at] != U64(0) and keys[at] != h:
+                at = (at + U64(1)) & slots
+            if keys[at] == U64(0):
+                continue
+            c = chosen[at]
+            r = first_row + row_of[j]
+            if seen[c] == r:
+                continue
+            seen[c] = r
+            place = fill[c]
+            fill[c] = place + 1
+            start = offsets[row_of[j]]
+            i = low + j
+            rows[place] = r
+            positions[place] = i - start
+            lefts[place] = tokens[i - 1] if i > start else BOUNDARY
+            rights[place] = tokens[i + n + 1] if rest[j] > n + 1 else BOUNDARY
 
 
 @njit(cache=True, nogil=True)
