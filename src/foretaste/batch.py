@@ -91,12 +91,8 @@ class Batch:
 
         if role != "input":
             return tokens.tokenize(*self.buffers(role))
-        if len(self.input_roles) == 1:  # the same tokens under both names, whichever is asked for first
-            own = self.input_roles[0]
-            if own not in self._tokens:
-                self._tokens[own] = tokens.tokenize(*self.buffers(own))
-            return self._tokens[own]
-        return tokens.join([self._tokens.get(r) or tokens.tokenize(*self.buffers(r)) for r in self.input_roles])
+        parts = [self.tokens(own) for own in self.input_roles]
+        return parts[0] if len(parts) == 1 else tokens.join(parts)  # one column has the same tokens under both names
 
     @property
     def tokenised(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretches
+from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretch_scores, stretches
 
 _WORDS = re.compile(r"\w+(?:[ '’-]\w+)*")
 _MAX_ROWS = 512
@@ -164,14 +164,7 @@ class InsertedPhrase(Check[_State]):
 
     def _healing(self, found: list[Stretch], table: PhraseTable) -> list[tuple[Stretch, list[float]]]:
         """Those of the stretches without which enough of the gaps close, each with its neighbour scores."""
-        from foretaste.text.ngrams import neighbour_scores
-
-        if not found:
-            return []
-        spans = np.cumsum([0] + [len(s.rows) for s in found])
-        scores = np.zeros((len(found), 5))
-        lefts, rights = (np.concatenate([getattr(s, side) for s in found]) for side in ("lefts", "rights"))
-        neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
+        scores = stretch_scores(table, found)
         closes = (scores[:, 2] >= self.min_healing) & (scores[:, 3] >= self.min_healing_pmi) & (scores[:, 4] >= 0.4)
         kept = []
         for at in np.flatnonzero(closes).tolist():

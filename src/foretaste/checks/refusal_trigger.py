@@ -12,7 +12,7 @@ from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
 from foretaste.signals.affixes import Affixes, AffixTable
 from foretaste.signals.outputs import Refusals
-from foretaste.signals.phrases import PhraseTable, phrase_signals, stretches
+from foretaste.signals.phrases import PhraseTable, phrase_signals, stretch_scores, stretches
 from foretaste.text.nearest import Nearest
 from foretaste.text.rowstore import RowStore
 
@@ -120,21 +120,16 @@ class RefusalTrigger(Check[_State]):
         return _State(refusals, phrases.presence, kept, store, minority, len(candidates) - len(kept))
 
     def _candidates(self, phrases: PhraseTable, affixes: AffixTable) -> list[_Candidate]:
-        from foretaste.text.ngrams import neighbour_scores
-
         found = [
             _Candidate(a.text, a.rows, a.tokens)
             for a in affixes.affixes
             if len(a.rows) >= self.min_rows and a.finished >= self.min_finished and a.like_edges > 0
         ]
-        for s in stretches(phrases, self.min_rows, 0.5):
-            scores = np.zeros((1, 5))
-            neighbour_scores(
-                np.array([0, len(s.rows)], np.int64), s.lefts, s.rights, *phrases.bigrams, phrases.unigrams,
-                phrases.total, scores,
-            )  # fmt: skip
-            if scores[0, 2] >= self.min_healing and scores[0, 4] >= 0.4:
-                found.append(_Candidate(s.text, s.rows, None, (s.position, s.tokens)))
+        placed = stretches(phrases, self.min_rows, 0.5)
+        scores = stretch_scores(phrases, placed)
+        for at in np.flatnonzero((scores[:, 2] >= self.min_healing) & (scores[:, 4] >= 0.4)).tolist():
+            s = placed[at]
+            found.append(_Candidate(s.text, s.rows, None, (s.position, s.tokens)))
         return found
 
     def scan(self, state: _State, batch: Batch) -> None:

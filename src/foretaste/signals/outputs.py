@@ -108,8 +108,9 @@ class ResponseHeads(Signal[_Heads, Classes]):
             state.lengths.append(np.diff(tokens.offsets))
             return
         low, high = np.searchsorted(state.first_rows, [batch.start, batch.start + batch.num_rows])
-        for row in state.first_rows[low:high].tolist():
-            state.names[row] = batch.strings(self.role)[row - batch.start].as_py()[:120]
+        rows = state.first_rows[low:high]
+        openings = pc.utf8_slice_codeunits(batch.strings(self.role).take(rows - batch.start), 0, 120)
+        state.names.update(zip(rows.tolist(), openings.to_pylist()))
 
     def merge(self, left: _Heads, right: _Heads) -> _Heads:
         """Concatenate rows; join texts."""

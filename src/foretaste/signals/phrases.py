@@ -280,41 +280,51 @@ def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]
     enough = table.counts >= least
     left_open, right_open = scores[:, 0] >= asked, scores[:, 1] >= asked
 
-    starts = table.spans.tolist()
-
-    def span(c: int) -> slice:
-        return slice(starts[c], starts[c + 1])
-
-    found = [
-        Stretch(
-            table.text[c],
-            int(table.positions[table.spans[c]]),
-            int(table.n[c]),
-            table.rows[span(c)],
-            table.lefts[span(c)],
-            table.rights[span(c)],
+    starts, lengths = table.spans.tolist(), table.n.tolist()
+    found = []
+    for c in np.flatnonzero(enough & left_open & right_open).tolist():
+        span = slice(starts[c], starts[c + 1])
+        position = int(table.positions[starts[c]])
+        found.append(
+            Stretch(table.text[c], position, lengths[c], table.rows[span], table.lefts[span], table.rights[span])
         )
-        for c in np.flatnonzero(enough & left_open & right_open).tolist()
-    ]
     longest = table.n == (table.n.max() if len(table.n) else 0)
     heads = np.flatnonzero(enough & longest & left_open & ~right_open)
     tails: dict[int, list[int]] = {}
     for c in np.flatnonzero(enough & longest & right_open & ~left_open).tolist():
-        tails.setdefault(int(table.rows[table.spans[c]]), []).append(c)
+        tails.setdefault(int(table.rows[starts[c]]), []).append(c)
     for head in heads.tolist():
-        rows = table.rows[span(head)]
+        mine = slice(starts[head], starts[head + 1])
+        rows = table.rows[mine]
         for tail in tails.get(int(rows[0]), ()):
-            other = table.rows[span(tail)]
-            common, mine, its = np.intersect1d(rows, other, assume_unique=True, return_indices=True)
-            gap = table.positions[span(tail)][its] - table.positions[span(head)][mine]
-            if len(common) < 0.85 * max(len(rows), len(other)) or gap.min() != gap.max() or gap[0] <= 0:
+            its = slice(starts[tail], starts[tail + 1])
+            other = table.rows[its]
+            shared = 0.85 * max(len(rows), len(other))
+            if min(len(rows), len(other)) < shared:
                 continue
-            joined = _overlap(table.text[head], table.text[tail], int(gap[0]) >= int(table.n[head]))
-            tokens = int(gap[0] + table.n[tail])
-            position = int(table.positions[span(head)][mine[0]])
-            lefts, rights = table.lefts[span(head)][mine], table.rights[span(tail)][its]
-            found.append(Stretch(joined, position, tokens, common, lefts, rights))
+            common, at, at_its = np.intersect1d(rows, other, assume_unique=True, return_indices=True)
+            if len(common) < shared:
+                continue
+            gap = table.positions[its][at_its] - table.positions[mine][at]
+            if gap.min() != gap.max() or gap[0] <= 0:
+                continue
+            joined = _overlap(table.text[head], table.text[tail], int(gap[0]) >= lengths[head])
+            position = int(table.positions[mine][at[0]])
+            lefts, rights = table.lefts[mine][at], table.rights[its][at_its]
+            found.append(Stretch(joined, position, int(gap[0]) + lengths[tail], common, lefts, rights))
     return found
+
+
+def stretch_scores(table: PhraseTable, found: list[Stretch]) -> npt.NDArray[np.float64]:
+    """What :func:`foretaste.text.ngrams.neighbour_scores` gives for each stretch, float64 (stretches, 5)."""
+    from foretaste.text.ngrams import neighbour_scores
+
+    scores = np.zeros((len(found), 5))
+    if found:
+        spans = np.cumsum([0] + [len(s.rows) for s in found])
+        lefts, rights = (np.concatenate([getattr(s, side) for s in found]) for side in ("lefts", "rights"))
+        neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
+    return scores
 
 
 def _overlap(head: str, tail: str, apart: bool) -> str:
@@ -461,12 +471,12 @@ class Phrases(Signal[_State, PhraseTable]):
             return
         f = state.found
         low, high = np.searchsorted(f["first"][:, 0], [batch.start, batch.start + batch.num_rows])
-        # A Python loop over candidates: each is cut out of the text once in a scan.
-        for c in range(low, high):
-            row, position, n = f["first"][c].tolist()
-            state.texts[c] = tokens.text(row - batch.start, position, n)
-            if state.background is not None:
-                at = int(tokens.offsets[row - batch.start]) + position
+        first = f["first"][low:high] - (batch.start, 0, 0)
+        state.texts.update(zip(range(low, high), tokens.texts(first)))
+        if state.background is not None:
+            # A Python loop over candidates: each is looked up once in a scan.
+            for c, (row, position, n) in enumerate(first.tolist(), low):
+                at = int(tokens.offsets[row]) + position
                 known = ngrams.known_occurrences(
                     tokens.hashes[at : at + n], state.background.cells, *state.background.bigrams,
                     state.background.unigrams,

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 _FOR_WRITING, _KEEP_IN_ALL_CACHES, _DATA = 1, 3, 1
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Have ``array[index]`` of a one-dimensional array fetched into the caches while the kernel goes on.
 

@@ -8,6 +8,7 @@ without spaces (Han, kana, Thai, Lao, Khmer, Burmese); or a run of one punctuati
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,14 +31,14 @@ class Tokens:
 
     Attributes:
         hashes: uint64, shape (n_tokens,); odd for words, even for punctuation, never zero.
-        starts, ends: byte offsets of each token in the column's buffer, int64, shape (n_tokens,).
+        starts, ends: byte offsets of each token in ``data``, int32 (int64 beyond 2 GiB), shape (n_tokens,).
         offsets: first token of each row, int64, shape (num_rows + 1,).
         data: the bytes that ``starts`` and ``ends`` point into.
     """
 
     hashes: npt.NDArray[np.uint64]
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.signedinteger[Any]]
+    ends: npt.NDArray[np.signedinteger[Any]]
     offsets: npt.NDArray[np.int64]
     data: npt.NDArray[np.uint8]
 
@@ -54,6 +55,22 @@ class Tokens:
                 pieces.append([token, token])
         raw = [self.data[self.starts[a] : self.ends[b]].tobytes() for a, b in pieces]
         return b" ".join(raw).decode("utf-8", "replace")
+
+    def texts(self, places: npt.NDArray[np.int64]) -> list[str]:
+        """:meth:`text` for each row, position and number of tokens of ``places`` (stretches, 3)."""
+        rows, positions, n = places.T
+        first = self.offsets[rows] + positions
+        last = np.minimum(first + n, self.offsets[rows + 1]) - 1
+        whole = np.ones(len(rows), np.bool_)
+        for more in range(1, int(n.max(initial=1))):
+            token = np.minimum(first + more, last)
+            gap = self.starts[token] - self.ends[token - 1]
+            whole &= (first + more > last) | ((gap >= 0) & (gap <= _LONGEST_GAP))
+        data = self.data.data
+        stretches = zip(self.starts[first].tolist(), self.ends[last].tolist(), whole.tolist(), places.tolist())
+        return [
+            str(data[a:b], "utf-8", "replace") if joined else self.text(*place) for a, b, joined, place in stretches
+        ]
 
 
 @njit(cache=True, inline="always")
@@ -191,13 +208,19 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower):
 
 def tokenize(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Tokens:
     """Tokenise a string column given as UTF-8 bytes and row offsets, shapes (n_bytes,) and (num_rows + 1,)."""
-    bound = int(ends[-1] - ends[0]) + 1
-    hashes = np.empty(bound, np.uint64)
-    starts = np.empty(bound, np.int64)
-    stops = np.empty(bound, np.int64)
+    data, ends = data[ends[0] : ends[-1]], ends - ends[0]
+    hashes = np.empty(len(data) + 1, np.uint64)
+    starts, stops = (np.empty(len(data) + 1, _place(len(data))) for _ in range(2))
     offsets = np.empty(len(ends), np.int64)
     n = _tokenize(data, ends, hashes, starts, stops, offsets, _LOWER)
-    return Tokens(hashes[:n].copy(), starts[:n].copy(), stops[:n].copy(), offsets, data)
+    for array in (hashes, starts, stops):
+        array.resize(n, refcheck=False)  # gives back the room behind the tokens, where a copy would take more
+    return Tokens(hashes, starts, stops, offsets, data)
+
+
+def _place(size: int) -> type[np.signedinteger[Any]]:
+    """The type of an offset into so many bytes."""
+    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
 
 
 @njit(cache=True, nogil=True)
@@ -222,8 +245,9 @@ def join(parts: list[Tokens]) -> Tokens:
         size = len(joined.hashes) + len(part.hashes)
         offsets = np.empty(len(joined.offsets), np.int64)
         hashes = np.empty(size, np.uint64)
-        starts, ends = np.empty(size, np.int64), np.empty(size, np.int64)
         shift = len(joined.data)
+        place = _place(shift + len(part.data))
+        starts, ends = np.empty(size, place), np.empty(size, place)
         _interleave(joined.hashes, joined.offsets, part.hashes, part.offsets, np.uint64(0), hashes, offsets)
         _interleave(joined.starts, joined.offsets, part.starts, part.offsets, shift, starts, offsets)
         _interleave(joined.ends, joined.offsets, part.ends, part.offsets, shift, ends, offsets)
