@@ -14,7 +14,7 @@ LEAST_REST = 3  # tokens that have to be left of a row without its opening or en
 UNKNOWN, TORN, APART = 0, 1, 2
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, nogil=True)
 def _at(tokens, start, stop, side, i):
     """Token i of a row, from its start (side 0) or from its end (side 1)."""
     return tokens[start + i] if side == 0 else tokens[stop - 1 - i]

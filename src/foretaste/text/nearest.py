@@ -16,7 +16,7 @@ U64 = np.uint64
 LEAST_WEIGHT = 1.0  # words in more than a third of the rows say nothing
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, nogil=True)
 def _weight(token, presence, rows):
     n = float(presence[extend(U64(0), token) & U64(len(presence) - 1)])
     weight = np.log(rows / max(1.0, n))

@@ -21,7 +21,7 @@ BOUNDARY = U64(0)  # neighbour of a token at the edge of its row; no token hashe
 EDGE = U64(1)  # linear counter of neighbours that has seen the edge alone, as mix(BOUNDARY) is 0
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, nogil=True)
 def extend(h, token):
     """Hash of an n-gram from the hash of its first n - 1 tokens (0 for none) and its last token."""
     return mix((h * U64(0x9E3779B97F4A7C15)) ^ token)

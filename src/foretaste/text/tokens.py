@@ -73,7 +73,7 @@ class Tokens:
         ]
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, nogil=True)
 def mix(x):
     """Finaliser of SplitMix64 (Steele et al. 2014): a bijection of uint64 with good avalanche."""
     x = U64(x)
@@ -94,7 +94,7 @@ def mix_all(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x ^ (x >> U64(31))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, nogil=True)
 def _class(c):
     if c < 0x80:
         if (48 <= c <= 57) or (65 <= c <= 90) or (97 <= c <= 122) or c == 95:
