@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("securesystemslib")
 
+from foretaste.cli import main
 from foretaste.policy import Policy
 from foretaste.provenance import manifest, signers
 from foretaste.provenance.certificate import Certificate, certify
@@ -95,3 +97,48 @@ def case(keys: Keys, tmp_path: Path) -> Case:
     report = passing(data)
     signer = signers.open_signer(str(keys.pem("alice")))
     return Case(tmp_path, data, report, certify(data, [signer], report=report), keys)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The command line with some data, for a user whose key is at an address; each command has to end with a code."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        """What :meth:`certify` writes."""
+        return self.folder / "c.jsonl"
+
+    def run(self, *arguments: object, code: int = 0) -> str:
+        """Output of a command."""
+        result = CliRunner().invoke(main, [str(a) for a in arguments], env={"COLUMNS": "200"})
+        assert result.exit_code == code, result.output
+        return result.output
+
+    def trust(self, address: str, name: str = "gate", code: int = 0) -> str:
+        """Trust a key to certify."""
+        return self.run(
+            "keys", "trust", self.folder / "trust.yaml", address, "--name", name, "--role", "certificate", code=code
+        )
+
+    def certify(self, address: str, name: str = "gate", code: int = 0) -> str:
+        """Sign what passed."""
+        return self.run(
+            "certify", self.folder / "data.parquet", "--policy", self.folder / "policy.yaml", "--key", address,
+            "--trust", self.folder / "trust.yaml", "--as", name, "--out", self.certificate, code=code,
+        )  # fmt: skip
+
+    def verify(self, code: int = 0, trust: str = "trust.yaml") -> str:
+        """Hold the data against the certificate."""
+        return self.run(
+            "verify", self.folder / "data.parquet", "--certificate", self.certificate, "--trust", self.folder / trust,
+            "--policy", self.folder / "policy.yaml", code=code,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def gate(tmp_path: Path, clean_table: pa.Table) -> Gate:
+    pq.write_table(clean_table.slice(0, 100), tmp_path / "data.parquet")
+    (tmp_path / "policy.yaml").write_text(Policy().only("hidden-text").to_yaml())
+    return Gate(tmp_path)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from .serving import JSONHandler, serving
 
 ALGORITHM = "ECDSA_SHA_256"
 
@@ -27,7 +26,7 @@ class RefusedError(Exception):
 class KMS:
     """Keys by id or alias; ``asked`` lists the operations that were served."""
 
-    url: str
+    url: str = ""
     keys: dict[str, EllipticCurvePrivateKey] = field(default_factory=dict)
     disabled: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
@@ -65,46 +64,30 @@ class KMS:
         return said
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JSONHandler):
     kms: ClassVar[KMS]
 
     def do_POST(self) -> None:
         """One operation, named in a header."""
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        asked = self.asked()
         service, _, operation = self.headers["X-Amz-Target"].partition(".")
         try:
             if service != "TrentService":
                 raise RefusedError("UnknownOperationException")
             if not self.headers.get("Authorization", "").startswith("AWS4-HMAC-SHA256 "):
                 raise RefusedError("MissingAuthenticationTokenException")
-            status, said = 200, self.kms.answer(operation, json.loads(raw))
+            status, said = 200, self.kms.answer(operation, asked)
         except RefusedError as e:
             status, said = 400, {"__type": str(e), "message": f"{operation} was refused"}
-        body = json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        self.say(said, status, "application/x-amz-json-1.1")
 
 
 @contextmanager
-def serving() -> Iterator[KMS]:
+def aws() -> Iterator[KMS]:
     """The service, until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {}))
-    kms = KMS(f"http://127.0.0.1:{server.server_port}")
-    server.RequestHandlerClass.kms = kms  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    kms = KMS()
+    with serving(_Handler, kms=kms) as kms.url:
         yield kms
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _text(raw: bytes) -> str:

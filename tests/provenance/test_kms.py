@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
-from foretaste import Policy
-from foretaste.cli import main
-
-from .kms import KMS, serving
+from .conftest import Gate
+from .kms import KMS, aws
 
 pytest.importorskip("boto3")
 
 KEY = "alias/gate"
+ADDRESS = f"awskms:{KEY}"
 
 
 @pytest.fixture
 def kms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KMS]:
-    with serving() as service:
+    with aws() as service:
         for name, value in {
             "AWS_ENDPOINT_URL": service.url,
             "AWS_ACCESS_KEY_ID": "test",
@@ -38,67 +35,36 @@ def kms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KMS]:
         yield service
 
 
-@pytest.fixture
-def place(tmp_path: Path, clean_table: pa.Table) -> Path:
-    pq.write_table(clean_table.slice(0, 100), tmp_path / "data.parquet")
-    (tmp_path / "policy.yaml").write_text(Policy().only("hidden-text").to_yaml())
-    return tmp_path
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
-
-
-def trust(place: Path) -> None:
-    run("keys", "trust", place / "trust.yaml", f"awskms:{KEY}", "--name", "gate", "--role", "certificate")
-
-
-def certify(place: Path, code: int = 0) -> str:
-    return run(
-        "certify", place / "data.parquet", "--policy", place / "policy.yaml", "--key", f"awskms:{KEY}",
-        "--trust", place / "trust.yaml", "--as", "gate", "--out", place / "c.jsonl", code=code,
-    )  # fmt: skip
-
-
-def verify(place: Path, code: int = 0) -> str:
-    return run(
-        "verify", place / "data.parquet", "--certificate", place / "c.jsonl", "--trust", place / "trust.yaml",
-        "--policy", place / "policy.yaml", code=code,
-    )  # fmt: skip
-
-
-def test_a_certificate_is_signed_by_the_service_and_verified_without_it(kms: KMS, place: Path) -> None:
-    trust(place)
-    certify(place)
+def test_a_certificate_is_signed_by_the_service_and_verified_without_it(kms: KMS, gate: Gate) -> None:
+    gate.trust(ADDRESS)
+    gate.certify(ADDRESS)
     assert kms.asked[0] == "GetPublicKey"
     assert set(kms.asked[1:]) == {"Sign"}
     asked = list(kms.asked)
-    verify(place)
+    gate.verify()
     assert kms.asked == asked
-    pq.write_table(pq.read_table(place / "data.parquet").slice(1), place / "data.parquet")
-    verify(place, code=1)
+    pq.write_table(pq.read_table(gate.folder / "data.parquet").slice(1), gate.folder / "data.parquet")
+    gate.verify(code=1)
 
 
-def test_a_service_that_signs_with_another_key_is_found_out_when_signing(kms: KMS, place: Path) -> None:
-    trust(place)
+def test_a_service_that_signs_with_another_key_is_found_out_when_signing(kms: KMS, gate: Gate) -> None:
+    gate.trust(ADDRESS)
     kms.make_key(KEY)
-    assert "Failed to verify signature" in certify(place, code=2)
-    assert not (place / "c.jsonl").exists()
+    assert "Failed to verify signature" in gate.certify(ADDRESS, code=2)
+    assert not gate.certificate.exists()
 
 
 @pytest.mark.parametrize("lost", ["disabled", "deleted"])
-def test_a_service_that_refuses_leaves_no_certificate_and_says_why(kms: KMS, place: Path, lost: str) -> None:
-    trust(place)
+def test_a_service_that_refuses_leaves_no_certificate_and_says_why(kms: KMS, gate: Gate, lost: str) -> None:
+    gate.trust(ADDRESS)
     if lost == "disabled":
         kms.disabled.add(KEY)
     else:
         del kms.keys[KEY]
-    assert ("DisabledException" if lost == "disabled" else "NotFoundException") in certify(place, code=2)
-    assert not (place / "c.jsonl").exists()
+    assert ("DisabledException" if lost == "disabled" else "NotFoundException") in gate.certify(ADDRESS, code=2)
+    assert not gate.certificate.exists()
 
 
-def test_a_key_that_the_service_does_not_have_cannot_be_trusted(kms: KMS, place: Path) -> None:
-    said = run("keys", "trust", place / "trust.yaml", "awskms:alias/other", "--role", "certificate", code=2)
+def test_a_key_that_the_service_does_not_have_cannot_be_trusted(kms: KMS, gate: Gate) -> None:
+    said = gate.trust("awskms:alias/other", code=2)
     assert "NotFoundException" in said
