@@ -152,7 +152,15 @@ def _table(root: TrustRoot) -> object:
         ]
         fault = key.fault(datetime.now(UTC))
         state = "good" if fault is None else f"revoked: {key.revoked}" if key.revoked is not None else "expired"
-        cells = (key.name, key.keyid[:12], key.scheme, key.owner, ", ".join(roles), key.expires or "never", state)
+        cells = (
+            key.name,
+            key.keyid[:12],
+            f"{key.scheme} {key.identity}".strip(),
+            key.owner,
+            ", ".join(roles),
+            key.expires or "never",
+            state,
+        )
         table.add_row(*(Text(visible(c)) for c in cells))
     for digest, reason in root.revoked.items():
         table.add_row(Text("(statement)"), Text(digest[7:19]), "", "", "", "", Text(visible(f"revoked: {reason}")))

@@ -105,10 +105,9 @@ def sign(envelope: Envelope, signer: Signer) -> Envelope:
     try:
         made = signer.sign(envelope.pae)
         signer.public_key.verify_signature(made, envelope.pae)
-        raw = made.unrecognized_fields.get("bundle") and base64.b64decode(made.signature)
         ours = Signature(
             keyid=made.keyid,
-            sig=raw or bytes.fromhex(made.signature),
+            sig=bytes.fromhex(made.signature),
             extra={k: v for k, v in made.unrecognized_fields.items() if k not in ("keyid", "sig")},
         )
     except Exception as e:  # a signer may raise anything: network, token, hardware

@@ -47,6 +47,7 @@ class TrustedKey:
         public: the key: hex for Ed25519, PEM for the others; empty for Sigstore.
         identity: of the signer, for Sigstore.
         issuer: that vouches for the identity, for Sigstore.
+        trusted_root: of the Sigstore instance, in JSON: the authorities and logs whose word counts.
         owner: who answers for the key.
         expires: last day on which its signatures count, as YYYY-MM-DD, in UTC.
         revoked: why no signature of the key counts any more; ``None`` for a good key.
@@ -59,6 +60,7 @@ class TrustedKey:
     public: str = ""
     identity: str = ""
     issuer: str = ""
+    trusted_root: str = ""
     owner: str = ""
     expires: str | None = None
     revoked: str | None = None
@@ -90,7 +92,8 @@ class TrustedKey:
         Raises:
             InputError: if the library is not there.
         """
-        return _key_class(self.keytype)(self.keyid, self.keytype, self.scheme, self._value())
+        beside = {"trusted_root": self.trusted_root} if self.trusted_root else {}
+        return _key_class(self.keytype)(self.keyid, self.keytype, self.scheme, self._value(), beside)
 
     def fault(self, now: datetime) -> str | None:
         """Why signatures of the key do not count, or ``None``."""
@@ -248,7 +251,8 @@ def trusted(key: Key, name: str, **rest: Any) -> TrustedKey:
     Raises:
         ValueError: if it cannot be trusted.
     """
-    value = {k: v for k, v in key.keyval.items() if k in ("public", "identity", "issuer")}
+    said = {**key.keyval, **key.unrecognized_fields}
+    value = {k: v for k, v in said.items() if k in ("public", "identity", "issuer", "trusted_root")}
     return TrustedKey(name=name, keyid=key.keyid, keytype=key.keytype, scheme=key.scheme, **value, **rest)
 
 
@@ -283,8 +287,10 @@ def _sparse(value: Any, *without: str) -> dict[str, Any]:
 @functools.cache
 def _key_class(keytype: str) -> type[Key]:
     try:
-        from securesystemslib.signer import SigstoreKey, SSlibKey
+        from securesystemslib.signer import SSlibKey
+
+        from foretaste.provenance.keyless import IdentityKey
     except ImportError as e:
         raise missing(e) from e
-    found: type[Key] = SigstoreKey if keytype == "sigstore-oidc" else SSlibKey
+    found: type[Key] = IdentityKey if keytype == "sigstore-oidc" else SSlibKey
     return found

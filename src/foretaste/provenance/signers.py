@@ -93,7 +93,8 @@ def open_signer(uri: str, key: TrustedKey | None = None, ask: Ask | None = None)
 
     Args:
         uri: path of a PEM file (Ed25519, ECDSA, RSA), or an address that the signing library knows: ``awskms:``,
-            ``gcpkms:``, ``azurekms:``, ``hv:`` (Vault), ``hsm:``, ``sigstore:``; see there for their settings.
+            ``gcpkms:``, ``azurekms:``, ``hv:`` (Vault), ``hsm:``, see there for their settings; or ``sigstore:``, see
+            :class:`foretaste.provenance.keyless.Address`.
         key: the public key, which an address needs and for a file is compared.
         ask: for the passphrase of a file, where the environment variable ``FORETASTE_KEY_PASSPHRASE`` has none.
 
@@ -101,13 +102,13 @@ def open_signer(uri: str, key: TrustedKey | None = None, ask: Ask | None = None)
         InputError: if the key cannot be opened, or is not that of ``key``.
     """
     try:
-        from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signer, SigstoreSigner
+        from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signer
+
+        from foretaste.provenance import keyless
     except ImportError as e:
         raise missing(e) from e
-    # The library leaves it out as long as its format may change; whoever names the scheme has chosen it.
-    SIGNER_FOR_URI_SCHEME.setdefault(SigstoreSigner.SCHEME, SigstoreSigner)
     scheme = uri.partition(":")[0]
-    if scheme not in SIGNER_FOR_URI_SCHEME or scheme == CryptoSigner.SCHEME:
+    if scheme not in (*SIGNER_FOR_URI_SCHEME, keyless.SCHEME) or scheme == CryptoSigner.SCHEME:
         signer: Signer = _open_file(uri.removeprefix(f"{CryptoSigner.SCHEME}:"), ask)
         if key is not None and signer.public_key.keyid != key.keyid:
             raise InputError(
@@ -123,7 +124,8 @@ def open_signer(uri: str, key: TrustedKey | None = None, ask: Ask | None = None)
         (lambda _: secret) if secret is not None else (lambda _: ask()) if ask else None
     )  # such as the PIN of an HSM
     try:
-        return Signer.from_priv_key_uri(uri, key.verifier(), known)
+        opened: type[Signer] = keyless.KeylessSigner if scheme == keyless.SCHEME else Signer
+        return opened.from_priv_key_uri(uri, key.verifier(), known)
     except Exception as e:  # a key service, and the library that speaks to it, may raise anything
         raise InputError(f"cannot open {uri}: {type(e).__name__}: {e}") from e
 
@@ -133,27 +135,29 @@ def import_key(uri: str) -> tuple[str, Key]:
 
     Args:
         uri: ``awskms:KEY``, ``gcpkms:NAME``, ``azurekms:VAULT/KEY``, ``hv:NAME``, ``hsm:NUMBER?label=TOKEN`` (through
-            the library that ``PYKCS11LIB`` names), or ``sigstore:IDENTITY#ISSUER``, whose key is the identity.
+            the library that ``PYKCS11LIB`` names), or ``sigstore:IDENTITY#ISSUER``, see
+            :func:`foretaste.provenance.keyless.import_key`.
 
     Raises:
         InputError: if the scheme is unknown or the service does not answer.
     """
     try:
-        from securesystemslib.signer import AWSSigner, AzureSigner, GCPSigner, HSMSigner, SigstoreSigner, VaultSigner
+        from securesystemslib.signer import AWSSigner, AzureSigner, GCPSigner, HSMSigner, VaultSigner
+
+        from foretaste.provenance import keyless
     except ImportError as e:
         raise missing(e) from e
     scheme, _, rest = uri.partition(":")
     vault, _, in_vault = rest.partition("/")
     number, _, options = rest.partition("?")
     token = dict(parse_qsl(options)).get("label")
-    identity, _, issuer = rest.partition("#")
     services: dict[str, Callable[[], tuple[str, Key]]] = {
         "awskms": lambda: AWSSigner.import_(rest),
         "azurekms": lambda: AzureSigner.import_(vault, in_vault),
         "gcpkms": lambda: GCPSigner.import_(rest),
         "hsm": lambda: HSMSigner.import_(int(number) if number else None, token),
         "hv": lambda: VaultSigner.import_(rest),
-        "sigstore": lambda: SigstoreSigner.import_(identity, issuer),
+        "sigstore": lambda: keyless.import_key(uri),
     }
     if scheme not in services:
         raise InputError(f'no key service "{scheme}:"; available: {", ".join(sorted(services))}')
