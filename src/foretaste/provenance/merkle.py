@@ -21,7 +21,7 @@ from foretaste.errors import VerificationError
 PROOF_FORMAT = "https://foretaste.dev/row-proof/v1"
 SIZE = 32
 WORKERS = min(8, os.cpu_count() or 1)
-_PART = 1 << 20  # bytes of a level that are hashed in one go
+_PART = 1 << 14  # pairs that are hashed in one go
 
 
 def leaf_hash(row: bytes) -> bytes:
@@ -179,16 +179,19 @@ class Proof:
 
 def _above(level: bytes) -> bytes:
     """The next level: pairs hashed, a last odd node as it is."""
-    even = len(level) // (2 * SIZE) * 2 * SIZE
-    parts = [level[at : min(at + _PART, even)] for at in range(0, even, _PART)]
-    with ThreadPoolExecutor(max_workers=min(WORKERS, max(1, len(parts)))) as pool:
-        return b"".join([*pool.map(_nodes, parts), level[even:]])
-
-
-def _nodes(level: bytes) -> bytes:
     from foretaste.provenance import sha256
 
-    return sha256.nodes(np.frombuffer(level, np.uint8).reshape(-1, 2 * SIZE)).tobytes()
+    hashes = np.frombuffer(level, np.uint8).reshape(-1, SIZE)
+    pairs = hashes[: len(hashes) // 2 * 2].reshape(-1, 2 * SIZE)
+    above = np.empty(((len(hashes) + 1) // 2, SIZE), np.uint8)
+    above[len(pairs) :] = hashes[2 * len(pairs) :]
+    parts = [slice(at, min(at + _PART, len(pairs))) for at in range(0, len(pairs), _PART)]
+    if len(parts) < 2:
+        sha256.hash_nodes(pairs, above[: len(pairs)])
+    else:
+        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            list(pool.map(lambda part: sha256.hash_nodes(pairs[part], above[part]), parts))
+    return above.tobytes()
 
 
 def _node(left: bytes, right: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 ``hashlib`` takes one message a call and, for short ones, holds the interpreter all the while. The rounds here are
 emitted as vectors of sixteen 32-bit words, which LLVM maps to whatever the processor has (AVX-512, AVX2, SSE2, NEON).
-Whatever is hashed, ``hashlib`` hashes the first message of every call too, and the two have to agree.
+Of whatever is hashed, ``hashlib`` hashes one message of every call too, and the two have to agree.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _fractions(root: int, count: int) -> list[int]:
 
 
 _ROUNDS = _fractions(3, 64)
-_START = np.repeat(np.array(_fractions(2, 8), dtype=np.uint32), LANES).reshape(8, LANES)
+START = np.repeat(np.array(_fractions(2, 8), dtype=np.uint32), LANES).reshape(8, LANES)
 
 
 @intrinsic
@@ -49,54 +49,87 @@ def _compress(typing: Any, state: Any, blocks: Any) -> Any:
     """
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        def by(bits: int) -> ir.Constant:
-            return ir.Constant(_VECTOR, [bits] * LANES)
-
-        def shift(x: Any, bits: int) -> Any:
-            return builder.lshr(x, by(bits))
-
-        def rotate(x: Any, bits: int) -> Any:
-            return builder.or_(shift(x, bits), builder.shl(x, by(32 - bits)))
-
-        def xor(*parts: Any) -> Any:
-            return functools.reduce(builder.xor, parts)
-
-        def add(*parts: Any) -> Any:
-            return functools.reduce(builder.add, parts)
-
-        def cells(address: Any, kind: ir.Type, count: int) -> list[Any]:
-            base = builder.inttoptr(address, kind.as_pointer())
-            return [builder.gep(base, [ir.Constant(_WORD, i)]) for i in range(count)]
-
-        def block(cell: Any) -> Any:
-            whole = builder.inttoptr(builder.load(cell), _VECTOR.as_pointer())
-            return swap(builder, builder.load(whole, align=1))
-
-        states = cells(arguments[0], _VECTOR, 8)
-        before = [builder.load(cell, align=4) for cell in states]
-        w = _transposed(builder, [block(cell) for cell in cells(arguments[1], ir.IntType(64), LANES)])
-        a, b, c, d, e, f, g, h = before
-        for t, constant in enumerate(_ROUNDS):
-            if t >= 16:
-                x, y = w[t - 15], w[t - 2]
-                low = xor(rotate(x, 7), rotate(x, 18), shift(x, 3))
-                w.append(add(w[t - 16], low, w[t - 7], xor(rotate(y, 17), rotate(y, 19), shift(y, 10))))
-            chosen = xor(g, builder.and_(e, xor(f, g)))
-            one = add(h, xor(rotate(e, 6), rotate(e, 11), rotate(e, 25)), chosen, by(constant), w[t])
-            majority = builder.or_(builder.and_(a, b), builder.and_(c, builder.or_(a, b)))
-            two = add(xor(rotate(a, 2), rotate(a, 13), rotate(a, 22)), majority)
-            a, b, c, d, e, f, g, h = add(one, two), a, b, c, add(d, one), e, f, g
-        for old, value, cell in zip(before, (a, b, c, d, e, f, g, h), states):
-            builder.store(add(old, value), cell, align=4)
+        states = _cells(builder, arguments[0], _VECTOR, 8)
+        blocks = [_words(builder, builder.load(c)) for c in _cells(builder, arguments[1], ir.IntType(64), LANES)]
+        after = _rounds(builder, [builder.load(c, align=4) for c in states], _transposed(builder, blocks))
+        for value, cell in zip(after, states):
+            builder.store(value, cell, align=4)
         return context.get_dummy_value()
 
-    def swap(builder: ir.IRBuilder, words: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        name = f"llvm.bswap.v{LANES}i32"
-        module = builder.module
-        return builder.call(module.globals.get(name) or ir.Function(module, kind, name), [words])
+    return types.void(types.uintp, types.uintp), emit
+
+
+@intrinsic
+def _node(typing: Any, pairs: Any, out: Any) -> Any:
+    """Hash 0x01 and a pair of hashes, sixteen times.
+
+    Takes addresses: of (16, 64) bytes with the pairs, and of (16, 32) bytes for their hashes.
+    """
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        def moved(before: Any, after: Any) -> Any:  # what the byte in front makes of two words
+            return builder.or_(builder.shl(before, _by(24)), builder.lshr(after, _by(8)))
+
+        at = [builder.add(arguments[0], ir.Constant(ir.IntType(64), lane * 2 * SIZE)) for lane in range(LANES)]
+        pair = _transposed(builder, [_words(builder, address) for address in at])
+        state = _rounds(builder, [_by(word) for word in _fractions(2, 8)], list(map(moved, [_by(1), *pair], pair)))
+        end = builder.or_(builder.shl(pair[-1], _by(24)), _by(0x80 << 16))
+        state = _rounds(builder, state, [end, *[_by(0)] * 14, _by((1 + 2 * SIZE) * 8)])
+        rows = _transposed(builder, [_swap(builder, word) for word in state] + [_by(0)] * 8)
+        half = ir.Constant(ir.VectorType(_WORD, 8), list(range(8)))
+        for row, cell in zip(rows, _cells(builder, arguments[1], ir.VectorType(_WORD, 8), LANES)):
+            builder.store(builder.shuffle_vector(row, row, half), cell, align=1)
+        return context.get_dummy_value()
 
     return types.void(types.uintp, types.uintp), emit
+
+
+def _rounds(builder: ir.IRBuilder, before: list[Any], block: list[Any]) -> list[Any]:
+    """The eight words of state after a block of sixteen words."""
+
+    def rotate(x: Any, bits: int) -> Any:
+        return builder.or_(builder.lshr(x, _by(bits)), builder.shl(x, _by(32 - bits)))
+
+    def xor(*parts: Any) -> Any:
+        return functools.reduce(builder.xor, parts)
+
+    def add(*parts: Any) -> Any:
+        return functools.reduce(builder.add, parts)
+
+    w = list(block)
+    a, b, c, d, e, f, g, h = before
+    for t, constant in enumerate(_ROUNDS):
+        if t >= 16:
+            x, y = w[t - 15], w[t - 2]
+            low = xor(rotate(x, 7), rotate(x, 18), builder.lshr(x, _by(3)))
+            w.append(add(w[t - 16], low, w[t - 7], xor(rotate(y, 17), rotate(y, 19), builder.lshr(y, _by(10)))))
+        chosen = xor(g, builder.and_(e, xor(f, g)))
+        one = add(h, xor(rotate(e, 6), rotate(e, 11), rotate(e, 25)), chosen, _by(constant), w[t])
+        majority = builder.or_(builder.and_(a, b), builder.and_(c, builder.or_(a, b)))
+        two = add(xor(rotate(a, 2), rotate(a, 13), rotate(a, 22)), majority)
+        a, b, c, d, e, f, g, h = add(one, two), a, b, c, add(d, one), e, f, g
+    return [add(old, value) for old, value in zip(before, (a, b, c, d, e, f, g, h))]
+
+
+def _by(bits: int) -> ir.Constant:
+    return ir.Constant(_VECTOR, [bits] * LANES)
+
+
+def _cells(builder: ir.IRBuilder, address: Any, kind: ir.Type, count: int) -> list[Any]:
+    base = builder.inttoptr(address, kind.as_pointer())
+    return [builder.gep(base, [ir.Constant(_WORD, i)]) for i in range(count)]
+
+
+def _words(builder: ir.IRBuilder, address: Any) -> Any:
+    """The sixteen words of the 64 bytes at an address."""
+    return _swap(builder, builder.load(builder.inttoptr(address, _VECTOR.as_pointer()), align=1))
+
+
+def _swap(builder: ir.IRBuilder, words: Any) -> Any:
+    kind = ir.FunctionType(_VECTOR, [_VECTOR])
+    name = f"llvm.bswap.v{LANES}i32"
+    module = builder.module
+    return builder.call(module.globals.get(name) or ir.Function(module, kind, name), [words])
 
 
 def _transposed(builder: ir.IRBuilder, lanes: list[Any]) -> list[Any]:
@@ -117,101 +150,69 @@ def _swapped(x: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _hash_blocks(message: Any, starts: Any, counts: Any, lengths: Any, order: Any, start: Any, out: Any) -> None:
-    state = np.empty((8, LANES), np.uint32)
-    at, left, rows = np.empty(LANES, np.uint64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    for first in range(0, len(order), LANES):
-        for lane in range(LANES):  # what is left over is hashed more than once, to the same end
-            row = order[min(first + lane, len(order) - 1)]
-            at[lane] = np.uint64(message.ctypes.data) + np.uint64(starts[row] * BLOCK)
-            left[lane], rows[lane] = counts[row], row
-            end = (starts[row] + counts[row]) * BLOCK
-            tail = message[starts[row] * BLOCK + lengths[row] : end]
-            tail[:] = 0
-            tail[0] = 0x80
-            bits = lengths[row] * 8
-            for i in range(1, 9):
-                message[end - i] = bits & 0xFF
-                bits >>= 8
-        state[:] = start
-        for _ in range(left[LANES - 1]):
-            _compress(state.ctypes.data, at.ctypes.data)  # type: ignore[call-arg]
-            for lane in range(LANES):
-                left[lane] -= 1
-                if left[lane] > 0:
-                    at[lane] += np.uint64(BLOCK)
-                elif left[lane] == 0:
-                    for i in range(8):
-                        out[rows[lane], i] = _swapped(state[i, lane])
+def pad(message: Any, size: int) -> None:
+    """End a message of ``size`` bytes in its blocks, shape (64 * blocks,), as the standard has it."""
+    message[size:] = 0
+    message[size] = 0x80
+    bits = size * 8
+    for i in range(1, 9):
+        message[-i] = bits & 0xFF
+        bits >>= 8
 
 
 @njit(cache=True, nogil=True)
-def _hash_pairs(pairs: Any, start: Any, out: Any) -> None:
-    state, at = np.empty((8, LANES), np.uint32), np.empty(LANES, np.uint64)
-    room = np.zeros((LANES, 2 * BLOCK), np.uint8)
-    room[:, 0], room[:, 1 + 2 * SIZE] = 1, 0x80
-    room[:, -2], room[:, -1] = (1 + 2 * SIZE) * 8 >> 8, (1 + 2 * SIZE) * 8 & 0xFF
-    for first in range(0, len(pairs), LANES):
-        many = min(LANES, len(pairs) - first)
-        for lane in range(LANES):
-            at[lane] = np.uint64(room.ctypes.data) + np.uint64(lane * 2 * BLOCK)
-        for lane in range(many):
-            target, source = room[lane, 1 : 1 + 2 * SIZE], pairs[first + lane]
-            for i in range(2 * SIZE):
-                target[i] = source[i]
-        state[:] = start
-        _compress(state.ctypes.data, at.ctypes.data)  # type: ignore[call-arg]
-        at += np.uint64(BLOCK)
-        _compress(state.ctypes.data, at.ctypes.data)
-        for lane in range(many):
+def hash_lanes(at: Any, counts: Any, rows: Any, start: Any, state: Any, out: Any) -> None:
+    """Hash sixteen padded messages side by side.
+
+    Args:
+        at: where each begins, addresses, shape (16,), ascending within one array; changed.
+        counts: of blocks, ascending, shape (16,): what lies behind a message that ended early is read, to no end.
+        rows: of ``out`` to write to, shape (16,).
+        start: :data:`START`.
+        state: room, shape (8, 16).
+        out: hashes as words, shape (rows, 8).
+    """
+    state[:] = start
+    taken, lane = 0, 0
+    while lane < LANES:
+        while taken < counts[lane]:
+            _compress(state.ctypes.data, at.ctypes.data)  # type: ignore[call-arg]
+            at += np.uint64(BLOCK)
+            taken += 1
+        while lane < LANES and counts[lane] == taken:
             for i in range(8):
-                out[first + lane, i] = _swapped(state[i, lane])
+                out[rows[lane], i] = _swapped(state[i, lane])
+            lane += 1
 
 
-def nodes(pairs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+@njit(cache=True, nogil=True)
+def _hash_pairs(pairs: Any, out: Any) -> None:
+    whole = len(pairs) // LANES * LANES
+    for first in range(0, whole, LANES):
+        _node(pairs[first:].ctypes.data, out[first:].ctypes.data)  # type: ignore[call-arg]
+    if whole < len(pairs):
+        room, made = np.zeros((LANES, 2 * SIZE), np.uint8), np.empty((LANES, SIZE), np.uint8)
+        room[: len(pairs) - whole] = pairs[whole:]
+        _node(room.ctypes.data, made.ctypes.data)  # type: ignore[call-arg]
+        out[whole:] = made[: len(pairs) - whole]
+
+
+def hash_nodes(pairs: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
     """SHA-256 of 0x01 and each pair of hashes, shapes (pairs, 64) and (pairs, 32): a level of a Merkle tree (RFC 6962).
 
     Raises:
         RuntimeError: if this machine's code does not agree with ``hashlib``.
     """
-    out = np.empty((len(pairs), SIZE), dtype=np.uint8)
-    _hash_pairs(pairs, _START, out.view(np.uint32))
+    _hash_pairs(pairs, out)
     if len(out):
-        _compare(out[0], b"\x01" + pairs[0].tobytes())
-    return out
+        compare(out[0], b"\x01" + pairs[0].tobytes())
 
 
-def _compare(found: npt.NDArray[np.uint8], message: Any) -> None:
+def compare(found: npt.NDArray[np.uint8], message: Any) -> None:
+    """Hold a hash against ``hashlib``.
+
+    Raises:
+        RuntimeError: if they do not agree.
+    """
     if found.tobytes() != hashlib.sha256(message).digest():
         raise RuntimeError("the compiled SHA-256 and hashlib disagree; report this machine, and use no row digests")
-
-
-class Messages:
-    """Room for messages of known lengths, each padded to whole blocks as the standard has it.
-
-    Attributes:
-        bytes: room for the messages, shape (64 * blocks,).
-        at: where each message begins in ``bytes``, shape (messages,).
-    """
-
-    def __init__(self, lengths: npt.NDArray[np.int64]) -> None:
-        self._lengths = lengths
-        self._counts = (lengths + 8) // BLOCK + 1
-        ends = np.cumsum(self._counts)
-        self._starts = ends - self._counts
-        self.bytes = np.empty(int(ends[-1]) * BLOCK if len(ends) else 0, dtype=np.uint8)
-        self.at = self._starts * BLOCK
-
-    def digests(self) -> npt.NDArray[np.uint8]:
-        """SHA-256 of each message, shape (messages, 32).
-
-        Raises:
-            RuntimeError: if this machine's code does not agree with ``hashlib``.
-        """
-        out = np.empty((len(self.at), SIZE), dtype=np.uint8)
-        if not len(out):
-            return out
-        order = np.argsort(self._counts, kind="stable")  # messages side by side are of the same length, or nearly
-        _hash_blocks(self.bytes, self._starts, self._counts, self._lengths, order, _START, out.view(np.uint32))
-        _compare(out[0], self.bytes[: self._lengths[0]].data)
-        return out
