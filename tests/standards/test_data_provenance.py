@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,51 @@ def test_the_command_line_writes_it(report: Report, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, given)
     assert done.exit_code == 0, done.output
     assert validate(json.loads(out.read_text())) == []
+
+
+FULL: dict[str, Any] = {
+    "source": SAID["source"] | {"location": "https://vendor.example", "issuer": [{"name": "Vendor Ltd", "address": ["X"]}]},
+    "provenance": SAID["provenance"] | {
+        "source": "https://vendor.example/raw", "origin": [{"name": "Crowd Ltd"}], "previous-date": "2025-01-31",
+        "generation-period": {"start": "2025-02-01", "end": "2026-01-01"}, "format": ["text"],
+        "sub-provenance": SAID["provenance"],
+    },
+    "use": SAID["use"] | {
+        "classification": [{"regulation": {"code": "GDPR"}, "evaluated": True, "tool": "by hand"}],
+        "consents": ["https://vendor.example/consent"],
+        "privacy-enhancing": [{"tool": "x", "tool-used": "x 1.0", "tool-category": {"code": "masking"}, "result": ["y"]}],
+        "processing-included": [{"country": "DE", "state": "BE"}], "processing-excluded": [{"country": "XX"}],
+        "storage-allowed": [{"country": "DE"}], "storage-forbidden": [{"country": "XX"}], "license": ["CC-BY-4.0"],
+        "copyright": ["c"], "patent": ["p"], "trademark": ["t"],
+    },
+}  # fmt: skip
+
+
+def test_every_field_of_the_standard_has_its_place(report: Report) -> None:
+    assert validate(export(report, FULL)) == []
+    assert {f for s in FULL.values() for f in s} | {"version", "title", "id"} == {
+        f for section in SCHEMA["properties"].values() for f in section["properties"]
+    }
+
+
+def test_the_published_schema_accepts_what_is_exported(report: Report) -> None:
+    """The file is in no registry, so whoever has it names it; what is mended in it is said here."""
+    if "DPS_SCHEMA" not in os.environ:
+        pytest.skip("DPS_SCHEMA names no data-provenance-standards-1.0.0.schema.json (github.com/oasis-tcs/dps)")
+    published = json.loads(Path(os.environ["DPS_SCHEMA"]).read_text())
+    properties = published["properties"]
+    if isinstance(properties.get("required"), list):  # one brace too deep: a list is no schema of a property
+        published["required"] = properties.pop("required")
+    inner = properties["provenance"]["properties"]
+    if inner["sub-provenance"] == {"$ref": "/provenance"}:  # an address on the web, not a place in the schema
+        inner["sub-provenance"] = {"$ref": "#/properties/provenance"}
+    validator = jsonschema.Draft202012Validator(published)
+    validator.check_schema(published)
+    for said in (SAID, FULL):
+        document = export(report, said)
+        assert list(validator.iter_errors(document)) == []
+        for section, fields in document.items():
+            for name in properties[section]["required"]:
+                lacking = document | {section: {k: v for k, v in fields.items() if k != name}}
+                assert list(validator.iter_errors(lacking))
+                assert validate(lacking)

@@ -66,7 +66,8 @@ SCHEMA: _Schema = {
         classification=_list(_object("regulation evaluated", "tool", regulation=_CODE, evaluated={"type": "boolean"})),
         consents=_list(),
         privacy_enhancing=_list(
-            _object("", "tool-used", tool_category=_CODE, parameters=_list(), result=_list())
+            # The published schema asks for "tool", and describes "tool-used".
+            _object("tool", "tool-used", tool_category=_CODE, parameters=_list(), result=_list())
         ),
         processing_included=_list(_PLACE),
         processing_excluded=_list(_PLACE),
