@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
@@ -98,6 +99,45 @@ def test_hiding_a_file_where_only_other_readers_look(case: Case, name: str) -> N
     assert case.verify(certificate=known)
     hidden.write_bytes(b"other")
     refused(case, "lies beside the data", certificate=known)
+
+
+@pytest.mark.parametrize("name", ["_metadata", "_common_metadata", ".huggingface.yaml"])
+def test_adding_an_index_that_leads_other_readers_to_other_files(case: Case, name: str) -> None:
+    evil = case.folder / "evil.parquet"
+    pq.write_table(pa.table({"text": ["evil"], "label": ["good"], "source": ["web"]}), evil)
+    index = pq.read_metadata(evil)
+    index.set_file_path("../evil.parquet")
+    index.write_metadata_file(case.data / name)
+    assert pyarrow.dataset.parquet_dataset(case.data / name).to_table()["text"].to_pylist() == ["evil"]
+    refused(case, "lies beside the data")
+    known = certify(case.data, [signer(case)], report=passing(case.data))
+    assert case.verify(certificate=known)
+    (case.data / name).write_bytes(b"other")
+    refused(case, "lies beside the data", certificate=known)
+
+
+def test_changing_what_a_saved_data_set_says_of_its_files(case: Case) -> None:
+    datasets = pytest.importorskip("datasets")
+    for name, text in (("saved", "a dull film"), ("evil", "evil")):
+        datasets.Dataset.from_dict({"text": [text], "label": ["bad"], "source": ["web"]}).save_to_disk(
+            case.folder / name
+        )
+    saved = case.folder / "saved"
+    made = certify(saved, [signer(case)], report=passing(saved))
+    assert case.verify(data=saved, certificate=made)
+    state = json.loads((saved / "state.json").read_text())
+    state["_data_files"] = [{"filename": "../evil/data-00000-of-00001.arrow"}]
+    (saved / "state.json").write_text(json.dumps(state))
+    assert datasets.load_from_disk(saved)[0]["text"] == "evil"
+    refused(case, "lies beside the data", data=saved, certificate=made)
+
+
+def test_hiding_a_file_beside_data_that_were_certified_row_by_row(case: Case) -> None:
+    frame = pq.read_table(case.data)
+    rows = foretaste.certify(frame, [signer(case)], report=foretaste.scan(frame), name="train")
+    assert case.verify(certificate=rows)
+    shutil.copy(case.data / "part-1.parquet", case.data / "_more.parquet")
+    refused(case, "lies beside the data", certificate=rows)
 
 
 def test_renaming_and_exchanging_files(case: Case) -> None:

@@ -182,6 +182,7 @@ def verify(
             _refuse_other_rows(files.name, tree.size, tree.root.hex(), found)
         else:
             _refuse_other(files, digest_files(files), found)
+        _refuse_beside(files, found)
         refuse_changed(files)
     return found
 
@@ -288,6 +289,7 @@ def _copied(
                 _refuse_other_rows(files.name, tree.size, tree.root.hex(), found)
             else:
                 _refuse_other(files, digests, found)
+            _refuse_beside(files, found)
         copies = tuple(folder / d.name for d in digests)
         for path in (*copies, *(p for p in folder.rglob("*") if p.is_dir()), folder):
             path.chmod(0o500 if path.is_dir() else 0o400)
@@ -382,6 +384,10 @@ def _refuse_other(files: Files, digests: tuple[FileDigest, ...], found: Verifica
             f"{files.name} is not what was certified (digest {digest}, certificate {found.digest}; {many}): a file was "
             "changed, added, renamed or taken away"
         )
+
+
+def _refuse_beside(files: Files, found: Verification) -> None:
+    """Other readers may read what is left out here, or follow it to files elsewhere."""
     known = {(f.get("name"), f.get("sha256")) for f in found.statement.items("data", "leftOut")}
     for file in files.digests_left_out():
         if (file.name, file.sha256) not in known:

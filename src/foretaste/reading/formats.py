@@ -38,6 +38,9 @@ _STEPS = {
 }
 _PINNED = re.compile(r"^hf://datasets/[^/@]+/[^/@]+@[0-9a-f]{40}(/|$)")
 _SAVED = frozenset({"dataset_dict.json", "dataset_info.json", "state.json"})
+_INDEX = frozenset(
+    {"_metadata", "_common_metadata", ".huggingface.yaml"}
+)  # what Dask, Spark and the Hub's reader follow
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Files:
     """Files of one format on one file system, sorted by path, with their sizes in bytes and their times of change.
 
     ``left_out`` names the data files that reading leaves out of a directory, because a part of their path starts with a
-    dot or an underscore. ``versions`` are the entity tag and version id of each path, where a store gives them.
+    dot or an underscore, and files that tell other readers which files to read. ``versions`` are the entity tag and
+    version id of each path, where a store gives them.
     ``late`` grows while rows are read: columns that the first rows do not have, and where they first appear.
     """
 
@@ -298,7 +302,7 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         paths=tuple(i.path for i in infos),
         stamps=tuple((i.size, i.mtime_ns) for i in infos),
         format=formats.pop() or "",
-        left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) is not None)),
+        left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) or posixpath.basename(i.path) in _INDEX)),
         versions=versions,
     )
 
@@ -353,8 +357,8 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
         below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
         files = [i for i in below if i.type == pa.fs.FileType.File]
         _refuse_table(path, files)
-        files = [i for i in files if posixpath.basename(i.path) not in _SAVED or not _saved(i.path, files)]
-        return [i for i in files if not _hidden(i.path, path)], [i for i in files if _hidden(i.path, path)]
+        aside = {i.path for i in files if _hidden(i.path, path) or _saved(i.path, files)}
+        return [i for i in files if i.path not in aside], [i for i in files if i.path in aside]
     if not glob.has_magic(path):
         return [], []
     if isinstance(filesystem, pa.fs.LocalFileSystem):
@@ -377,7 +381,9 @@ def _refuse_table(path: str, files: Sequence[pa.fs.FileInfo]) -> None:
 
 
 def _saved(path: str, files: Sequence[pa.fs.FileInfo]) -> bool:
-    """Whether a JSON file is one that ``datasets.save_to_disk`` writes beside its Arrow files."""
+    """Whether a file is one that ``datasets.save_to_disk`` writes beside its Arrow files."""
+    if posixpath.basename(path) not in _SAVED:
+        return False
     folder = posixpath.dirname(path) + "/"
     return any(i.path.startswith(folder) and i.path.endswith(".arrow") for i in files)
 
