@@ -20,10 +20,9 @@ def in_order(hashes: bytes) -> bytes:
     """
     words = np.frombuffer(hashes, np.uint64).reshape(-1, SIZE // 8)
     out = np.empty_like(words)
-    _spread(words, out, 64 - min(_MOST_BITS, max(1, len(words).bit_length() - 2)))
-    # Sorting what is all but sorted costs one pass; it orders full buckets, and hashes whose first 8 bytes are the
-    # same. numpy compares byte strings as memcmp does; it only hides zero bytes at an end, which are still there.
-    out.reshape(-1).view(f"S{SIZE}").sort(kind="stable")
+    if not _spread(words, out, 64 - min(_MOST_BITS, max(1, len(words).bit_length() - 2))):
+        # numpy compares byte strings as memcmp does; it only hides zero bytes at an end, which are still there.
+        out.reshape(-1).view(f"S{SIZE}").sort(kind="stable")
     return out.tobytes()
 
 
@@ -37,7 +36,8 @@ def _head(word: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _spread(words: Any, out: Any, shift: int) -> None:
+def _spread(words: Any, out: Any, shift: int) -> bool:
+    """Order by the first 8 bytes; whether that was enough: there are no full buckets, and none begin alike."""
     down = np.uint64(shift)
     ends = np.zeros((1 << (64 - shift)) + 1, np.int64)
     for row in range(len(words)):
@@ -62,3 +62,7 @@ def _spread(words: Any, out: Any, shift: int) -> None:
                     to -= 1
                 out[to, 0], out[to, 1], out[to, 2], out[to, 3] = a, b, c, d
         first = ends[bucket]
+    for row in range(1, len(out)):
+        if _head(out[row, 0]) <= _head(out[row - 1, 0]):
+            return False
+    return True
