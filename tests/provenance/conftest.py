@@ -105,6 +105,28 @@ class Gate:
 
     folder: Path
 
+    def signs_reports(self, address: str) -> None:
+        """A report that the key signed without a trust file is taken where the trust file names the key."""
+        report, trust = self.folder / "report", self.folder / "trust.yaml"
+        given = ["--policy", self.folder / "policy.yaml", self.folder / "data.parquet"]
+        self.run("scan", *given, "--out", report, "--sign-with", address)
+        signed = [
+            *given,
+            "--report",
+            report / "report.json",
+            "--trust",
+            trust,
+            "--key",
+            address,
+            "--out",
+            self.certificate,
+        ]
+        self.run("keys", "trust", trust, address, "--name", "gate", "--role", "certificate")
+        assert 'no keys for the role "scan"' in self.run("certify", *signed, code=2)
+        self.run("keys", "trust", trust, address, "--name", "gate", "--role", "scan")
+        self.run("certify", *signed)
+        self.verify()
+
     @property
     def certificate(self) -> Path:
         """What :meth:`certify` writes."""

@@ -89,3 +89,7 @@ def test_a_cloud_with_another_key_or_a_disabled_one_signs_nothing(cloud: Cloud, 
 def test_a_key_that_the_cloud_does_not_have_cannot_be_trusted(cloud: Cloud, gate: Gate) -> None:
     other = cloud.known.replace("cryptoKeys/gate", "cryptoKeys/other").replace("vault/gate", "vault/other")
     assert "not found" in gate.trust(other, code=2).replace("KeyNotFound", "not found")
+
+
+def test_reports_are_signed_under_the_same_address(cloud: Cloud, gate: Gate) -> None:
+    gate.signs_reports(cloud.known)

@@ -68,3 +68,7 @@ def test_a_service_that_refuses_leaves_no_certificate_and_says_why(kms: KMS, gat
 def test_a_key_that_the_service_does_not_have_cannot_be_trusted(kms: KMS, gate: Gate) -> None:
     said = gate.trust("awskms:alias/other", code=2)
     assert "NotFoundException" in said
+
+
+def test_reports_are_signed_under_the_same_address(kms: KMS, gate: Gate) -> None:
+    gate.signs_reports(ADDRESS)

@@ -219,3 +219,7 @@ def test_the_public_instance_is_asked_once_for_its_root_and_never_when_verifying
     assert len(asked) == 2
     gate.verify()
     assert len(asked) == 2
+
+
+def test_reports_are_signed_under_the_same_address(stack: Stack, gate: Gate) -> None:
+    gate.signs_reports(address(gate))

@@ -75,6 +75,10 @@ def test_vault_without_permission_says_so(vault: list[Ed25519PrivateKey], gate: 
     assert "permission denied" in said
 
 
+def test_reports_are_signed_with_vault_under_the_same_address(vault: list[Ed25519PrivateKey], gate: Gate) -> None:
+    gate.signs_reports("hv:gate")
+
+
 @pytest.fixture(scope="module")
 def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A token of SoftHSM with one P-256 key under the number 2."""

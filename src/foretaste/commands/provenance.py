@@ -29,7 +29,7 @@ def _signing(command: _Command) -> _Command:
         "--key", "keys", multiple=True, required=True, metavar="KEY",
         help="PEM file, or address of a key service, to sign with; several times.",
     )  # fmt: skip
-    known = click.option("--as", "known_as", metavar="NAME", help="Name in --trust of the key at an address.")
+    known = click.option("--as", "known_as", metavar="NAME", help="Name in --trust that the key has to have.")
     return key(known(command))
 
 

@@ -62,7 +62,7 @@ def _spread(words: Any, out: Any, shift: int) -> bool:
                     to -= 1
                 out[to, 0], out[to, 1], out[to, 2], out[to, 3] = a, b, c, d
         first = ends[bucket]
+    steps = 0
     for row in range(1, len(out)):
-        if _head(out[row, 0]) <= _head(out[row - 1, 0]):
-            return False
-    return True
+        steps += _head(out[row, 0]) > _head(out[row - 1, 0])
+    return steps == len(out) - 1

@@ -95,7 +95,8 @@ def open_signer(uri: str, key: TrustedKey | None = None, ask: Ask | None = None)
         uri: path of a PEM file (Ed25519, ECDSA, RSA), or an address that the signing library knows: ``awskms:``,
             ``gcpkms:``, ``azurekms:``, ``hv:`` (Vault), ``hsm:``, see there for their settings; or ``sigstore:``, see
             :class:`foretaste.provenance.keyless.Address`.
-        key: the public key, which an address needs and for a file is compared.
+        key: the public key, which is compared. Without it, a service is asked for its key under the address that
+            :func:`import_key` takes; verifiers go by their trust file, and refuse what another key signed.
         ask: for the passphrase of a file, where the environment variable ``FORETASTE_KEY_PASSPHRASE`` has none.
 
     Raises:
@@ -116,16 +117,16 @@ def open_signer(uri: str, key: TrustedKey | None = None, ask: Ask | None = None)
             )
         return signer
     if key is None:
-        raise InputError(
-            f'{uri} does not tell its public key; add it with "foretaste keys trust", and name it with --as'
-        )
+        uri, public = import_key(uri)
+    else:
+        public = key.verifier()
     secret = os.environ.get(PASSPHRASE)
     known = (
         (lambda _: secret) if secret is not None else (lambda _: ask()) if ask else None
     )  # such as the PIN of an HSM
     try:
         opened: type[Signer] = keyless.KeylessSigner if scheme == keyless.SCHEME else Signer
-        return opened.from_priv_key_uri(uri, key.verifier(), known)
+        return opened.from_priv_key_uri(uri, public, known)
     except Exception as e:  # a key service, and the library that speaks to it, may raise anything
         raise InputError(f"cannot open {uri}: {type(e).__name__}: {e}") from e
 
