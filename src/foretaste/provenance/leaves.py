@@ -117,7 +117,7 @@ def _write(out: Any, row: int, table: Any, heads: Any, head_ends: Any) -> None:
     base, at = np.uint64(out.ctypes.data), np.uint64(2)
     one, ten = np.uint64(1), np.uint64(10)
     for column in range(len(table)):
-        if not _load(table[column, 2] + np.uint64(row), types.uint8):
+        if not _load(table[column, 2] + np.uint64(row), types.uint8):  # type: ignore[call-arg]
             continue
         ends = table[column, 1] + np.uint64(8 * row)
         begin = _load(ends, types.uint64)
@@ -161,7 +161,7 @@ def _copy(typing: Any, target: Any, source: Any, size: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte = cgutils.voidptr_t
         to, of = (builder.inttoptr(a, byte) for a in arguments[:2])
-        cgutils.raw_memcpy(builder, to, of, arguments[2], 1)
+        cgutils.raw_memcpy(builder, to, of, arguments[2], 1)  # type: ignore[no-untyped-call]
         return context.get_dummy_value()
 
     return types.void(types.uint64, types.uint64, types.uint64), emit
