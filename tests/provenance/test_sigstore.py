@@ -204,6 +204,7 @@ def test_a_trusted_root_alone_is_enough_to_verify_and_not_to_sign(stack: Stack, 
 def test_the_public_instance_is_asked_once_for_its_root_and_never_when_verifying(
     stack: Stack, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from sigstore.errors import TUFError
     from sigstore.models import ClientTrustConfig
 
     asked: list[None] = []
@@ -219,6 +220,12 @@ def test_the_public_instance_is_asked_once_for_its_root_and_never_when_verifying
     assert len(asked) == 2
     gate.verify()
     assert len(asked) == 2
+
+    def unreachable() -> ClientTrustConfig:
+        raise TUFError("no network")
+
+    monkeypatch.setattr(ClientTrustConfig, "production", unreachable)
+    assert "name a file with its keys: ?config=FILE" in gate.trust(f"sigstore:{ALICE}#{ISSUER}", code=2)
 
 
 def test_reports_are_signed_under_the_same_address(stack: Stack, gate: Gate) -> None:

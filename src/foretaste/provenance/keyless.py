@@ -177,10 +177,16 @@ def import_key(uri: str) -> tuple[str, Key]:
 
 
 def _config(address: Address) -> ClientTrustConfig:
+    from sigstore.errors import TUFError
     from sigstore.models import ClientTrustConfig
 
     if not address.config:
-        return ClientTrustConfig.production()
+        try:
+            return ClientTrustConfig.production()
+        except TUFError as e:
+            raise ValueError(
+                f"the public instance does not answer ({e}); name a file with its keys: ?config=FILE"
+            ) from e
     tree = _read(address.config)
     if "signingConfig" not in tree:
         raise ValueError(f"{address.config} does not say where to sign; name a client trust configuration")
