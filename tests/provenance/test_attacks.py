@@ -116,6 +116,20 @@ def test_adding_an_index_that_leads_other_readers_to_other_files(case: Case, nam
     refused(case, "lies beside the data", certificate=known)
 
 
+@pytest.mark.parametrize("name", ["part-2.parquet", "_more.parquet", "_metadata"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_planting_a_name_that_gives_rows_later(case: Case, name: str, kind: str) -> None:
+    """A link to where a file will be once the data are verified, or a pipe that somebody feeds."""
+    if kind == "pipe":
+        os.mkfifo(case.data / name)
+    else:
+        (case.data / name).symlink_to("/tmp/not-yet.parquet")
+    with pytest.raises(InputError, match="is no file"):
+        case.verify()
+    with pytest.raises(InputError, match="is no file"), verified(case.data, case.certificate, case.keys.trust):
+        pytest.fail("the data were handed over")
+
+
 def test_changing_what_a_saved_data_set_says_of_its_files(case: Case) -> None:
     datasets = pytest.importorskip("datasets")
     for name, text in (("saved", "a dull film"), ("evil", "evil")):

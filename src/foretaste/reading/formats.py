@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -357,6 +358,7 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
         below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
         files = [i for i in below if i.type == pa.fs.FileType.File]
         _refuse_table(path, files)
+        _refuse_odd(path, below, isinstance(filesystem, pa.fs.LocalFileSystem))
         aside = {i.path for i in files if _hidden(i.path, path) or _saved(i.path, files)}
         return [i for i in files if i.path not in aside], [i for i in files if i.path in aside]
     if not glob.has_magic(path):
@@ -378,6 +380,18 @@ def _refuse_table(path: str, files: Sequence[pa.fs.FileInfo]) -> None:
             raise InputError(f"{path} holds a Delta table; scan the table's own folder, or delta://ADDRESS")
         if below[-2:-1] == ("metadata",) and info.path.endswith(".metadata.json"):
             raise InputError(f"{path} holds an Iceberg table; scan it as iceberg://CATALOG/NAMESPACE.TABLE")
+
+
+def _refuse_odd(path: str, below: Sequence[pa.fs.FileInfo], local: bool) -> None:
+    """A pipe, or a link that leads nowhere yet, gives other readers rows that were not there when the data were listed."""
+    odd = [i.path for i in below if i.type not in (pa.fs.FileType.File, pa.fs.FileType.Directory)]
+    if local:  # Arrow does not list links that lead nowhere
+        for folder in (path, *(i.path for i in below if i.type == pa.fs.FileType.Directory)):
+            with os.scandir(folder) as entries:
+                odd += [e.path for e in entries if e.is_symlink() and not os.path.exists(e.path)]
+    for name in odd:
+        if format_of(name) or posixpath.basename(name) in _INDEX:
+            raise InputError(f"{name} is no file (a pipe, or a link that leads nowhere); take it away")
 
 
 def _saved(path: str, files: Sequence[pa.fs.FileInfo]) -> bool:
