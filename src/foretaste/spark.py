@@ -36,10 +36,11 @@ import pyarrow.parquet as pq
 from foretaste.check import Fold
 from foretaste.errors import InputError
 from foretaste.reading import Dataset, InputOptions, open_data, spool
-from foretaste.reading.dataset import refuse_duplicates
+from foretaste.reading.dataset import IDS_BYTES, refuse_duplicates
 from foretaste.reading.formats import Files
 from foretaste.reading.frames import Frame
 from foretaste.roles import Kind, Roles
+from foretaste.spill import Column
 from foretaste.sweep import Edit, Input, Part, Tick, numbered, scan_all
 from foretaste.text.merging import Sparse
 
@@ -216,7 +217,7 @@ class _Count:
     rows: int
     bytes: int
     digest: str
-    ids: Any = None
+    ids: Column | None = None
 
 
 class SparkData:
@@ -284,11 +285,12 @@ class SparkData:
         self.bytes = self.bytes or sum(c.bytes for c in counts)
         if self.rows == 0:
             raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
-        ids = [c.ids for c in counts if c.ids is not None]
-        if ids:
-            refuse_duplicates(np.concatenate(ids), self.roles.id or "")
+        ids = Column(np.uint64, room=IDS_BYTES)
         for count in counts:
-            count.ids = None
+            if count.ids is not None:
+                ids.extend(count.ids)
+                count.ids = None
+        refuse_duplicates(ids, self.roles.id or "")
 
     def sweep(
         self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()
