@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from foretaste import spill
+from foretaste.errors import CheckError
 from foretaste.spill import Column, by_bucket, by_hash
 
 ROWS = 3000
@@ -73,6 +74,12 @@ class TestColumns:
         assert np.array_equal(np.sort(rows), np.arange(ROWS))
         assert np.array_equal(found, mixed[rows])
         assert np.array_equal(others, rows)
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spill, "_file", lambda: open("/dev/full", "r+b", buffering=0))
+    with pytest.raises(CheckError, match="No space left on device.*TMPDIR"):
+        column(np.arange(ROWS), 100)
 
 
 def test_no_blocks_make_no_buckets() -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from foretaste.errors import CheckError
 
 BLOCK = 1 << 16  # rows that are read, or written, at a time
 MAX_BUCKETS = 256
@@ -22,6 +25,8 @@ Array = npt.NDArray[Any]
 
 class Column:
     """Values of fixed size, one per row, in the order in which they were appended.
+
+    Appending raises a :class:`~foretaste.errors.CheckError` where the file cannot be written.
 
     Args:
         dtype: of a number.
@@ -96,11 +101,13 @@ class Column:
         self._parts, self._held, self._file, self._written, self._rows = [], 0, None, 0, 0
 
     def _write(self) -> None:
-        self._file = self._file or _file()
-        self._file.seek(0, 2)
-        for part in self._parts:
-            self._file.write(part.data)
-            self._written += len(part)
+        with _writing():
+            self._file = self._file or _file()
+            self._file.seek(0, 2)
+            for part in self._parts:
+                self._file.write(part.data)
+                self._written += len(part)
+            self._file.flush()
         self._parts, self._held = [], 0
 
     def _stored(self) -> Iterator[Array]:
@@ -158,9 +165,11 @@ def by_bucket(blocks: Iterable[tuple[Array, tuple[Array, ...]]], number: int) ->
         for of, arrays in blocks:
             order = np.argsort(of.astype(np.uint8), kind="stable")
             places = []
-            for array in arrays:
-                places.append(file.tell())
-                file.write(array[order].data)
+            with _writing():
+                for array in arrays:
+                    places.append(file.tell())
+                    file.write(array[order].data)
+                file.flush()
             written.append((np.cumsum(np.bincount(of.astype(np.int64), minlength=number)), places))
             like = arrays
         for bucket in range(number):
@@ -175,6 +184,18 @@ def by_bucket(blocks: Iterable[tuple[Array, tuple[Array, ...]]], number: int) ->
                 at += stop - start
             if rows:
                 yield made
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """What the disk says, as an error that names the next step."""
+    try:
+        yield
+    except OSError as e:
+        raise CheckError(
+            f"rows that memory does not hold cannot be written to {tempfile.gettempdir()} ({e.strerror or e}); free room "
+            "there, name another folder in TMPDIR, or allow more memory"
+        ) from e
 
 
 def _file() -> IO[bytes]:
