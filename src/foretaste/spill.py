@@ -19,6 +19,7 @@ from foretaste.errors import CheckError
 BLOCK = 1 << 16  # rows that are read, or written, at a time
 MAX_BUCKETS = 256
 _WRITE = 4 << 20
+_SORTING = 3  # times the size of rows, with an order of them and a sorted copy
 
 Array = npt.NDArray[Any]
 
@@ -129,10 +130,10 @@ class Column:
 def by_hash(hashes: Column, *others: Column) -> Iterator[tuple[Array, ...]]:
     """Row numbers (uint32), hashes (uint64) and other values of the rows, one range of hashes at a time.
 
-    Ranges ascend, and rows do within each. A range takes about the room of the column of hashes, whatever the rows.
+    Ranges ascend, and rows do within each. A range, and what sorting it takes, fit about the room of the column of hashes.
     """
     columns = (hashes, *others)
-    number = buckets(len(hashes) * (4 + sum(c.row_bytes for c in columns)), hashes.room)
+    number = buckets(_SORTING * len(hashes) * (4 + sum(c.row_bytes for c in columns)), hashes.room)
 
     def blocks() -> Iterator[tuple[Array, tuple[Array, ...]]]:
         start = 0

@@ -75,9 +75,8 @@ class NearDuplicates(Signal[_State, Clusters]):
         """No row seen."""
         from foretaste.text.minhash import BINS
 
-        return _State(
-            Column(np.uint8, (BINS,), room=context.memory // _SHARE), Column(np.uint64, room=context.memory // _SHARE)
-        )
+        room = context.memory // _SHARE
+        return _State(Column(np.uint8, (BINS,), room=room), Column(np.uint64, room=room // 4))
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Sign the rows."""
