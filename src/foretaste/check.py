@@ -58,7 +58,7 @@ class Context:
     seed: int = 0
     background: Background | None = None
     deliveries: Deliveries = field(default_factory=Deliveries)
-    memory: int = 1348 << 20
+    memory: int = 1648 << 20
     bytes: int = 0
 
     def cells(self, most: int) -> int:

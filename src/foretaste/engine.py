@@ -46,8 +46,7 @@ MAX_GROUPS = 40
 CHART_BINS = 60
 SIDE_BY_SIDE_ROWS = 2_000_000
 TRIM_ROWS = 100_000
-# Python, Arrow and compiled code (340 MB), the batches in flight, the sketches of two text columns.
-_FIXED_MB = 700
+_FIXED_MB = 400  # Python, Arrow and compiled code, and some batches
 
 
 @dataclass(frozen=True)
