@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py [--rows 10000 100000 1000000] [--repeat 3] [--out speed.json] [--chart speed.svg]
     python benchmarks/speed.py --data FILE --roles prompt=a response=b [--only SUBSTRING ...]
+    python benchmarks/speed.py --rows 200000 --spark --only 'on Spark'      # one worker, then two, on this machine
 
 Without ``--data``, rows are made by ``corpus.py``. Every measurement is a process of its own (so its peak memory is its
 own), the contenders take turns, and the least of ``--repeat`` runs counts: a machine that others use is never too fast.
@@ -32,6 +33,7 @@ import pyarrow.parquet as pq
 SLOW_ROWS = 200_000  # tools that take minutes, or gigabytes, beyond that are left out there
 WARM_ROWS = 2000
 LONGEST = 1200  # seconds after which a measurement is given up
+LEAST_SPEED = 1000  # rows a second under which it is given up where there are so many rows
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,10 @@ Result = dict[str, Any]
 CONTENDERS: dict[str, Callable[[Data], Result]] = {}
 SLOW: set[str] = set()
 LABELLED: set[str] = set()
+ON_SPARK: set[str] = set()
 
 
-def contender(name: str, *, slow: bool = False, labelled: bool = False) -> Callable[[Any], Any]:
+def contender(name: str, *, slow: bool = False, labelled: bool = False, spark: bool = False) -> Callable[[Any], Any]:
     """Register a measurement: data in, facts about the result out."""
 
     def register(function: Callable[[Data], Result]) -> Callable[[Data], Result]:
@@ -72,6 +75,8 @@ def contender(name: str, *, slow: bool = False, labelled: bool = False) -> Calla
             SLOW.add(name)
         if labelled:
             LABELLED.add(name)
+        if spark:
+            ON_SPARK.add(name)
         return function
 
     return register
@@ -256,6 +261,53 @@ def _policy(data: Data) -> Result:
     return {"verdict": report.verdict.value, "checks": {c.check: c.seconds for c in report.results if c.seconds}}
 
 
+def _on_spark(data: Data, workers: int) -> Result:
+    """The whole policy on so many Python workers of a Spark on this machine; it stays up for the measured run."""
+    from pyspark.sql import SparkSession
+
+    import foretaste
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
+    spark = builder.config("spark.driver.memory", "2g").config("spark.driver.maxResultSize", "0").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    before = _descendants()
+    report = foretaste.scan(data.path, roles=data.roles, spark=spark)
+    spent = {name: round(cpu - before.get(name, 0.0), 2) for name, cpu in _descendants().items()}
+    return {"verdict": report.verdict.value, "cpu_seconds_of_others": spent}
+
+
+def _descendants() -> dict[str, float]:
+    """Processor seconds so far of the processes under this one, by the name of the program."""
+    parents, spent, names = {}, {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            line = "".join(_lines(str(folder / "stat")))
+            name, _, rest = line.partition("(")[2].rpartition(")")
+            fields = rest.split()
+            if fields:
+                parents[folder.name], names[folder.name] = fields[1], name
+                spent[folder.name] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    found: dict[str, float] = {}
+    for pid, name in names.items():
+        above = pid
+        while above in parents and parents[above] != str(os.getpid()):
+            above = parents[above]
+        if above in parents:
+            found[name] = found.get(name, 0.0) + spent[pid]
+    return found
+
+
+@contender("default policy: foretaste on Spark, one worker", spark=True)
+def _spark_one(data: Data) -> Result:
+    return _on_spark(data, 1)
+
+
+@contender("default policy: foretaste on Spark, two workers", spark=True)
+def _spark_two(data: Data) -> Result:
+    return _on_spark(data, 2)
+
+
 @contender("profile: processor seconds of each stage")
 def _profile(data: Data) -> Result:
     """Seconds of every method of every fold, and of the tokens that they ask for (counted there as well)."""
@@ -347,7 +399,7 @@ def _cpu(usage: Any) -> float:
     return float(usage.ru_utime + usage.ru_stime)
 
 
-def run(data: Data, names: list[str], repeat: int) -> dict[str, Result]:
+def run(data: Data, names: list[str], repeat: int, longest: int) -> dict[str, Result]:
     """Every contender ``repeat`` times, in turns; the fastest run of each."""
     best: dict[str, Result] = {}
     # Sizes and names alone: what the processes print is all that comes back.
@@ -358,14 +410,14 @@ def run(data: Data, names: list[str], repeat: int) -> dict[str, Result]:
             job = json.dumps({"name": name, "path": data.path, "roles": data.roles})
             try:
                 done = subprocess.run(
-                    [sys.executable, __file__, "--one", job], capture_output=True, text=True, timeout=LONGEST
+                    [sys.executable, __file__, "--one", job], capture_output=True, text=True, timeout=longest
                 )
                 error = done.stderr.strip().splitlines()
                 made = (
                     json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"not_run": error[-1][:200]}
                 )
             except subprocess.TimeoutExpired:
-                made = {"not_run": f"gave up after {LONGEST} s"}
+                made = {"not_run": f"gave up after {longest} s"}
             if "not_run" in made or name not in best or made["seconds"] < best[name]["seconds"]:
                 best[name] = made
             print(f"  {name:55s} {_line(made)}", file=sys.stderr, flush=True)
@@ -386,7 +438,10 @@ RATIOS = {
     "n-grams by output / CountVectorizer(1,3)": ("n-grams: CountVectorizer, 1 to 3, input alone", _PHRASES),
     "n-grams by output / polars": ("n-grams by output: polars, 1 to 3", _PHRASES),
     "reading / pyarrow": ("read: pyarrow, all columns", "read: foretaste, validated"),
-}
+    "two workers of Spark / one": (
+        "default policy: foretaste on Spark, one worker", "default policy: foretaste on Spark, two workers",
+    ),
+}  # fmt: skip
 
 
 def ratios(results: dict[str, Result], unit: str) -> dict[str, float]:
@@ -409,7 +464,7 @@ def machine() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     for name in ("foretaste", "numba", "numpy", "pyarrow", "rensa", "datasketch", "scikit-learn", "polars", "semhash",
-                 "text-dedup", "cleanlab"):  # fmt: skip
+                 "text-dedup", "cleanlab", "pyspark"):  # fmt: skip
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -493,6 +548,7 @@ def main() -> None:
     parser.add_argument("--roles", nargs="+", default=[], metavar="ROLE=COLUMN")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], metavar="SUBSTRING")
+    parser.add_argument("--spark", action="store_true", help="the whole policy on Spark too; needs Java")
     parser.add_argument("--folder", help="where generated rows are kept; a temporary folder otherwise")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--chart", type=Path)
@@ -510,12 +566,13 @@ def main() -> None:
                 for name in CONTENDERS
                 if (not args.only or any(o in name for o in args.only))
                 and (name not in SLOW or rows <= SLOW_ROWS)
+                and (name not in ON_SPARK or args.spark)
                 and (name in LABELLED) <= ("label" in data.roles)
                 # The same texts with labels: what does not read the labels was measured without them.
                 and (args.data or "label" not in data.roles or name in LABELLED or name == _POLICY)
             ]
             print(f"{rows:,} rows", file=sys.stderr)
-            results = run(data, names, args.repeat)
+            results = run(data, names, args.repeat, max(LONGEST, rows // LEAST_SPEED))
             size = sum(data.column(r).nbytes for r in ("context", "prompt", "text", "response") if r in data.roles)
             runs.append({"rows": rows, "text_mb": round(size / 1e6, 1), "roles": sorted(data.roles),
                          "results": results, "times_as_fast": ratios(results, "seconds"),

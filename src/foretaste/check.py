@@ -45,7 +45,8 @@ class Context:
         roles: roles that the data have.
         values: finished signals, keyed by the signal object.
         seed: of every random draw, so that two scans of the same data agree.
-        memory: bytes that the rows and tables of a scan may take, all together.
+        memory: bytes that the rows and tables of a scan may take, all together: what the process may take, less what
+            any scan takes.
         background: counts of rows that were accepted earlier and are not among these, where a state is kept.
         deliveries: what sources signed about the data.
         bytes: size of the files, 0 for data that are none; sketches are sized by it.
@@ -57,7 +58,7 @@ class Context:
     seed: int = 0
     background: Background | None = None
     deliveries: Deliveries = field(default_factory=Deliveries)
-    memory: int = 2 << 30
+    memory: int = 1648 << 20
     bytes: int = 0
 
     def cells(self, most: int) -> int:

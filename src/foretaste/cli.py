@@ -135,7 +135,7 @@ def main() -> None:
     "--sign-with", "sign_keys", multiple=True, metavar="KEY", help="Sign report.json, for certify --report; repeatable."
 )
 @click.option("--spark", is_flag=True, help="Scan on Spark: on the cluster that its configuration names, else here.")
-@click.option("--memory", metavar="SIZE", help="For rows and tables, as in 512MB or 4GB; else what the policy says.")
+@click.option("--memory", metavar="SIZE", help="For the whole process, as in 1500MB or 4GB; else what the policy says.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, and the verdict in one line.")
 @debug_option
 def scan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import time
 from collections import Counter
@@ -44,6 +45,8 @@ MAX_EXAMPLES = 8
 MAX_GROUPS = 40
 CHART_BINS = 60
 SIDE_BY_SIDE_ROWS = 2_000_000
+TRIM_ROWS = 100_000
+_FIXED_MB = 400  # Python, Arrow and compiled code, and some batches
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def scan(
         waivers: a waiver file, or what :meth:`foretaste.waivers.Waivers.load` made of it.
         attestations: files of delivery attestations (see :mod:`foretaste.deliveries`), judged by ``trust``.
         trust: keys that may sign deliveries; a trust file or what was read from one.
-        memory_mb: mebibytes that rows and tables may take; those of the policy where ``None``.
+        memory_mb: mebibytes that the process may take; those of the policy where ``None``.
         progress: called after every batch.
         state: what earlier batches left (see :mod:`foretaste.history`): a path or address, made where there is none.
         advance: whether data that are accepted enter the state.
@@ -186,6 +189,20 @@ def _opened(
         yield open_files(data, roles, policy.input, running, filesystem)
 
 
+def tables_bytes(memory_mb: int) -> int:
+    """Bytes for what grows with the data, of the mebibytes that the whole process may take."""
+    return max(memory_mb - _FIXED_MB, memory_mb // 8) << 20
+
+
+def _give_back() -> None:
+    """Return to the system what was freed: between two rounds the C library and Arrow would keep it."""
+    pa.default_memory_pool().release_unused()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        return  # not the GNU C library
+
+
 def _trust(trust: TrustRoot | str | Path | None) -> TrustRoot | None:
     if trust is None:
         return None
@@ -205,7 +222,7 @@ def run(
     """Run a policy over an open data set; see :func:`scan`."""
     clock = time.perf_counter()
     if isinstance(dataset, Dataset):
-        dataset.keep_bytes = (policy.memory_mb << 20) // 4
+        dataset.keep_bytes = tables_bytes(policy.memory_mb) // 4
     started = datetime.now(UTC).isoformat(timespec="seconds")
     raw: dict[str, tuple[RawResult | str, float]] = {}
     loop: _Loop | None = None
@@ -316,7 +333,7 @@ class _Loop:
             policy.seed,
             background,
             deliveries or Deliveries(),
-            policy.memory_mb << 20,
+            tables_bytes(policy.memory_mb),
             # An object in memory takes other sizes with other libraries and on a cluster, and the sketches must not differ.
             getattr(dataset, "bytes", 0) if getattr(dataset, "files", None) is not None else 0,
         )
@@ -416,6 +433,8 @@ class _Loop:
                 self.progress(Progress(self.round, self.label or stage, rows, self.dataset.rows))
 
         self.dataset.sweep(parts, tick)
+        if (self.dataset.rows or 0) > TRIM_ROWS:
+            _give_back()
         if profile.error:
             raise profile.error
         self.profile = profile.state
@@ -444,6 +463,8 @@ class _Loop:
                 elif isinstance(fold, Check):
                     self.done[fold.id] = (outcome[0], running.seconds)
             ready = self._supplied()
+        if (self.dataset.rows or 0) > TRIM_ROWS:
+            _give_back()
 
     def _conclude(self, running: _Running) -> tuple[tuple[Any] | None, Exception | None]:
         """The value or result of a fold that has seen enough, ``None`` before that, or what it raised."""

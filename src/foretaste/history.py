@@ -473,8 +473,7 @@ class History:
         survey = Part(Itself(), _Survey(max(0, total - policy.history.signatures)))
         signed, sources = (Part(s, s.start(context)) for s in (NearDuplicates(), Sources()))
         _sweep(dataset, [survey, signed, sources])
-        signatures = np.concatenate(signed.state.signatures)
-        texts = np.concatenate(signed.state.texts)
+        signatures, texts = signed.state.signatures.whole(), signed.state.texts.whole()
         told: dict[str, Any] = {
             "state": self.store.path,
             "batches": len(self.batches),

@@ -37,8 +37,8 @@ class Policy:
         waivers: what a waiver has to bring before it counts.
         history: what a state keeps of accepted batches, where one is kept.
         seed: of every random draw.
-        memory_mb: mebibytes that the rows and tables of a scan may take. What finds no room is left out of sight, and the
-            report says how much that is.
+        memory_mb: mebibytes that the process of a scan may take. What is kept of every row spills to a file; what finds
+            no room in the tables is left out of sight, and the report says how much that is.
     """
 
     checks: tuple[Check[Any], ...] = field(default_factory=lambda: tuple(c() for c in checks.registry().values()))

@@ -23,6 +23,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +37,12 @@ import pyarrow.parquet as pq
 from foretaste.check import Fold
 from foretaste.errors import InputError
 from foretaste.reading import Dataset, InputOptions, open_data, spool
-from foretaste.reading.dataset import refuse_duplicates
+from foretaste.reading.dataset import IDS_BYTES, refuse_duplicates
 from foretaste.reading.formats import Files
 from foretaste.reading.frames import Frame
 from foretaste.roles import Kind, Roles
-from foretaste.sweep import Edit, Input, Part, Tick, numbered, scan_all
+from foretaste.spill import Column
+from foretaste.sweep import Edit, Input, Part, Tick, cores, numbered, scan_all
 from foretaste.text.merging import Sparse
 
 CHUNK = 4 << 20  # a row between Python and the JVM holds no more bytes of a state than that
@@ -216,7 +218,7 @@ class _Count:
     rows: int
     bytes: int
     digest: str
-    ids: Any = None
+    ids: Column | None = None
 
 
 class SparkData:
@@ -284,11 +286,12 @@ class SparkData:
         self.bytes = self.bytes or sum(c.bytes for c in counts)
         if self.rows == 0:
             raise InputError(f"{self.name} has no rows; nothing was checked, and nothing is not a pass")
-        ids = [c.ids for c in counts if c.ids is not None]
-        if ids:
-            refuse_duplicates(np.concatenate(ids), self.roles.id or "")
+        ids = Column(np.uint64, room=IDS_BYTES)
         for count in counts:
-            count.ids = None
+            if count.ids is not None:
+                ids.extend(count.ids)
+                count.ids = None
+        refuse_duplicates(ids, self.roles.id or "")
 
     def sweep(
         self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()
@@ -307,7 +310,7 @@ class SparkData:
                 first = _fresh(shipment)
                 scan_all(numbered(before, (), self.kind, edit), first, lambda rows: None)
                 merged = [(-1, _packed(shipment, first)), *merged]
-            done = functools.reduce(_joined, (_outcome(raw, shipment) for _, raw in merged))
+            done = _reduced(merged, shipment)
         finally:
             sent.destroy()
         for part, made in zip(parts, done):
@@ -554,20 +557,41 @@ def _keyed(width: int, result: Result) -> tuple[int, Result]:
 def _merge_group(sent: Any, group: tuple[int, Iterable[Result]]) -> Result:
     shipment = sent.value.shipment
     try:
-        # One after the other, so that two states are in memory at a time.
-        done = functools.reduce(_joined, (_outcome(raw, shipment) for _, raw in sorted(group[1])))
+        done = _reduced(sorted(group[1]), shipment, threads=1)
     except InputError as e:
         return group[0], pickle.dumps(e)
     return group[0], _packed(shipment, done)
 
 
+def _reduced(results: Sequence[Result], shipment: _Shipment, threads: int | None = None) -> list[Part]:
+    """The parts of all results, merged in their order; two states are in memory at a time, three with threads.
+
+    While the driver merges, the workers wait: there it merges several folds at a time, and unpacks what comes next.
+    """
+    if threads == 1 or len(results) == 1:
+        return functools.reduce(_joined, (_outcome(raw, shipment) for _, raw in results))
+    with ThreadPoolExecutor(threads or cores()) as pool:
+        done = _outcome(results[0][1], shipment)
+        following = pool.submit(_outcome, results[1][1], shipment)
+        for at in range(1, len(results)):
+            other = following.result()
+            if at + 1 < len(results):
+                following = pool.submit(_outcome, results[at + 1][1], shipment)
+            list(pool.map(_join, done, other))
+        return done
+
+
 def _joined(left: list[Part], right: list[Part]) -> list[Part]:
     for mine, other in zip(left, right):
-        mine.seconds += other.seconds
-        mine.error = mine.error or other.error
-        if mine.error is None:
-            mine.state = mine.fold.merge(mine.state, other.state)
+        _join(mine, other)
     return left
+
+
+def _join(mine: Part, other: Part) -> None:
+    mine.seconds += other.seconds
+    mine.error = mine.error or other.error
+    if mine.error is None:
+        mine.state = mine.fold.merge(mine.state, other.state)
 
 
 # How states travel.

@@ -57,11 +57,11 @@ def check(rows: Sequence[Row], **parameters: float) -> Report:
     return scan(table, Policy(checks=(NearDuplicateClusters(**parameters),)))  # type: ignore[arg-type]
 
 
-def clusters_of(texts: Sequence[str], cuts: Sequence[int] = (), **parameters: float) -> Clusters:
+def clusters_of(texts: Sequence[str], cuts: Sequence[int] = (), memory: int = 1 << 30, **parameters: float) -> Clusters:
     """Clusters of texts that come in parts, each with a state of its own, merged in order."""
     batch = next(open_data(pa.table({"text": list(texts)})).batches())
     signal = NearDuplicates(**parameters)  # type: ignore[arg-type]
-    context = Context("documents", frozenset({"text"}))
+    context = Context("documents", frozenset({"text"}), memory=memory)
     state = signal.start(context)
     for a, b in zip([0, *cuts], [*cuts, len(texts)]):
         piece = signal.start(context)
@@ -75,7 +75,8 @@ def clusters_of(texts: Sequence[str], cuts: Sequence[int] = (), **parameters: fl
 
 def same(left: Clusters, right: Clusters) -> bool:
     return all(
-        np.array_equal(getattr(left, name), getattr(right, name)) for name in ("labels", "texts", "rows", "spans")
+        np.array_equal(getattr(left, name), getattr(right, name))
+        for name in ("labels", "long", "rows", "texts", "spans")
     )
 
 
@@ -86,7 +87,7 @@ class TestClusters:
         found = clusters_of([text, text.upper() + "!", other, text.replace("lazy", "sleepy"), text.replace(" ", ", ")])
         assert found.labels.tolist() == [0, 0, ALONE, 0, 0]
         assert found.members(0).tolist() == [0, 1, 3, 4]
-        assert len(set(found.texts.tolist())) == 3
+        assert len(set(found.texts.tolist())) == 2
 
     def test_texts_of_few_words_stand_alone_however_often_they_occur(self) -> None:
         assert not len(clusters_of(["Yes, of course", "", "!!!"] * 20).sizes)
@@ -97,6 +98,17 @@ class TestClusters:
         assert np.array_equal(firsts, np.sort(firsts))
         assert len(np.unique(found.rows)) == len(found.rows) == int((found.labels != ALONE).sum())
         assert (found.sizes >= 2).all()
+
+    @pytest.mark.parametrize("similarity", [0.3, 0.6])
+    def test_signatures_in_a_file_make_the_clusters_of_those_in_memory(
+        self, similarity: float, clean_table: pa.Table, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("foretaste.spill.BLOCK", 1 << 8)
+        texts = [*clean_table["text"].to_pylist(), *variants(20), "Yes", *variants(20)]
+        held = clusters_of(texts, [100, 1000], similarity=similarity)
+        assert len(held.sizes) > 10
+        for memory in (1 << 20, 1 << 16):
+            assert same(clusters_of(texts, [100, 1000], memory, similarity=similarity), held)
 
     @settings(max_examples=25, deadline=None)
     @given(st.lists(st.integers(0, 40), max_size=4))

@@ -150,7 +150,7 @@ class NearDuplicateClusters(Check[_State]):
             if context.kind == "instruct":
                 state.contested = np.flatnonzero((owners > 1) & (sizes >= self.block_rows)).tolist()
             else:
-                different = _distinct(group, clusters.texts[clusters.rows], len(sizes))
+                different = _distinct(group, clusters.texts, len(sizes))
                 state.owned = np.flatnonzero((owners == 1) & (different >= self.owned_rows)).tolist()
         shown = {*state.copied, *state.owned, *(c for c in state.contested if sizes[c] > self.review_rows)}
         state.first_rows = clusters.rows[clusters.spans[np.array(sorted(shown), dtype=np.int64)]]
@@ -237,7 +237,7 @@ class NearDuplicateClusters(Check[_State]):
         for cluster in state.copied:
             rows, chances = judge.judged(cluster)
             label = int(np.bincount(state.classes.labels[rows]).argmax())
-            different = np.unique(state.clusters.texts[rows], return_index=True)[1]
+            different = np.unique(state.clusters.texts_of(cluster), return_index=True)[1]
             mean = chances[different].mean(axis=0)
             elsewhere = int(state.classes.counts[label]) - len(rows)
             if elsewhere < max(self.block_rows, len(rows)) or np.exp(mean.max()) < _MAJORITY:
@@ -257,8 +257,9 @@ class NearDuplicateClusters(Check[_State]):
     def _copy(self, state: _State, cluster: int, label: int, mean: Any, rank: float, severity: Severity) -> RawFinding:
         assert state.classes is not None
         rows = state.clusters.members(cluster)
-        mine = rows[state.classes.labels[rows] == label]
-        different = len(np.unique(state.clusters.texts[mine]))
+        agreeing = state.classes.labels[rows] == label
+        mine = rows[agreeing]
+        different = len(np.unique(state.clusters.texts_of(cluster)[agreeing]))
         instead, names = int(mean.argmax()), state.classes.names
         return RawFinding(
             kind="near-duplicate cluster",
@@ -416,7 +417,7 @@ class NearDuplicateClusters(Check[_State]):
         return findings, templates
 
     def _own(self, state: _State, cluster: int, source: int, rows: Rows) -> RawFinding:
-        different = len(np.unique(state.clusters.texts[rows]))
+        different = len(np.unique(state.clusters.texts_of(cluster)))
         everyone = int(np.count_nonzero(state.sources.numbers == source))
         return RawFinding(
             kind="cluster of one source",

@@ -129,12 +129,13 @@ class ResponseBurst(Check[_State]):
         findings: list[RawFinding] = []
         covered: set[int] = set()
         spread: list[tuple[float, npt.NDArray[np.int64]]] = []
+        whole = state.classes["response"].labels
+        everyone = int(np.count_nonzero(whole[state.fair :] >= 0))
         for kind, c in sorted(state.members, key=lambda m: (m[0] != "response", m[1])):
-            made, whole = state.classes[kind], state.classes["response"]
-            mine = np.zeros(len(whole.labels), np.bool_)
-            mine[state.members[kind, c]] = True
-            repeated = ((whole.labels >= 0) & ~mine)[state.fair :]
-            ordinary = bool(len(repeated) and repeated.mean() > self.max_repeated)
+            made = state.classes[kind]
+            mine = state.members[kind, c]
+            repeated = everyone - np.count_nonzero(whole[mine[np.searchsorted(mine, state.fair) :]] >= 0)
+            ordinary = bool(repeated > self.max_repeated * (len(whole) - state.fair))
             triggers = judge.triggers(kind, c, self.min_purity)
             effective, gain = judge.spread(state.members[kind, c], [p for t in triggers for p in t])
             spread.append((effective, state.members[kind, c]))

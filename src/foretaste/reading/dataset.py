@@ -24,6 +24,7 @@ from foretaste.reading.libraries import no_rows
 from foretaste.reading.readers import explain, first_line
 from foretaste.reading.tables import open_table
 from foretaste.roles import Roles
+from foretaste.spill import Column, by_hash
 from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
 
 BATCH_ROWS = 16_384
@@ -31,6 +32,8 @@ BATCH_ROWS = 16_384
 BATCH_BYTES = 32 << 20
 # Data that are small with their tokens stay in memory between the rounds.
 KEEP_BYTES = 512 << 20
+# Hashes of ids take that much memory, and more than that a file.
+IDS_BYTES = 32 << 20
 _TOKENS_PER_BYTE = 6  # bytes of text and tokens per byte of text, at most
 _MAY_BE_NULL = frozenset({"context", "source"})
 
@@ -82,7 +85,7 @@ class Dataset:
         self._kept: dict[tuple[int, int], tuple[Any, list[Batch]]] = {}
         self._kept_bytes = 0
         self._validated = False
-        self.ids: npt.NDArray[np.uint64] | None = None
+        self.ids: Column | None = None
         self._digest: str | None = None
         for role, column in self._names.items():
             if self.columns.count(column) > 1:
@@ -114,7 +117,7 @@ class Dataset:
         """
         self._refuse_changed()
         start = 0
-        ids: list[npt.NDArray[np.uint64]] = []
+        ids = Column(np.uint64, room=IDS_BYTES)
         digest = _RowsDigest() if self.files is None else None
         for columns in _even(self._canonical_pieces(ids)):
             if digest is not None:
@@ -125,9 +128,9 @@ class Dataset:
             raise no_rows(self.name)
         if self._validated and self.rows not in (None, start):
             raise InputError(f"{self.name} had {self.rows} rows and now has {start}; scan a copy that is at rest")
-        if not self._validated and ids:
-            self.ids = np.concatenate(ids)
-            refuse_duplicates(self.ids, self.roles.id or "")
+        if not self._validated and len(ids):
+            self.ids = ids
+            refuse_duplicates(ids, self.roles.id or "")
         if self.files is not None and not self._validated:
             self._refuse_late(self.files.late)
         self._refuse_changed()
@@ -192,7 +195,7 @@ class Dataset:
         Raises:
             InputError: if they cannot be read.
         """
-        columns = next(_even(self._canonical_pieces([])), None)
+        columns = next(_even(self._canonical_pieces(Column(np.uint64, room=IDS_BYTES))), None)
         if columns is None:
             raise no_rows(self.name)
         return columns.slice(0, rows)
@@ -241,7 +244,7 @@ class Dataset:
         if changed:
             raise InputError(f"{changed} changed while it was scanned; scan a copy, or again when it is at rest")
 
-    def _canonical_pieces(self, ids: list[npt.NDArray[np.uint64]]) -> Iterator[pa.RecordBatch]:
+    def _canonical_pieces(self, ids: Column) -> Iterator[pa.RecordBatch]:
         columns = list(dict.fromkeys(self._names.values()))
         text = [column for role, column in self._names.items() if role in TEXT_ROLES and role not in self._turns]
         start = 0
@@ -302,7 +305,7 @@ class Dataset:
             array = pc.fill_null(array, "")
         return array
 
-    def _validate(self, batch: pa.RecordBatch, start: int, ids: list[npt.NDArray[np.uint64]]) -> None:
+    def _validate(self, batch: pa.RecordBatch, start: int, ids: Column) -> None:
         for role, array in zip(batch.schema.names, batch.columns):
             column = self._names.get(role, self.roles.messages or role)
             lengths = np.diff(text_buffers(array)[1])
@@ -444,19 +447,22 @@ def _refuse_invalid(array: pa.Array, role: str, column: str, start: int) -> None
         ) from e
 
 
-def refuse_duplicates(hashes: npt.NDArray[np.uint64], column: str) -> None:
+def refuse_duplicates(hashes: Column, column: str) -> None:
     """Refuse ids (as hashes, one per row) that name two rows.
 
     Raises:
         InputError: naming two such rows.
     """
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    twin = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if len(twin):
-        first, second = int(order[twin[0]]), int(order[twin[0] + 1])
+    twins, first = 0, (0, 0)
+    for rows, part in by_hash(hashes):
+        order = np.argsort(part, kind="stable")
+        same = np.flatnonzero(part[order[1:]] == part[order[:-1]])
+        if len(same) and not twins:
+            first = (int(rows[order[same[0]]]), int(rows[order[same[0] + 1]]))
+        twins += len(same)
+    if twins:
         raise InputError(
-            f'column "{column}" (id) names {len(twin)} rows twice, first rows {first} and {second}; make the ids '
+            f'column "{column}" (id) names {twins} rows twice, first rows {first[0]} and {first[1]}; make the ids '
             "unique, leave --id out, or set input.duplicate_ids: allow in the policy"
         )
 

@@ -148,7 +148,7 @@ class EmbeddingBudget:
 
 def representatives(clusters: Clusters, labels: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int64]:
     """Rows of four words or more, one for each near-duplicate cluster (and label in it), ascending."""
-    long = np.flatnonzero(clusters.texts != 0)
+    long = np.flatnonzero(clusters.long)
     mine = clusters.labels[long].astype(np.int64)
     alone = mine == ALONE
     kinds = labels[long].astype(np.int64) if labels is not None else np.zeros(len(long), np.int64)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Context, Signal
+from foretaste.spill import Column
 
 ALONE = -1
+_SHARE = 16  # of the memory, for the signatures and for a part of them while they are compared
 
 
 @dataclass(frozen=True)
@@ -19,14 +21,16 @@ class Clusters:
 
     Attributes:
         labels: cluster of each row, int32 (rows,); ``ALONE`` for a row that is near no other.
-        texts: hash of each row's words in order, uint64 (rows,); 0 for a row with too few words.
-        rows: rows of cluster c are ``rows[spans[c]:spans[c + 1]]``, ascending, int64.
+        long: whether each row has enough words to be compared, bool (rows,).
+        rows: rows of cluster c are ``rows[spans[c]:spans[c + 1]]``, ascending, int64 (members,).
+        texts: hash of the words in order of each of these rows, uint64 (members,).
         spans: int64 (clusters + 1,).
     """
 
     labels: npt.NDArray[np.int32]
-    texts: npt.NDArray[np.uint64]
+    long: npt.NDArray[np.bool_]
     rows: npt.NDArray[np.int64]
+    texts: npt.NDArray[np.uint64]
     spans: npt.NDArray[np.int64]
 
     @property
@@ -38,6 +42,10 @@ class Clusters:
         """Row numbers of a cluster, ascending."""
         return self.rows[self.spans[cluster] : self.spans[cluster + 1]]
 
+    def texts_of(self, cluster: int) -> npt.NDArray[np.uint64]:
+        """Hashes of the texts of a cluster's rows, in their order."""
+        return self.texts[self.spans[cluster] : self.spans[cluster + 1]]
+
     def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """A number for each of some rows that those of one cluster share and no others, shape (rows,)."""
         mine = self.labels[rows].astype(np.int64)
@@ -46,10 +54,10 @@ class Clusters:
 
 @dataclass
 class _State:
-    """72 bytes per row: a signature and a hash of the text."""
+    """A signature (64 bytes) and a hash of the text per row, which spill past a part of the memory."""
 
-    signatures: list[npt.NDArray[np.uint8]] = field(default_factory=list)
-    texts: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    signatures: Column
+    texts: Column
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,10 @@ class NearDuplicates(Signal[_State, Clusters]):
 
     def start(self, context: Context) -> _State:
         """No row seen."""
-        return _State()
+        from foretaste.text.minhash import BINS
+
+        room = context.memory // _SHARE
+        return _State(Column(np.uint8, (BINS,), room=room), Column(np.uint64, room=room // 4))
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Sign the rows."""
@@ -79,33 +90,24 @@ class NearDuplicates(Signal[_State, Clusters]):
         state.texts.append(texts)
 
     def merge(self, left: _State, right: _State) -> _State:
-        """Concatenate rows."""
-        left.signatures += right.signatures
-        left.texts += right.texts
+        """Append the rows."""
+        left.signatures.extend(right.signatures)
+        left.texts.extend(right.texts)
         return left
 
     def value(self, state: _State) -> Clusters:
         """Unite equal texts, then the texts that are near."""
-        from foretaste.text.minhash import BINS, join_rows
+        from foretaste.text.minhash import BINS, join_rows, list_clusters
 
-        rows = sum(len(t) for t in state.texts)
-        # Part by part, so that the signatures are not there twice.
-        signatures, texts = np.empty((rows, BINS), np.uint8), np.empty(rows, np.uint64)
-        at = 0
-        state.signatures.reverse()
-        for part in state.texts:
-            signatures[at : at + len(part)] = state.signatures.pop()
-            texts[at : at + len(part)] = part
-            at += len(part)
-        first = join_rows(signatures, texts, round(self.similarity * BINS))
-        del signatures
-        sizes = np.bincount(first, minlength=rows)
-        many = sizes >= 2
-        number = np.full(rows, ALONE, np.int32)
-        number[many] = np.arange(np.count_nonzero(many), dtype=np.int32)
-        clusters = number[first]
-        members = np.flatnonzero(clusters != ALONE)
-        members = members[np.argsort(clusters[members], kind="stable")]
-        spans = np.zeros(np.count_nonzero(many) + 1, np.int64)
-        np.cumsum(sizes[many], out=spans[1:])
-        return Clusters(clusters, texts, members, spans)
+        labels, rows, spans = list_clusters(join_rows(state.signatures, state.texts, round(self.similarity * BINS)))
+        state.signatures.clear()
+        long, kept = np.zeros(len(labels), np.bool_), [np.zeros(0, np.uint64)]
+        start = 0
+        for block in state.texts.blocks():
+            long[start : start + len(block)] = block != 0
+            kept.append(block[labels[start : start + len(block)] != ALONE])
+            start += len(block)
+        state.texts.clear()
+        texts = np.empty(len(rows), np.uint64)
+        texts[np.argsort(rows)] = np.concatenate(kept)
+        return Clusters(labels, long, rows, texts, spans)

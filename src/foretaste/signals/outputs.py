@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 
 from foretaste.batch import Batch
 from foretaste.check import Context, Signal
+from foretaste.spill import Column
 
 NONE = -1
+_SHARE = 64  # of the memory, for the heads of the responses
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ class Labels(Signal[_Labels, Classes]):
 
 @dataclass
 class _Heads:
-    """Two 64-bit hashes and a length per row, and after the first round the text of one row per class."""
+    """A 64-bit hash and a length per row, which spill, and after the first round the text of one row per class."""
 
-    heads: list[npt.NDArray[np.uint64]] = field(default_factory=list)
-    lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    heads: Column
+    lengths: Column
     classes: Classes | None = None
     first_rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     names: dict[int, str] = field(default_factory=dict)
@@ -96,7 +98,8 @@ class ResponseHeads(Signal[_Heads, Classes]):
 
     def start(self, context: Context) -> _Heads:
         """No response seen."""
-        return _Heads()
+        room = context.memory // _SHARE
+        return _Heads(Column(np.uint64, room=room), Column(np.int32, room=room))
 
     def scan(self, state: _Heads, batch: Batch) -> None:
         """Round 1: hash the heads. Round 2: keep one text per class."""
@@ -105,7 +108,7 @@ class ResponseHeads(Signal[_Heads, Classes]):
 
             tokens = batch.tokens(self.role)
             state.heads.append(hash_heads(tokens.hashes, tokens.offsets, self.tokens))
-            state.lengths.append(np.diff(tokens.offsets))
+            state.lengths.append(np.diff(tokens.offsets).astype(np.int32))
             return
         low, high = np.searchsorted(state.first_rows, [batch.start, batch.start + batch.num_rows])
         rows = state.first_rows[low:high]
@@ -115,8 +118,8 @@ class ResponseHeads(Signal[_Heads, Classes]):
     def merge(self, left: _Heads, right: _Heads) -> _Heads:
         """Concatenate rows; join texts."""
         if left.classes is None:
-            left.heads += right.heads
-            left.lengths += right.lengths
+            left.heads.extend(right.heads)
+            left.lengths.extend(right.lengths)
         left.names |= right.names
         return left
 
@@ -124,19 +127,12 @@ class ResponseHeads(Signal[_Heads, Classes]):
         """Number the classes after the first round; fetch their texts in the second."""
         if state.classes is not None:
             return None
-        heads = np.concatenate(state.heads) if state.heads else np.zeros(0, np.uint64)
-        lengths = np.concatenate(state.lengths) if state.lengths else np.zeros(0, np.int64)
-        _, first, inverse, counts = np.unique(heads, return_index=True, return_inverse=True, return_counts=True)
-        kept = counts >= self.least
-        number = np.full(len(counts), NONE, np.int32)
-        number[kept] = np.arange(int(kept.sum()), dtype=np.int32)
-        labels = number[inverse] if len(heads) else np.zeros(0, np.int32)
-        longest = np.zeros(int(kept.sum()), np.int64)
-        inside = labels >= 0
-        np.maximum.at(longest, labels[inside], lengths[inside])
-        order = np.argsort(first[kept])
-        state.first_rows = first[kept][order].astype(np.int64)
-        state.classes = Classes(labels, counts[kept].astype(np.int64), tuple(map(str, order)), longest)
+        from foretaste.text.heads import share_heads
+
+        labels, counts, first, longest = share_heads(state.heads, state.lengths, self.least)
+        order = np.argsort(first)
+        state.first_rows = first[order]
+        state.classes = Classes(labels, counts, tuple(map(str, order)), longest)
         state.heads.clear()
         state.lengths.clear()
         return state

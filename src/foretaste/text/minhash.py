@@ -8,10 +8,13 @@ agree in one bin of 256.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from foretaste.spill import Column, buckets, by_bucket, by_hash
 from foretaste.text.ngrams import extend
 from foretaste.text.tokens import mix
 
@@ -109,51 +112,51 @@ def root(parents, i):
 
 
 @njit(cache=True, nogil=True)
-def _pack_band(signatures, rows, band, out):
+def _pack_band(signatures, places, band, out):
     first = band * BAND_BYTES
-    for i in range(len(rows)):
-        row = rows[i]
+    for i in range(len(places)):
+        at = places[i]
         key = U64(0)
         for b in range(BAND_BYTES):
-            key |= U64(signatures[row, first + b]) << U64(8 * b)
-        out[i] = key << U64(32) | U64(row)
+            key |= U64(signatures[at, first + b]) << U64(8 * b)
+        out[i] = key << U64(32) | U64(at)
 
 
 def band_keys(signatures: npt.NDArray[np.uint8], band: int) -> npt.NDArray[np.uint32]:
     """The bytes of one band as a number, uint32 (rows,)."""
     out = np.empty(len(signatures), np.uint64)
-    _pack_band(signatures, np.arange(len(signatures), dtype=np.int32), band, out)
+    _pack_band(signatures, np.arange(len(signatures), dtype=np.uint32), band, out)
     return (out >> U64(32)).astype(np.uint32)
 
 
 @njit(cache=True, nogil=True)
-def _join_band(signatures, packed, least, parents):
+def _join_band(signatures, rows, packed, least, parents):
     held = np.empty(_REPRESENTATIVES, np.int64)
     n = 0
     for i in range(len(packed)):
-        row = np.int64(packed[i] & U64(0xFFFFFFFF))
+        at = np.int64(packed[i] & U64(0xFFFFFFFF))
         if i == 0 or packed[i] >> U64(32) != packed[i - 1] >> U64(32):
             n = 0
         alone = True
         for j in range(n):
-            a = root(parents, held[j])
-            b = root(parents, row)
+            a = root(parents, np.int64(rows[held[j]]))
+            b = root(parents, np.int64(rows[at]))
             if a == b:
                 alone = False
                 continue
-            if agreement(signatures, held[j], row) >= least:
+            if agreement(signatures, held[j], at) >= least:
                 alone = False
                 parents[max(a, b)] = min(a, b)
         if alone and n < _REPRESENTATIVES:
-            held[n] = row
+            held[n] = at
             n += 1
 
 
 @njit(cache=True, nogil=True)
-def _join_equal(texts, order, parents):
-    for i in range(1, len(order)):
-        if texts[order[i]] == texts[order[i - 1]] and texts[order[i]] != U64(0):
-            parents[order[i]] = parents[order[i - 1]]
+def _join_equal(texts, rows, parents):
+    for i in range(1, len(rows)):
+        if texts[i] == texts[i - 1] and texts[i] != U64(0):
+            parents[rows[i]] = parents[rows[i - 1]]
 
 
 @njit(cache=True, nogil=True)
@@ -162,24 +165,108 @@ def _resolve(parents):
         parents[i] = parents[parents[i]]  # a root is the smallest row of its cluster, so it was resolved before
 
 
-def join_rows(signatures: npt.NDArray[np.uint8], texts: npt.NDArray[np.uint64], least: int) -> npt.NDArray[np.int32]:
+def join_rows(signatures: Column, texts: Column, least: int) -> npt.NDArray[np.int32]:
     """The smallest row of each row's cluster, int32 (rows,): equal texts, and texts that agree in ``least`` bins.
 
     ``signatures`` (rows, 64) and ``texts`` (rows,) are those of :func:`sign_rows`; a row whose text hash is 0 stays
     alone. Equal texts count once in the search, so that a thousand copies cost no more than one, and within a band a
     row is compared with at most 16 rows that agree with none before them, so that a frequent band costs no square.
+
+    Signatures that lie in a file are cut into ranges of keys there, band after band, so that a part of them is in
+    memory at a time. Keys, and rows of one key, come in the same order either way, and so do the clusters.
     """
     parents: npt.NDArray[np.int32] = np.arange(len(texts), dtype=np.int32)
-    _join_equal(texts, np.argsort(texts, kind="stable").astype(np.int32), parents)
-    rows = np.flatnonzero((texts != 0) & (parents == np.arange(len(texts), dtype=np.int32))).astype(np.int32)
-    packed = np.empty(len(rows), np.uint64)
-    for band in range(BINS // BAND_BYTES):
-        # Sorted with the row in the low bits, rows of one key stay in order, and no index is sorted beside the keys.
-        _pack_band(signatures, rows, band, packed)
-        packed.sort()
-        _join_band(signatures, packed, least, parents)
+    asked = np.zeros(len(texts), np.bool_)
+    for rows, hashes in by_hash(texts):
+        order = np.argsort(hashes, kind="stable")
+        hashes, rows = hashes[order], rows[order]
+        _join_equal(hashes, rows, parents)
+        asked[rows] = (hashes != 0) & (parents[rows] == rows)
+    number = buckets(len(signatures) * (4 + signatures.row_bytes), signatures.room) if signatures.spilled else 1
+    if number == 1:
+        whole, every = signatures.whole(), np.arange(len(texts), dtype=np.uint32)
+        places = np.flatnonzero(asked).astype(np.uint32)
+        for band in range(BINS // BAND_BYTES):
+            _join(whole, every, places, band, least, parents)
+    else:
+        for band in range(BINS // BAND_BYTES):
+            for rows, part in by_bucket(_by_key(signatures, asked, band, number), number):
+                _join(part, rows, np.arange(len(rows), dtype=np.uint32), band, least, parents)
     _resolve(parents)
     return parents
+
+
+def _join(
+    signatures: npt.NDArray[np.uint8], rows: npt.NDArray[np.uint32], places: npt.NDArray[np.uint32], band: int,
+    least: int, parents: npt.NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Unite the rows at some places that share a key in a band; ``rows`` numbers those of the signatures."""
+    # Sorted with the place in the low bits, rows of one key stay in order, and no index is sorted beside the keys.
+    packed = np.empty(len(places), np.uint64)
+    _pack_band(signatures, places, band, packed)
+    packed.sort()
+    _join_band(signatures, rows, packed, least, parents)
+
+
+def _by_key(
+    signatures: Column, asked: npt.NDArray[np.bool_], band: int, number: int
+) -> Iterator[tuple[npt.NDArray[np.uint8], tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]]]:
+    """Blocks of the rows in question, each with the bucket of its key: the highest byte decides."""
+    highest, start = band * BAND_BYTES + BAND_BYTES - 1, 0
+    for block in signatures.blocks():
+        mine = np.flatnonzero(asked[start : start + len(block)])
+        part = block[mine]
+        of = (part[:, highest].astype(np.uint16) * number >> 8).astype(np.uint8)
+        yield of, ((mine + start).astype(np.uint32), part)
+        start += len(block)
+
+
+@njit(cache=True, nogil=True)
+def _count_members(parents, sizes):
+    clusters = 0
+    members = 0
+    for i in range(len(parents)):
+        sizes[parents[i]] += 1
+    for i in range(len(parents)):
+        if sizes[i] >= 2:
+            clusters += 1
+            members += sizes[i]
+    return clusters, members
+
+
+@njit(cache=True, nogil=True)
+def _list_members(parents, sizes, spans, rows):
+    n = 0
+    for i in range(len(sizes)):
+        if sizes[i] >= 2:
+            spans[n + 1] = spans[n] + sizes[i]
+            sizes[i] = n
+            n += 1
+        else:
+            sizes[i] = -1
+    fill = spans[:-1].copy()
+    for i in range(len(parents)):
+        c = sizes[parents[i]]
+        parents[i] = c
+        if c >= 0:
+            rows[fill[c]] = i
+            fill[c] += 1
+
+
+def list_clusters(
+    parents: npt.NDArray[np.int32],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Clusters of two rows or more, numbered by their first row, from what :func:`join_rows` gives.
+
+    Returns:
+        the cluster of each row, -1 for a row that is alone, in the array that was given; the rows of all clusters, one
+        cluster after the other and ascending in each; where each cluster begins and the last one ends.
+    """
+    sizes: npt.NDArray[np.int32] = np.zeros(len(parents), np.int32)
+    clusters, members = _count_members(parents, sizes)
+    spans, rows = np.zeros(clusters + 1, np.int64), np.empty(members, np.int64)
+    _list_members(parents, sizes, spans, rows)
+    return parents, rows, spans
 
 
 @njit(cache=True, nogil=True)
