@@ -5,10 +5,9 @@ from __future__ import annotations
 import glob
 import hashlib
 import posixpath
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,9 @@ import pyarrow as pa
 import pyarrow.fs
 
 from foretaste.errors import InputError
-from foretaste.reading.readers import COMPRESSIONS, Arrow, Csv, Json, Parquet, Reader, Source, explain, first_line
+from foretaste.reading.libraries import StoreError
+from foretaste.reading.readers import COMPRESSIONS, Arrow, Csv, Json, Parquet, Reader, Source, explain
+from foretaste.reading.stores import BUCKETS, open_address, steady, versions
 
 _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet",
@@ -29,14 +30,6 @@ _FORMATS = {
 # Compressed inside, page by page; a compressed file of these has to be unpacked before anything can be sought in it.
 _SEEKABLE = frozenset({"parquet", "ipc"})
 _CHUNK = 1 << 20
-_PATIENCE = 60  # seconds of retries
-_STEP = "pass filesystem= for an address that neither knows"
-_AZURE = "write abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH, which needs no library, or: pip install adlfs"
-_STEPS = {
-    **dict.fromkeys(("az", "adl", "abfs", "abfss"), _AZURE),
-    **dict.fromkeys(("gs", "gcs"), "check the address, or: pip install gcsfs"),
-}
-_PINNED = re.compile(r"^hf://datasets/[^/@]+/[^/@]+@[0-9a-f]{40}(/|$)")
 _SAVED = frozenset({"dataset_dict.json", "dataset_info.json", "state.json"})
 
 
@@ -62,7 +55,7 @@ class Files:
     """Files of one format on one file system, sorted by path, with their sizes in bytes and their times of change.
 
     ``left_out`` names the data files that reading leaves out of a directory, because a part of their path starts with a
-    dot or an underscore. ``versions`` are the entity tag and version id of each path, where a store gives them.
+    dot or an underscore. ``versions`` are what a store says of the version of each path (:func:`stores.versions`).
     ``late`` grows while rows are read: columns that the first rows do not have, and where they first appear.
     """
 
@@ -85,10 +78,8 @@ class Files:
         for path, stamp, info in zip(self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))):
             if (info.size, info.mtime_ns) != stamp:
                 return path
-        for path, version in self.versions.items():
-            if _version(self.filesystem, path) != version:
-                return path
-        return None
+        now = versions(self.filesystem, self.paths) if self.versions else {}
+        return next((path for path in self.paths if now.get(path) != self.versions.get(path)), None)
 
     def digest(self) -> str:
         """``sha256:<hex>`` over the sorted records (name, algorithm, digest) of the files.
@@ -265,13 +256,14 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         else:
             filesystem, path = pa.fs.LocalFileSystem(), str(Path(name).absolute())
     else:
-        path = name.split("://", 1)[-1]
+        filesystem, path = steady(filesystem), name.split("://", 1)[-1]
     try:
         infos, left_out = _expand(path, filesystem)
     except OSError as e:
-        raise InputError(f"cannot list {name}: {e}; check the path and the permissions") from e
+        step = "" if isinstance(e, StoreError) else "; check the path and the permissions"
+        raise InputError(f"cannot list {name}: {e}{step}") from e
     if not infos:
-        raise InputError(f"no data at {name}: no such file, or an empty directory or glob; check the path")
+        raise InputError(_nothing_at(name, path, filesystem))
     formats = {format_of(i.path) for i in infos}
     if None in formats:
         odd = next(i.path for i in infos if format_of(i.path) is None)
@@ -288,60 +280,28 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         if info.size == 0:
             raise InputError(f"{info.path} is empty (0 bytes); write or copy it again, or take it away")
     infos.sort(key=lambda i: i.path)
-    versions = {}
-    if filesystem.type_name == "s3":
-        with naming(name), ThreadPoolExecutor(max_workers=16) as pool:
-            versions = dict(pool.map(lambda i: (i.path, _version(filesystem, i.path)), infos))
+    paths = tuple(i.path for i in infos)
+    with naming(name):
+        seen = versions(filesystem, paths)
     return Files(
         name=name,
         filesystem=filesystem,
-        paths=tuple(i.path for i in infos),
+        paths=paths,
         stamps=tuple((i.size, i.mtime_ns) for i in infos),
         format=formats.pop() or "",
         left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) is not None)),
-        versions=versions,
+        versions=seen,
     )
 
 
-def _version(filesystem: pa.fs.FileSystem, path: str) -> str:
-    """Entity tag and version id of an object: they tell a change within a second, and one that was undone."""
-    with filesystem.open_input_stream(path, compression=None) as stream:
-        found = {name.lower(): value.decode("utf-8", "replace") for name, value in (stream.metadata() or {}).items()}
-    version = found.get("versionid")
-    return f"etag {found.get('etag', 'unknown')}" + (f", version {version}" if version else "")
-
-
-def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
-    """The file system of an address, and the path on it: Arrow's own, else that of fsspec, where it is installed.
-
-    Raises:
-        InputError: if neither knows it, or it names a hub without a commit, whose files may be others tomorrow.
-    """
-    if name.startswith("hf://") and not _PINNED.search(name):
-        raise InputError(
-            f"{name} names no commit, and what it stands for may change at any time; pin it by the commit's 40 hex "
-            "digits, as in hf://datasets/owner/name@COMMIT/train.parquet"
-        )
-    scheme = name.split("://", 1)[0]
-    if scheme in ("gs", "gcs") and "retry_limit_seconds" not in name:
-        # Without credentials Arrow asks Google's metadata server for a quarter of an hour, and says nothing.
-        name += ("&" if "?" in name else "?") + f"retry_limit_seconds={_PATIENCE}"
-    try:
-        found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(name)
-        return found
-    except ImportError as e:
-        raise InputError(f"cannot open {name}: {e}; run: pip install 'foretaste[hub]'") from e
-    except (pa.ArrowInvalid, OSError) as e:
-        known = e
-    try:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(name)
-    except Exception as e:  # the library of a store may raise anything
-        raise InputError(
-            f"cannot open {name}: {first_line(known)}; fsspec: {first_line(e)}; {_STEPS.get(scheme, _STEP)}"
-        ) from e
-    return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), path
+def _nothing_at(name: str, path: str, filesystem: pa.fs.FileSystem) -> str:
+    """What to look at where nothing was found."""
+    bucket = path.split("/", 1)[0]
+    if name.split("://", 1)[0] in BUCKETS:
+        with suppress(pa.ArrowException, OSError):  # who may read objects may not always ask for their bucket
+            if filesystem.get_file_info(bucket).type == pa.fs.FileType.NotFound:
+                return f'no data at {name}: there is no bucket or container "{bucket}"; check its name and the account'
+    return f"no data at {name}: no such file, or an empty directory or glob; check the path"
 
 
 def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInfo], list[pa.fs.FileInfo]]:
