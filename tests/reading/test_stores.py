@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -59,22 +60,22 @@ def parquet(table: pa.Table) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def azurite(tool: Callable[[str], str]) -> Iterator[str]:
+def azurite(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of Microsoft's emulator of Azure's storage, which runs on Node.js."""
     pytest.importorskip("adlfs")
     options = ["--blobHost=127.0.0.1", "--blobPort=0", "--inMemoryPersistence", "--skipApiVersionCheck"]
-    command = ["node", tool("azurite"), *options, "--disableTelemetry"]
     account = {"AZURITE_ACCOUNTS": f"account:{base64.b64encode(b'key').decode()}"}
-    with subprocess.Popen(
-        [*command, "--skipApiVersionCheck", "--disableTelemetry"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | account,
-    ) as server:
-        assert server.stdout is not None
-        found = (re.search(r"listens on (\S+)", line) for line in server.stdout)
-        yield next(match[1] for match in found if match)
-        server.terminate()
+    log = tmp_path_factory.mktemp("azurite") / "log"  # a pipe would fill with what it says of each request
+    with log.open("w") as out:
+        command = ["node", tool("azurite"), *options, "--disableTelemetry"]
+        with subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | account) as server:
+            ends = time.monotonic() + 60
+            while (found := re.search(r"listens on (\S+)", log.read_text())) is None:
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < ends, log.read_text()
+                time.sleep(0.1)
+            yield found[1]
+            server.terminate()
 
 
 @pytest.fixture
