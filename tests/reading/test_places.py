@@ -50,8 +50,10 @@ def test_a_bucket_is_read_by_its_address(s3: Any, tmp_path: Path, hidden_text: P
     pq.write_table(TABLE, tmp_path / "data.parquet")
     s3.upload_file(str(tmp_path / "data.parquet"), "train", "batch/data.parquet")
     assert found("s3://train/batch", hidden_text) == ("s3://train/batch", (7,))
-    with pytest.raises(InputError, match="no data at"):
-        scan("s3://train/nothing")
+    with pytest.raises(InputError, match="no such file"):
+        scan("s3a://train/nothing")
+    with pytest.raises(InputError, match='no bucket or container "nowhere"'):
+        scan("s3://nowhere/data.parquet")
 
 
 def test_objects_are_recorded_with_their_versions_and_told_apart_by_them(s3: Any, hidden_text: Policy) -> None:
@@ -69,6 +71,24 @@ def test_objects_are_recorded_with_their_versions_and_told_apart_by_them(s3: Any
 def test_an_address_that_nobody_knows_names_the_next_step() -> None:
     with pytest.raises(InputError, match="pass filesystem="):
         scan("nowhere://x/data.parquet")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("gs:///x.csv", "names no bucket or container; write gs://BUCKET/PATH"),
+        ("mysql://me:sesame@host/base?query=SELECT 1", "mysql:// is not read by address"),
+        ("https://127.0.0.1:1/x.csv", "its server does not answer"),
+        ("table?version=", 'the version "" of table'),
+        ("table?verson=1", r"named as in table\?version=3"),
+        ("iceberg://a/b.c?version=1", r'unknown option "version".*\?snapshot=ID'),
+        ("sqlite://rows.db?query=SELECT 1", "write sqlite:///FILE"),
+    ],
+)
+def test_an_address_that_is_written_wrong_is_told_what_to_write(address: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        scan(address)
+    assert "sesame" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +121,10 @@ def test_a_lance_table_is_read_at_one_version_without_deleted_rows(tmp_path: Pat
     newest = scan(folder, hidden_text)
     assert newest.data.name == f"{folder}?version=2"
     assert (newest.verdict, newest.data.rows) == (Outcome.PASS, len(ROWS) - 1)
-    with pytest.raises(InputError, match="check the path and the version"):
+    with pytest.raises(InputError, match="has no version 9; its newest is 2"):
         scan(f"{folder}?version=9")
+    with pytest.raises(InputError, match="no such folder"):
+        scan(tmp_path / "tabel.lance")
 
 
 @pytest.mark.parametrize("address", ["{}?version=0", "delta://{}", "{}"])
@@ -126,6 +148,10 @@ def test_a_delta_table_is_read_at_one_version_without_deleted_rows(tmp_path: Pat
     assert (newest.verdict, newest.data.rows) == (Outcome.PASS, len(ROWS) - 1)
     with pytest.raises(InputError, match="Delta table"):
         scan(tmp_path)
+    with pytest.raises(InputError, match="has no version 9; its newest is 1"):
+        scan(f"{folder}?version=9")
+    with pytest.raises(InputError, match="is not a Delta table: it has no _delta_log"):
+        scan(f"delta://{tmp_path}")
 
 
 def test_an_iceberg_table_is_read_at_one_snapshot(
@@ -145,6 +171,8 @@ def test_an_iceberg_table_is_read_at_one_snapshot(
     address = "iceberg://made/train.rows"
     assert found(f"{address}?snapshot={first}", hidden_text) == (f"{address}?snapshot={first}", (7,))
     assert scan(address, hidden_text).verdict is Outcome.PASS
+    with pytest.raises(InputError, match=f"the newest that it has: .*{first}"):
+        scan(f"{address}?snapshot=12")
     with pytest.raises(InputError, match="Iceberg table"):
         scan(tmp_path / "house")
 

@@ -31,6 +31,9 @@ _FORMATS = {
 _SEEKABLE = frozenset({"parquet", "ipc"})
 _CHUNK = 1 << 20
 _SAVED = frozenset({"dataset_dict.json", "dataset_info.json", "state.json"})
+# What stands beside data for people, as in a repository of a hub.
+_CARDS = frozenset({"README", "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "CITATION.cff"})
+_DATA_BASES = frozenset({".db", ".sqlite", ".sqlite3"})
 
 
 @dataclass(frozen=True)
@@ -267,12 +270,19 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
     formats = {format_of(i.path) for i in infos}
     if None in formats:
         odd = next(i.path for i in infos if format_of(i.path) is None)
+        if PurePosixPath(odd).suffix.lower() in _DATA_BASES:
+            raise InputError(
+                f"{odd} is a data base; name a query, as in 'sqlite:///{name}?query=SELECT * FROM t ORDER BY id'"
+            )
         raise InputError(
             f"unknown format: {odd}; known suffixes: {', '.join(sorted(_FORMATS))} (text formats also with "
             f"{', '.join(sorted(COMPRESSIONS))}); name a glob that leaves other files out"
         )
     if len(formats) > 1:
-        raise InputError(f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one")
+        raise InputError(
+            f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one, as in "
+            f"'{name.rstrip('/')}/**/*{PurePosixPath(infos[0].path).suffix}'"
+        )
     for info in infos:
         packed = PurePosixPath(info.path).suffix.lower()
         if packed in COMPRESSIONS and formats & _SEEKABLE:
@@ -296,12 +306,18 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
 
 def _nothing_at(name: str, path: str, filesystem: pa.fs.FileSystem) -> str:
     """What to look at where nothing was found."""
-    bucket = path.split("/", 1)[0]
-    if name.split("://", 1)[0] in BUCKETS:
+    scheme = name.split("://", 1)[0] if "://" in name else ""
+    said, bucket = f"no data at {name}: ", path.split("/", 1)[0]
+    if scheme in BUCKETS:
         with suppress(pa.ArrowException, OSError):  # who may read objects may not always ask for their bucket
             if filesystem.get_file_info(bucket).type == pa.fs.FileType.NotFound:
-                return f'no data at {name}: there is no bucket or container "{bucket}"; check its name and the account'
-    return f"no data at {name}: no such file, or an empty directory or glob; check the path"
+                return f'{said}there is no bucket or container "{bucket}"; check its name and the account'
+    if scheme in ("http", "https"):
+        return f"{said}no such file, or its server does not answer; check the address"
+    folder, _, option = name.partition("?")
+    if "=" in option:
+        return f"{said}no such file, and no such option; a version of a table is named as in {folder}?version=3"
+    return f"{said}no such file, or an empty directory or glob; check the path"
 
 
 def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInfo], list[pa.fs.FileInfo]]:
@@ -313,6 +329,7 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
         below = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
         files = [i for i in below if i.type == pa.fs.FileType.File]
         _refuse_table(path, files)
+        files = [i for i in files if posixpath.basename(i.path) not in _CARDS]
         files = [i for i in files if posixpath.basename(i.path) not in _SAVED or not _saved(i.path, files)]
         return [i for i in files if not _hidden(i.path, path)], [i for i in files if _hidden(i.path, path)]
     if not glob.has_magic(path):
@@ -327,7 +344,13 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
 
 
 def _refuse_table(path: str, files: Sequence[pa.fs.FileInfo]) -> None:
-    """The files around a table's log hold rows that were deleted, and rows of other versions."""
+    """The files around a table's log, or of a hub's cache, hold rows of other versions and rows that were deleted."""
+    snapshots = f"{path}/snapshots/"
+    commits = sorted({i.path.removeprefix(snapshots).split("/")[0] for i in files if i.path.startswith(snapshots)})
+    if commits and any(i.path.startswith(f"{path}/blobs/") for i in files):
+        raise InputError(
+            f"{path} is the Hub's cache of a data set; scan one commit of it, as in {snapshots}{commits[0]}"
+        )
     for info in files:
         below = PurePosixPath(info.path).parts
         if "_delta_log" in below:

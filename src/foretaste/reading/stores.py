@@ -7,6 +7,7 @@ are errors of files.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -52,9 +53,14 @@ _GOOGLE = _Library(
     "check the address, and GOOGLE_APPLICATION_CREDENTIALS or a log-in (gcloud auth application-default login); "
     "FSSPEC_GS_TOKEN=anon for a public bucket",
 )
-_LIBRARIES = {**dict.fromkeys(("az", "abfs", "abfss"), _AZURE), **dict.fromkeys(("gs", "gcs"), _GOOGLE)}
+_HUB = _Library(
+    "huggingface_hub", "hub", "check the address, HF_ENDPOINT, and a log-in or HF_TOKEN where it is private"
+)
+_LIBRARIES = {"az": _AZURE, "abfs": _AZURE, "abfss": _AZURE, "gs": _GOOGLE, "gcs": _GOOGLE, "hf": _HUB}
+# Other names of the same stores, as Spark has them.
+_SAME = {"s3a": "s3", "s3n": "s3", "wasb": "abfs", "wasbs": "abfs"}
 # Stores whose addresses start with a bucket, or with what Azure calls a container.
-BUCKETS = frozenset({"s3", "s3a", *_LIBRARIES})
+BUCKETS = frozenset({"s3", "az", "abfs", "abfss", "gs", "gcs", *_SAME})
 
 
 def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
@@ -69,28 +75,32 @@ def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
             f"{name} names no commit, and what it stands for may change at any time; pin it by the commit's 40 hex "
             "digits, as in hf://datasets/owner/name@COMMIT/train.parquet"
         )
-    scheme = name.split("://", 1)[0]
+    scheme, rest = name.split("://", 1)
+    if scheme in BUCKETS and not rest.split("/", 1)[0]:
+        raise InputError(f"{name} names no bucket or container; write {scheme}://BUCKET/PATH")
+    scheme = _SAME.get(scheme, scheme)
+    address = f"{scheme}://{rest}"
     if store := _LIBRARIES.get(scheme):
         library(store.module, f"foretaste[{store.extra}]")
         for logger in ("azure", "gcsfs"):  # they print what they raise, traceback and all, where nobody set up logging
             logging.getLogger(logger).addHandler(_QUIET)
         # Azure's library answers from what it listed before, and fsspec hands out one object for all of a process.
-        return _through_fsspec(name, store.step, use_listings_cache=False, skip_instance_cache=True)
+        return _through_fsspec(address, store.step, use_listings_cache=False, skip_instance_cache=True)
     try:
-        found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(name)
+        found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(address)
         return found
-    except ImportError as e:
-        raise InputError(f"cannot open {name}: {e}; run: pip install 'foretaste[hub]'") from e
     except (pa.ArrowInvalid, OSError) as e:
         known = first_line(e)
-    try:
-        return _through_fsspec(name, "check the address, or pass filesystem= for one that neither knows")
-    except (ImportError, InputError) as e:
-        raise InputError(f"{e}; Arrow: {known}") from e
+    if importlib.util.find_spec("fsspec") is None:
+        raise InputError(f"cannot open {name}: {known}; check the address, or install fsspec and the store's library")
+    return _through_fsspec(
+        address, f"Arrow: {known}; check the address, or pass filesystem= for one that neither knows"
+    )
 
 
 def _through_fsspec(name: str, step: str, **options: Any) -> tuple[pa.fs.FileSystem, str]:
-    fsspec = library("fsspec", "fsspec")
+    import fsspec
+
     try:
         filesystem, path = fsspec.core.url_to_fs(name, **options)
     except Exception as e:  # the library of a store may raise anything
