@@ -26,6 +26,7 @@ demo: $(DEMO)/.installed
 test: $(VENV)/.installed
 	@$(VENV)/bin/python scripts/get_browser.py || true
 	@$(VENV)/bin/python scripts/get_softhsm.py || true
+	@$(VENV)/bin/python scripts/get_tool.py azurite dbt spark-submit || true
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,16 +65,28 @@ def labelled(clean_table: pa.Table) -> dict[str, list[str]]:
     }
 
 
+def _installed(script: str, *names: str) -> str:
+    """What a script that fetches tools prints; skips the test where it has none."""
+    path = Path(__file__).resolve().parent.parent / "scripts" / script
+    found = subprocess.run([sys.executable, path, *names, "--installed"], check=False, capture_output=True, text=True)
+    if found.returncode != 0:
+        pytest.skip(found.stderr.strip())
+    return found.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Path of a tool of ``scripts/get_tool.py``."""
+    return partial(_installed, "get_tool.py")
+
+
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page of a real browser, 1280 by 900. Made for one test: a running Playwright leaves no room for asyncio.run."""
     playwright = pytest.importorskip("playwright.sync_api")
-    script = Path(__file__).resolve().parent.parent / "scripts" / "get_browser.py"
-    found = subprocess.run([sys.executable, script, "--installed"], check=False, capture_output=True, text=True)
-    if found.returncode != 0:
-        pytest.skip(found.stderr.strip())
+    chromium = _installed("get_browser.py")
     with playwright.sync_playwright() as driver:
         # A container's root user has no sandbox.
-        browser = driver.chromium.launch(executable_path=found.stdout.strip(), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser.new_page(viewport={"width": 1280, "height": 900})
         browser.close()

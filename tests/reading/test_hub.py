@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from foretaste import Outcome, Policy, scan
+from foretaste import InputError, Outcome, Policy, scan
 
 pytest.importorskip("huggingface_hub")
 
@@ -87,7 +88,20 @@ def test_the_cache_of_the_hubs_client_is_read_through_its_links(tmp_path: Path, 
     (folder / "blobs").mkdir()
     (folder / "blobs" / ("f" * 64)).write_bytes(BODY)
     (snapshot / "train.jsonl").symlink_to(Path("../../blobs") / ("f" * 64))
+    (snapshot / "README.md").write_text("# A card")
     report = scan(snapshot, hidden_text)
     assert (report.verdict, report.flagged_rows(), report.data.files) == (Outcome.BLOCK, (7,), 1)
     assert COMMIT in report.data.name
     assert report.data.bytes == len(BODY)
+    with pytest.raises(InputError, match=rf"scan one commit of it, as in .*/snapshots/{COMMIT}"):
+        scan(folder)
+
+
+def test_a_hub_out_of_reach_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.HfFileSystem.info", _unreachable)
+    with pytest.raises(InputError, match=r"cannot list hf://.*ConnectionError: no route.*HF_ENDPOINT"):
+        scan(f"hf://datasets/owner/name@{COMMIT}/train.jsonl")
+
+
+def _unreachable(*args: Any, **options: Any) -> None:
+    raise requests.ConnectionError("no route")

@@ -6,10 +6,9 @@ import glob
 import hashlib
 import os
 import posixpath
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -19,7 +18,9 @@ import pyarrow as pa
 import pyarrow.fs
 
 from foretaste.errors import InputError
-from foretaste.reading.readers import COMPRESSIONS, Arrow, Csv, Json, Parquet, Reader, Source, explain, first_line
+from foretaste.reading.libraries import StoreError
+from foretaste.reading.readers import COMPRESSIONS, Arrow, Csv, Json, Parquet, Reader, Source, explain
+from foretaste.reading.stores import BUCKETS, open_address, steady, versions
 
 _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet",
@@ -30,18 +31,13 @@ _FORMATS = {
 # Compressed inside, page by page; a compressed file of these has to be unpacked before anything can be sought in it.
 _SEEKABLE = frozenset({"parquet", "ipc"})
 _CHUNK = 1 << 20
-_PATIENCE = 60  # seconds of retries
-_STEP = "pass filesystem= for an address that neither knows"
-_AZURE = "write abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH, which needs no library, or: pip install adlfs"
-_STEPS = {
-    **dict.fromkeys(("az", "adl", "abfs", "abfss"), _AZURE),
-    **dict.fromkeys(("gs", "gcs"), "check the address, or: pip install gcsfs"),
-}
-_PINNED = re.compile(r"^hf://datasets/[^/@]+/[^/@]+@[0-9a-f]{40}(/|$)")
 _SAVED = frozenset({"dataset_dict.json", "dataset_info.json", "state.json"})
 _INDEX = frozenset(
     {"_metadata", "_common_metadata", ".huggingface.yaml"}
 )  # what Dask, Spark and the Hub's reader follow
+# What stands beside data for people, as in a repository of a hub.
+_CARDS = frozenset({"README", "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "CITATION.cff"})
+_DATA_BASES = frozenset({".db", ".sqlite", ".sqlite3"})
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,8 @@ class Files:
     """Files of one format on one file system, sorted by path, with their sizes in bytes and their times of change.
 
     ``left_out`` names the data files that reading leaves out of a directory, because a part of their path starts with a
-    dot or an underscore, and files that tell other readers which files to read. ``versions`` are the entity tag and
-    version id of each path, where a store gives them.
+    dot or an underscore, and files that tell other readers which files to read. ``versions`` are what a store says of the
+    version of each path (:func:`stores.versions`).
     ``late`` grows while rows are read: columns that the first rows do not have, and where they first appear.
     """
 
@@ -90,10 +86,8 @@ class Files:
         for path, stamp, info in zip(self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))):
             if (info.size, info.mtime_ns) != stamp:
                 return path
-        for path, version in self.versions.items():
-            if _version(self.filesystem, path) != version:
-                return path
-        return None
+        now = versions(self.filesystem, self.paths) if self.versions else {}
+        return next((path for path in self.paths if now.get(path) != self.versions.get(path)), None)
 
     def digest(self) -> str:
         """``sha256:<hex>`` over the sorted records (name, algorithm, digest) of the files.
@@ -270,22 +264,30 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         else:
             filesystem, path = pa.fs.LocalFileSystem(), str(Path(name).absolute())
     else:
-        path = name.split("://", 1)[-1]
+        filesystem, path = steady(filesystem), name.split("://", 1)[-1]
     try:
         infos, left_out = _expand(path, filesystem)
     except OSError as e:
-        raise InputError(f"cannot list {name}: {e}; check the path and the permissions") from e
+        step = "" if isinstance(e, StoreError) else "; check the path and the permissions"
+        raise InputError(f"cannot list {name}: {e}{step}") from e
     if not infos:
-        raise InputError(f"no data at {name}: no such file, or an empty directory or glob; check the path")
+        raise InputError(_nothing_at(name, path, filesystem))
     formats = {format_of(i.path) for i in infos}
     if None in formats:
         odd = next(i.path for i in infos if format_of(i.path) is None)
+        if PurePosixPath(odd).suffix.lower() in _DATA_BASES:
+            raise InputError(
+                f"{odd} is a data base; name a query, as in 'sqlite:///{name}?query=SELECT * FROM t ORDER BY id'"
+            )
         raise InputError(
             f"unknown format: {odd}; known suffixes: {', '.join(sorted(_FORMATS))} (text formats also with "
             f"{', '.join(sorted(COMPRESSIONS))}); name a glob that leaves other files out"
         )
     if len(formats) > 1:
-        raise InputError(f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one")
+        raise InputError(
+            f"{name} mixes formats ({', '.join(sorted(filter(None, formats)))}); scan them one by one, as in "
+            f"'{name.rstrip('/')}/**/*{PurePosixPath(infos[0].path).suffix}'"
+        )
     for info in infos:
         packed = PurePosixPath(info.path).suffix.lower()
         if packed in COMPRESSIONS and formats & _SEEKABLE:
@@ -293,60 +295,34 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         if info.size == 0:
             raise InputError(f"{info.path} is empty (0 bytes); write or copy it again, or take it away")
     infos.sort(key=lambda i: i.path)
-    versions = {}
-    if filesystem.type_name == "s3":
-        with naming(name), ThreadPoolExecutor(max_workers=16) as pool:
-            versions = dict(pool.map(lambda i: (i.path, _version(filesystem, i.path)), infos))
+    paths = tuple(i.path for i in infos)
+    with naming(name):
+        seen = versions(filesystem, paths)
     return Files(
         name=name,
         filesystem=filesystem,
-        paths=tuple(i.path for i in infos),
+        paths=paths,
         stamps=tuple((i.size, i.mtime_ns) for i in infos),
         format=formats.pop() or "",
         left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) or posixpath.basename(i.path) in _INDEX)),
-        versions=versions,
+        versions=seen,
     )
 
 
-def _version(filesystem: pa.fs.FileSystem, path: str) -> str:
-    """Entity tag and version id of an object: they tell a change within a second, and one that was undone."""
-    with filesystem.open_input_stream(path, compression=None) as stream:
-        found = {name.lower(): value.decode("utf-8", "replace") for name, value in (stream.metadata() or {}).items()}
-    version = found.get("versionid")
-    return f"etag {found.get('etag', 'unknown')}" + (f", version {version}" if version else "")
-
-
-def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
-    """The file system of an address, and the path on it: Arrow's own, else that of fsspec, where it is installed.
-
-    Raises:
-        InputError: if neither knows it, or it names a hub without a commit, whose files may be others tomorrow.
-    """
-    if name.startswith("hf://") and not _PINNED.search(name):
-        raise InputError(
-            f"{name} names no commit, and what it stands for may change at any time; pin it by the commit's 40 hex "
-            "digits, as in hf://datasets/owner/name@COMMIT/train.parquet"
-        )
-    scheme = name.split("://", 1)[0]
-    if scheme in ("gs", "gcs") and "retry_limit_seconds" not in name:
-        # Without credentials Arrow asks Google's metadata server for a quarter of an hour, and says nothing.
-        name += ("&" if "?" in name else "?") + f"retry_limit_seconds={_PATIENCE}"
-    try:
-        found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(name)
-        return found
-    except ImportError as e:
-        raise InputError(f"cannot open {name}: {e}; run: pip install 'foretaste[hub]'") from e
-    except (pa.ArrowInvalid, OSError) as e:
-        known = e
-    try:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(name)
-    except Exception as e:  # the library of a store may raise anything
-        raise InputError(
-            f"cannot open {name}: {first_line(known)}; fsspec: {first_line(e)}; {_STEPS.get(scheme, _STEP)}"
-        ) from e
-    return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(filesystem)), path
+def _nothing_at(name: str, path: str, filesystem: pa.fs.FileSystem) -> str:
+    """What to look at where nothing was found."""
+    scheme = name.split("://", 1)[0] if "://" in name else ""
+    said, bucket = f"no data at {name}: ", path.split("/", 1)[0]
+    if scheme in BUCKETS:
+        with suppress(pa.ArrowException, OSError):  # who may read objects may not always ask for their bucket
+            if filesystem.get_file_info(bucket).type == pa.fs.FileType.NotFound:
+                return f'{said}there is no bucket or container "{bucket}"; check its name and the account'
+    if scheme in ("http", "https"):
+        return f"{said}no such file, or its server does not answer; check the address"
+    folder, _, option = name.partition("?")
+    if "=" in option:
+        return f"{said}no such file, and no such option; a version of a table is named as in {folder}?version=3"
+    return f"{said}no such file, or an empty directory or glob; check the path"
 
 
 def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInfo], list[pa.fs.FileInfo]]:
@@ -359,6 +335,7 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
         files = [i for i in below if i.type == pa.fs.FileType.File]
         _refuse_table(path, files)
         _refuse_odd(path, below, isinstance(filesystem, pa.fs.LocalFileSystem))
+        files = [i for i in files if posixpath.basename(i.path) not in _CARDS]
         aside = {i.path for i in files if _hidden(i.path, path) or _saved(i.path, files)}
         return [i for i in files if i.path not in aside], [i for i in files if i.path in aside]
     if not glob.has_magic(path):
@@ -373,7 +350,13 @@ def _expand(path: str, filesystem: pa.fs.FileSystem) -> tuple[list[pa.fs.FileInf
 
 
 def _refuse_table(path: str, files: Sequence[pa.fs.FileInfo]) -> None:
-    """The files around a table's log hold rows that were deleted, and rows of other versions."""
+    """The files around a table's log, or of a hub's cache, hold rows of other versions and rows that were deleted."""
+    snapshots = f"{path}/snapshots/"
+    commits = sorted({i.path.removeprefix(snapshots).split("/")[0] for i in files if i.path.startswith(snapshots)})
+    if commits and any(i.path.startswith(f"{path}/blobs/") for i in files):
+        raise InputError(
+            f"{path} is the Hub's cache of a data set; scan one commit of it, as in {snapshots}{commits[0]}"
+        )
     for info in files:
         below = PurePosixPath(info.path).parts
         if "_delta_log" in below:

@@ -26,6 +26,10 @@ def library(name: str, install: str) -> Any:
         raise InputError(f"{name.split('.')[0]} is not installed; run: pip install '{install}'") from e
 
 
+class StoreError(OSError):
+    """What a store's library raised, with the next step in its words."""
+
+
 @contextmanager
 def failing(name: str, advice: str, hide: bool = False) -> Iterator[None]:
     """What a library raises, as an input error; without its words where they may hold what has to be hidden."""

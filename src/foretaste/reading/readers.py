@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from foretaste.errors import InputError, did_you_mean
 from foretaste.reading.chat import TURN_FIELDS
+from foretaste.reading.libraries import StoreError
 from foretaste.roles import ROLE_NAMES
 
 COMPRESSIONS = {".bz2": "bz2", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
@@ -372,6 +373,8 @@ def explain(name: str, error: BaseException) -> str:
     """One line for a person: what could not be read, why, and the next step."""
     text = first_line(error)
     low = text.lower()
+    if isinstance(error, StoreError):
+        return f"cannot read {name}: {text}"
     if isinstance(error, FileNotFoundError):
         step = "check the path"
     elif isinstance(error, PermissionError):

@@ -23,6 +23,22 @@ from foretaste.reading.libraries import failing, library
 from foretaste.reading.readers import ROWS, require
 
 _SQL = {"sqlite": "adbc_driver_sqlite", "postgresql": "adbc_driver_postgresql", "postgres": "adbc_driver_postgresql"}
+_NAMED = 5  # snapshots that an error names
+_OTHER_SQL = frozenset(
+    {
+        "bigquery",
+        "clickhouse",
+        "databricks",
+        "duckdb",
+        "mariadb",
+        "mssql",
+        "mysql",
+        "oracle",
+        "redshift",
+        "snowflake",
+        "trino",
+    }
+)
 
 
 def open_table(address: str) -> Frame | None:
@@ -41,7 +57,16 @@ def open_table(address: str) -> Frame | None:
         return _sql(address, scheme)
     if scheme == "iceberg":
         return _iceberg(address)
-    folder, _, version = address.partition("?version=")
+    if scheme.partition("+")[0] in _OTHER_SQL:
+        raise InputError(
+            f"{scheme}:// is not read by address, as sqlite:// and postgresql:// are; export the rows to Parquet, or pass "
+            "them to foretaste.scan as an Arrow table or a frame"
+        )
+    if scheme in ("http", "https"):
+        return None
+    folder, asked, version = address.partition("?version=")
+    if asked and not version.isdecimal():
+        raise InputError(f'the version "{version}" of {folder} is no whole number; name one, as in {folder}?version=3')
     if scheme == "lance" or folder.rstrip("/").endswith(".lance"):
         return _lance(folder.removeprefix("lance://"), version)
     if scheme == "delta" or version or (not scheme and (Path(folder) / "_delta_log").is_dir()):
@@ -51,9 +76,12 @@ def open_table(address: str) -> Frame | None:
 
 def _delta(folder: str, version: str) -> Frame:
     deltalake = library("deltalake", "foretaste[delta]")
-    _refuse_version(folder, version)
+    _refuse_missing(folder, "_delta_log", "a Delta table")
     with failing(folder, "check the path and the version"):
-        table = deltalake.DeltaTable(folder, version=int(version) if version else None)
+        table = deltalake.DeltaTable(folder)
+        _refuse_newer(folder, version, table.version())
+        if version:
+            table.load_as_version(int(version))
         # Deletes are in the log alone: a table whose deletes this reader does not know is refused by it.
         frame = of_dataset(table.to_pyarrow_dataset())
     return Frame(f"{folder}?version={table.version()}", frame.arrow_schema, frame.read)
@@ -61,9 +89,12 @@ def _delta(folder: str, version: str) -> Frame:
 
 def _lance(folder: str, version: str) -> Frame:
     lance = library("lance", "foretaste[lance]")
-    _refuse_version(folder, version)
+    _refuse_missing(folder, "_versions", "a Lance table")
     with failing(folder, "check the path and the version"):
-        table = lance.dataset(folder, version=int(version) if version else None)
+        table = lance.dataset(folder)
+        _refuse_newer(folder, version, table.latest_version)
+        if version:
+            table = lance.dataset(folder, version=int(version))
         name, schema, rows = f"{folder}?version={table.version}", table.schema, table.count_rows()
 
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -74,22 +105,37 @@ def _lance(folder: str, version: str) -> Frame:
     return Frame(name, schema, read, rows)
 
 
-def _refuse_version(folder: str, version: str) -> None:
-    if version and not version.isdecimal():
-        raise InputError(f'the version "{version}" of {folder} is no whole number; name one, as in {folder}?version=3')
+def _refuse_missing(folder: str, log: str, kind: str) -> None:
+    """Refuse a local folder that is not there or has no log; other places are the reader's to look at."""
+    if "://" in folder or (Path(folder) / log).is_dir():
+        return
+    if not Path(folder).is_dir():
+        raise InputError(f"no data at {folder}: no such folder; check the path")
+    raise InputError(
+        f"{folder} is not {kind}: it has no {log}; name the table's own folder, or scan the folder as files"
+    )
+
+
+def _refuse_newer(folder: str, version: str, newest: int) -> None:
+    if version and int(version) > newest:
+        raise InputError(f"{folder} has no version {version}; its newest is {newest}")
 
 
 def _iceberg(address: str) -> Frame:
     catalogs = library("pyiceberg.catalog", "foretaste[iceberg]")
     parts = urlsplit(address)
-    wanted = dict(parse_qsl(parts.query)).get("snapshot")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if odd := sorted(options.keys() - {"snapshot"}):
+        raise InputError(f'{address} has an unknown option "{odd[0]}"; a snapshot is named as in ?snapshot=ID')
+    wanted = options.get("snapshot")
     if wanted is not None and not wanted.isdecimal():
         raise InputError(f'the snapshot "{wanted}" of {address} is no whole number; name one that the table has')
     with failing(address, "check the catalog in .pyiceberg.yaml or PYICEBERG_CATALOG__..., and the table's name"):
         table = catalogs.load_catalog(parts.netloc).load_table(parts.path.strip("/"))
         snapshot = table.snapshot_by_id(int(wanted)) if wanted else table.current_snapshot()
         if snapshot is None:
-            raise InputError(f"{address} has no such snapshot, or no rows yet; name a snapshot that it has")
+            known = ", ".join(str(s.snapshot_id) for s in list(table.snapshots())[-_NAMED:]) or "none"
+            raise InputError(f"{address} has no such snapshot, or no rows yet; the newest that it has: {known}")
         scan = table.scan(snapshot_id=snapshot.snapshot_id)
         schema = scan.projection().as_arrow()
 
@@ -115,7 +161,7 @@ def _sql(address: str, scheme: str) -> Frame:
     if scheme == "sqlite":
         path = unquote(parts.path)[1:]
         if not Path(path).is_file():
-            raise InputError(f"no data base at {path}; write sqlite:///FILE or sqlite:////ABSOLUTE/FILE")
+            raise InputError(f"no data base at {path or place}; write sqlite:///FILE or sqlite:////ABSOLUTE/FILE")
         uri = f"file:{quote(str(Path(path).absolute()))}?mode=ro"
     else:
         rest = "&".join(f"{quote(name)}={quote(value)}" for name, value in options if name != "query")
