@@ -7,7 +7,7 @@ import pytest
 from foretaste.report.junit import render_junit
 from foretaste.results import CheckResult, Outcome, Report, Severity
 
-from .conftest import blocked, finding, make_report
+from .conftest import CAVEATS, blocked, finding, make_report
 
 
 def _suite(report: Report) -> ET.Element:
@@ -35,6 +35,13 @@ def test_each_check_is_a_case_by_its_outcome() -> None:
     failure = next(suite.iter("failure"))
     assert failure.get("message") == "48 rows to block in 1 finding"
     assert "48 ≥ 15" in str(failure.text)
+
+
+def test_what_was_not_looked_at_stands_in_the_output(full_report: Report) -> None:
+    text = render_junit(full_report)
+    assert [said for said in CAVEATS if said not in text] == []
+    (other,) = (case for case in _suite(full_report).iter("testcase") if case.get("name") == "other")
+    assert other.findtext("system-out") == "limit: looked from 4 rows on"
 
 
 @pytest.mark.parametrize("results", [(), (CheckResult(check="x", outcome=Outcome.SKIPPED, note="n"),)])
