@@ -8,8 +8,10 @@ page on checks run in ``test_docs.py``, the tour of provenance in ``provenance/t
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -202,7 +204,7 @@ def _sh(block: Block, folder: Path, environment: dict[str, str]) -> str:
 
 
 def _exec(block: Block, folder: Path, namespace: dict[str, Any]) -> None:
-    code = compile(_rooted(block.code, folder), str(block), "exec")
+    code = compile(_rooted(block.code, folder), str(block), "exec", dont_inherit=True)
     try:
         exec(code, namespace)
     except SystemExit as e:
@@ -281,3 +283,240 @@ def test_a_guide_runs_as_it_is_written(page: str, tmp_path: Path, environment: d
 
 def _at(block: Block, url: str) -> Block:
     return Block(block.page, block.line, block.language, block.code.replace("http://127.0.0.1:9000", url))
+
+
+DAY = "2026-03-01"
+# DAG -> the states of its tasks.
+DAGS = {
+    "fine_tune": {"gate": "success", "train": "success"},
+    "fine_tune_on_a_frame": {"batch": "success", "train": "success"},
+    "deliveries": {"gate": "success"},
+    "fine_tune_on_passes": {"train": "failed"},  # by hand, and so without an event of a gate
+    "told": {"gate": "failed"},
+    "checkpoint": {"expectations": "success"},
+    "asks_for_the_gate": {"gate": "failed", "train": "failed", "train_by_command": "failed"},
+    "fine_tune_with_approval": {"gate": "failed", "approval": "success", "train": "success"},
+}
+
+
+def _gx_project(folder: Path, checkpoint: str, batch: Callable[[Any], Any]) -> None:
+    """A project in ``folder/gx`` with a checkpoint that wants a column ``text``."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="file", project_root_dir=str(folder))
+    expected = [gx.expectations.ExpectColumnToExist(column="text")]
+    suite = context.suites.add(gx.ExpectationSuite(name=checkpoint, expectations=expected))
+    data = batch(context.data_sources)
+    validation = context.validation_definitions.add(gx.ValidationDefinition(name=checkpoint, data=data, suite=suite))
+    context.checkpoints.add(gx.Checkpoint(name=checkpoint, validation_definitions=[validation]))
+
+
+def _keys(folder: Path, role: str) -> None:
+    from foretaste.provenance import signers
+    from foretaste.provenance.keys import Role, TrustRoot, trusted
+
+    (folder / "secrets").mkdir()
+    (folder / "config").mkdir(exist_ok=True)
+    key = trusted(signers.generate(folder / "secrets" / "approvals.pem"), "ann")
+    trust = TrustRoot(keys={"ann": key}, roles={role: Role(keys=("ann",))})
+    (folder / "config" / "trust.yaml").write_text(trust.to_yaml())
+
+
+@pytest.mark.host
+def test_every_dag_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+    for module in ("airflow", "great_expectations", "securesystemslib"):
+        pytest.importorskip(module)
+    columns = _texts()
+    _write(tmp_path / "data" / "answers" / f"{DAY}.parquet", _answers(columns))
+    _write(tmp_path / "data" / f"{DAY}.parquet", columns)
+    for name in ("poisoned", "batch"):
+        _write(tmp_path / "data" / f"{name}.parquet", _poisoned(columns))
+    _keys(tmp_path, "waiver")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / f"{DAY}.csv").write_text("id,text\n1,one\n")
+
+    def files(sources: Any) -> Any:
+        asset = sources.add_pandas_filesystem("files", base_directory=str(tmp_path / "files")).add_csv_asset("day")
+        return asset.add_batch_definition_path("batch", path=f"{DAY}.csv")
+
+    _gx_project(tmp_path / "config", "training_data", files)
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "policy.yaml").write_text(Policy().to_yaml())
+    for page in ("airflow.md", "people.md"):
+        for block in blocks_of(page):
+            if "airflow" in block.code and block.language == "python":
+                (dags / f"{page[:-3]}_{block.line}.py").write_text(_rooted(block.code, tmp_path))
+    env = environment | {
+        "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db?timeout=120",
+    }  # fmt: skip
+    out = tmp_path / "runs.json"
+    script = REPOSITORY / "tests" / "hosts" / "run_airflow.py"
+    said = ""
+    for arguments in (["-m", "airflow", "db", "migrate"], [str(script), str(dags), str(out), DAY]):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        said += done.stdout
+    runs = json.loads(out.read_text())
+    states = {name: {task: found["state"] for task, found in run["tasks"].items()} for name, run in runs.items()}
+    assert states == DAGS
+    assert runs["deliveries"]["assets"]["checked_answers"]["foretaste"]["verdict"] == "pass"
+    assert "foretaste held the data back. BLOCK: 3 rows to block" in said
+
+
+PROJECT = """
+[project]
+name = "shop"
+version = "0.1"
+[tool.dg]
+directory_type = "project"
+[tool.dg.project]
+root_module = "guide_shop"
+"""
+ASSETS = """
+import dagster as dg
+import pandas as pd
+
+
+@dg.asset
+def corpus() -> str:
+    return "/data/reviews.parquet"
+
+
+@dg.asset
+def frame():
+    return pd.read_parquet("/data/train.parquet")
+
+
+@dg.asset
+def model(checked_corpus: str, met_corpus) -> None: ...
+"""
+
+
+def _dagster(folder: Path, environment: dict[str, str]) -> None:
+    """The data, the database, the baseline, the project of ``dg`` and the checkpoint that the page names."""
+    import duckdb
+
+    columns = _texts()
+    data = folder / "data"
+    _write(data / "answers.parquet", _answers(columns))
+    _write(data / "train.parquet", columns)
+    _write(data / "table" / "2026-01-01" / "0.parquet", columns)
+    reviews = {"id": columns["id"], "body": columns["text"], "stars": columns["label"]}
+    _write(
+        data / "reviews.parquet", _poisoned(columns) | {"body": _poisoned(columns)["text"], "stars": columns["label"]}
+    )
+    with duckdb.connect(str(data / "warehouse.duckdb")) as base:
+        rows = pa.table(reviews)
+        base.register("given", rows)
+        base.execute("CREATE SCHEMA analytics")
+        base.execute("CREATE TABLE analytics.reviews AS SELECT * FROM given")
+    (folder / "policy.yaml").write_text(Policy().to_yaml())
+    (folder / "config").mkdir()
+    (folder / "config" / "waivers.yaml").write_text("version: 1\nwaivers: []\n")
+    _gx_project(
+        folder / "config",
+        "gate",
+        lambda sources: (
+            sources.add_pandas("frames").add_dataframe_asset("train").add_batch_definition_whole_dataframe("all")
+        ),
+    )
+    defs = folder / "src" / "guide_shop" / "defs"
+    defs.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    for package in (defs, defs.parent):
+        (package / "__init__.py").touch()
+    (defs.parent / "definitions.py").write_text(
+        "from pathlib import Path\nimport dagster as dg\n\n\n@dg.definitions\ndef defs():\n"
+        "    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
+    )
+    (defs / "assets.py").write_text(_rooted(ASSETS, folder))
+    commands = """
+        foretaste keys generate lead.pem
+        foretaste keys trust config/trust.yaml lead.pub --role baseline
+        foretaste scan data/train.parquet --out accepted -q
+        foretaste baseline advance config/baselines/reviews data/train.parquet --report accepted --key lead.pem \\
+            --trust config/trust.yaml
+    """
+    _sh(Block("dagster.md", 0, "sh", commands), folder, environment)
+
+
+@pytest.mark.host
+@pytest.mark.filterwarnings("ignore")
+def test_every_block_for_dagster_runs(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("duckdb_engine", "great_expectations", "securesystemslib", "dagster_dg_cli"):
+        pytest.importorskip(module)
+    dg = pytest.importorskip("dagster")
+    _dagster(tmp_path, environment)
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    monkeypatch.setenv("POISON_POLICY", str(tmp_path / "policy.yaml"))
+    python = [b for b in blocks_of("dagster.md") if b.language == "python"]
+    namespaces = {}
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+        @dg.asset
+        def reviews() -> str:
+            return str(tmp_path / "data" / "train.parquet")
+
+        @dg.asset
+        def frame() -> Any:
+            return pq.read_table(tmp_path / "data" / "train.parquet").to_pandas()
+
+        def run(defs: Any, **more: Any) -> Any:
+            job = defs.resolve_implicit_global_asset_job_def()
+            return job.execute_in_process(instance=instance, raise_on_error=False, **more)
+
+        for block in python:
+            namespace: dict[str, Any] = {"__name__": f"guide_{block.line}"}
+            _exec(block, tmp_path, namespace)
+            namespaces[block.line] = namespace
+        first, table, checks, resource, sensor, check, gate = namespaces.values()
+
+        assert run(first["defs"]).success
+        assert dg.materialize([table["checked"]], partition_key="2026-01-01", instance=instance).success
+        every = dg.AssetSelection.all_asset_checks()
+        spec = dg.AssetSpec(["analytics", "reviews"])
+        looked = dg.materialize([spec, *checks["checks"]], selection=every, instance=instance)
+        assert [e.passed for e in looked.get_asset_check_evaluations()] == [True]
+
+        assert dg.materialize([reviews, frame], instance=instance).success
+        made = run(resource["defs"])
+        assert made.success
+        assert (tmp_path / "data" / "gates" / "reviews.state").exists()
+
+        defs = dg.Definitions(
+            assets=[first["corpus"], first["checked"], first["model"]],
+            jobs=[sensor["train"]],
+            sensors=[sensor["sensor"]],
+        )
+        tick = sensor["sensor"].evaluate_tick(dg.build_sensor_context(instance, definitions=defs))
+        assert len(tick.run_requests) == 1
+
+        met = dg.materialize([frame, check["check"]], instance=instance)
+        assert [e.passed for e in met.get_asset_check_evaluations()] == [True]
+        assert dg.materialize([frame, gate["checked"]], instance=instance).success
+
+        folder = tmp_path / "src" / "guide_shop" / "defs"
+        env = environment | {"PYTHONPATH": str(tmp_path / "src"), "VIRTUAL_ENV": sys.prefix}
+        (shown,) = (b for b in blocks_of("dagster.md") if b.language == "sh")
+        assert "PoisonGateComponent" in _sh(shown, tmp_path, env)
+        written = [b for b in blocks_of("dagster.md") if b.language == "yaml"]
+        for place, block in zip(("gate", "met"), written, strict=True):
+            (folder / place).mkdir(exist_ok=True)
+            (folder / place / "defs.yaml").write_text(_rooted(block.code, tmp_path))
+        shutil.copy(tmp_path / "policy.yaml", folder / "gate")
+        loaded = run(dg.load_from_defs_folder(path_within_project=folder))
+        assert loaded.success
+        stored = {e.asset_key.to_user_string() for e in loaded.get_asset_materialization_events()}
+        assert stored == {"corpus", "frame", "checked_corpus", "met_corpus", "model"}
