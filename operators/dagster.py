@@ -726,10 +726,10 @@ def _roles(report: Report) -> str:
 
 
 def _notes(report: Report) -> str:
-    """What was not looked at and how far the rest reaches, a line each."""
+    """What was not looked at, and how far the rest reaches."""
     from foretaste.report.wording import caveats
 
-    return "\n".join(printable(f"{c.word}: {c.said}", 500) for c in caveats(report))
+    return "; ".join(printable(f"{c.word}: {c.said}", 500) for c in caveats(report))
 
 
 def _findings_table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
