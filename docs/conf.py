@@ -14,8 +14,10 @@ author = "The foretaste developers"
 project_copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "foretaste_pages"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "foretaste_pages"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+# The tests run the notebooks; the site shows what is stored in them.
+nb_execution_mode = "off"
 exclude_patterns = ["_build", "_extensions", "_static"]
 pygments_style = "tango"
 pygments_dark_style = "github-dark"

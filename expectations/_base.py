@@ -373,12 +373,17 @@ def _observed(report: Report) -> str:
 
 def _described(report: Report, hide: bool) -> dict[str, Any]:
     """The report in short, every text from the data escaped; ``hide`` leaves those texts out."""
+    from foretaste.report.wording import caveats
+
     roles = {role: _docs.escaped(column) for role, column in report.data.roles.items()}
     return {
         "verdict": report.verdict.value,
         "findings": [_finding(f, hide) for f in report.findings[:MAX_FINDINGS]],
         "findings_total": len(report.findings),
         "checks": {r.check: {"outcome": r.outcome.value, "note": _docs.escaped(r.note)} for r in report.results},
+        "notes": [_docs.escaped(f"{c.word}: {c.said}") for c in caveats(report)],
+        "packages": dict(report.packages),
+        "shape": report.data.shape,
         "roles": roles,
         "guessed_roles": {role: roles[role] for role in report.data.guessed_roles},
         "waivers": [

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from foretaste.reading.database import Rows, columns_of, spooled
+from foretaste.reading.database import Rows, spooled
 from foretaste.roles import Roles
 
 
@@ -21,8 +21,9 @@ def from_pandas(frame: Any, wanted: Roles) -> Iterator[Rows]:
     Raises:
         InputError: if the roles do not fit the columns.
     """
-    roles, guessed = wanted.resolve([name for name in frame.columns if isinstance(name, str)])
-    yield frame[columns_of(roles)], roles, guessed
+    names = [name for name in frame.columns if isinstance(name, str)]
+    roles, guessed = wanted.resolve(names)
+    yield frame[roles.reads(names)], roles, guessed
 
 
 @contextmanager

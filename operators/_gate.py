@@ -78,6 +78,8 @@ class GateResult:
         Args:
             locate: address of a path, where the host moved what was written there.
         """
+        from foretaste.report.wording import caveats
+
         report, apart = self.report, self.quarantine
         return {
             "verdict": report.verdict.value,
@@ -93,12 +95,15 @@ class GateResult:
             "data": {
                 "name": report.data.name,
                 "kind": report.data.kind,
+                "shape": report.data.shape,
                 "digest": report.data.digest,
                 "path": locate(self.scanned),
                 "roles": dict(report.data.roles),
             },
             "policy_digest": report.policy_digest,
             "checks": {r.check: r.outcome.value for r in report.results},
+            "notes": [printable(f"{c.word}: {c.said}", 500) for c in caveats(report)],
+            "packages": dict(report.packages),
             "errors": {r.check: printable(r.note) for r in report.results if r.outcome is Outcome.ERROR},
             "findings": [_finding(f) for f in report.findings[:MAX_FINDINGS]],
             "findings_total": len(report.findings),

@@ -320,7 +320,9 @@ def report_metadata(report: Report, files: Mapping[str, Path] | None = None) -> 
         "rows_to_review": dg.MetadataValue.int(len(report.flagged_rows(Severity.REVIEW))),
         "findings": _findings_table(report.findings),
         "checks": _checks_table(report.results),
+        "shape": dg.MetadataValue.text(report.data.shape or report.data.kind),
         "roles": dg.MetadataValue.text(_roles(report)),
+        "not_looked_at": dg.MetadataValue.text(_notes(report)),
         "data_digest": dg.MetadataValue.text(report.data.digest),
         "policy_digest": dg.MetadataValue.text(report.policy_digest),
         "foretaste_version": dg.MetadataValue.text(report.version),
@@ -723,6 +725,13 @@ def _roles(report: Report) -> str:
     return ", ".join(named)
 
 
+def _notes(report: Report) -> str:
+    """What was not looked at, and how far the rest reaches."""
+    from foretaste.report.wording import caveats
+
+    return "; ".join(printable(f"{c.word}: {c.said}", 500) for c in caveats(report))
+
+
 def _findings_table(findings: Sequence[Finding]) -> dg.TableMetadataValue:
     columns = {
         "severity": ("string", "block refuses the data, review asks a person to look"),
@@ -762,9 +771,13 @@ def _checks_table(results: Sequence[CheckResult]) -> dg.TableMetadataValue:
         "outcome": ("string", "pass, review, block, skipped or error"),
         "findings": ("int", "number of findings"),
         "seconds": ("float", "time that the check took"),
+        "package": ("string", "package and version of a check that another package brings"),
         "note": ("string", "reason of a skip or an error, limits of what was looked at"),
     }
-    records = [(r.check, r.outcome.value, len(r.findings), _finite(r.seconds), printable(r.note, 500)) for r in results]
+    records = [
+        (r.check, r.outcome.value, len(r.findings), _finite(r.seconds), r.package, printable(r.note, 500))
+        for r in results
+    ]
     return _table(columns, records)
 
 

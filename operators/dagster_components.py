@@ -1,6 +1,6 @@
-"""Dagster components: the gate and the checks, written in a ``defs.yaml``.
+"""Dagster components: the gates and the checks, written in a ``defs.yaml``.
 
-``dg list components`` shows both, and ``dg scaffold defs`` writes the file. A relative path in it starts at the folder
+``dg list components`` shows them, and ``dg scaffold defs`` writes the file. A relative path in it starts at the folder
 in which it lies. Importing this module loads Dagster and nothing else that is heavy.
 """
 
@@ -103,6 +103,13 @@ class _ChecksParams(BaseModel):
     out: str = Field(default="/tmp/foretaste", description="Directory for reports.")
 
 
+class _GXGateParams(BaseModel):
+    asset: str = Field(default="corpus", description="Key of the asset to guard, such as raw/reviews.")
+    name: str | None = Field(default=None, description="Name of the gate asset; checked_<asset> where missing.")
+    checkpoint: str = Field(default="gate", description="Name of a stored checkpoint.")
+    project_dir: str = Field(default="gx", description="Folder that holds great_expectations.yml.")
+
+
 class PoisonGateScaffolder(dg.Scaffolder[_GateParams]):
     """Writes a ``defs.yaml`` with a gate."""
 
@@ -131,6 +138,21 @@ class PoisonChecksScaffolder(dg.Scaffolder[_ChecksParams]):
         """Write the file."""
         attributes = {"assets": [request.params.asset], "out": request.params.out, "blocking": True}
         dg.scaffold_component(request, attributes)
+
+
+class GXGateScaffolder(dg.Scaffolder[_GXGateParams]):
+    """Writes a ``defs.yaml`` with a gate around a checkpoint."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[_GXGateParams]:
+        """What may be said on the command line."""
+        return _GXGateParams
+
+    def scaffold(self, request: dg.ScaffoldRequest[_GXGateParams]) -> None:
+        """Write the file."""
+        said = request.params
+        name = said.name or f"checked_{said.asset.split('/')[-1]}"
+        dg.scaffold_component(request, said.model_dump() | {"name": name})
 
 
 @dg.scaffold_with(PoisonGateScaffolder)
@@ -230,6 +252,56 @@ class PoisonChecksComponent(dg.Component, dg.Resolvable):
         return dg.Definitions(asset_checks=list(checks))
 
 
+@dg.scaffold_with(GXGateScaffolder)
+@dataclass(kw_only=True)
+class GXGateComponent(dg.Component, dg.Resolvable):
+    """A gate asset: hands an asset's data on only where a Great Expectations 1.x checkpoint met every expectation."""
+
+    name: Annotated[str, dg.Resolver.default(description="Name of the gate asset: training depends on it.")]
+    asset: ResolvedAssetKey
+    checkpoint: Annotated[str, dg.Resolver.default(description="Name of a stored checkpoint.")]
+    project_dir: Annotated[str, dg.Resolver.default(description="Folder that holds great_expectations.yml.")]
+    dataframe: Annotated[
+        bool,
+        dg.Resolver.default(
+            description="Hand the asset's frame to the checkpoint; false where the checkpoint reads files by itself."
+        ),
+    ] = True
+    batch_parameters: Annotated[
+        dict[str, str] | None,
+        dg.Resolver.default(
+            description="Passed on; {partition} is the partition of the run.", examples=[{"path": "{partition}.csv"}]
+        ),
+    ] = None
+    path: PathField = None
+    partitions_def: Partitions = None
+    key_prefix: Annotated[str | None, dg.Resolver.default(description="Prefix of the gate asset's key.")] = None
+    group_name: Annotated[str | None, dg.Resolver.default(description="Group of the gate asset.")] = None
+    description: Annotated[str | None, dg.Resolver.default(description="Of the gate asset.")] = None
+    io_manager_key: Annotated[
+        str | None, dg.Resolver.default(description="IO manager that stores what the gate hands on.")
+    ] = None
+    automatic: Annotated[
+        bool, dg.Resolver.default(description="Run whenever the asset is updated (AutomationCondition.eager()).")
+    ] = False
+    pool: Annotated[str | None, dg.Resolver.default(description="Concurrency pool of the op.")] = None
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The gate asset."""
+        from foretaste.operators.dagster_expectations import build_gx_gate
+
+        here, said = _from(context.path), dict(self.batch_parameters or {})
+        gate = build_gx_gate(
+            name=self.name, asset=self.asset, checkpoint=self.checkpoint, project_dir=here(self.project_dir),
+            dataframe=self.dataframe, load=_load(self.path, None, here), partitions_def=self.partitions_def,
+            batch_parameters=lambda run: {key: with_partition(value, run) for key, value in said.items()},
+            key_prefix=self.key_prefix, group_name=self.group_name, description=self.description,
+            io_manager_key=self.io_manager_key, pool=self.pool,
+            automation_condition=dg.AutomationCondition.eager() if self.automatic else None,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return dg.Definitions(assets=[gate])
+
+
 def _from(folder: Path) -> Callable[[Any], Any]:
     """Paths as they are meant from a folder; addresses and nothing stay what they are."""
     base = folder if folder.is_dir() else folder.parent
@@ -256,4 +328,4 @@ def _load(path: str | None, sql: SqlSource | None, here: Callable[[Any], Any]) -
     return sql_rows(sql.url, sql.table or sql.query or "")
 
 
-__all__ = ["PoisonChecksComponent", "PoisonGateComponent"]
+__all__ = ["GXGateComponent", "PoisonChecksComponent", "PoisonGateComponent"]

@@ -1,8 +1,9 @@
 """Every block of code in the README and in ``docs/``.
 
-The pages of ``RUN`` are run as they are written, block after block, in a scratch folder and with the real tools. Blocks of
-the other pages are checked: Python compiles and imports what is there, commands of ``foretaste`` take their options, YAML
-and JSON parse, and a policy is one. A comment ``<!-- not run: why -->`` above a block says that it cannot be run.
+All of them are checked: Python compiles and imports what is there, commands of ``foretaste`` take their options, YAML and
+JSON parse, and a policy is one. The pages of ``RUN`` are run as they are written, block after block, in a scratch folder and
+with the real tools; the guides run in ``test_guides.py``. A comment ``<!-- not run: why -->`` above a block says that it
+cannot be run.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -26,14 +25,8 @@ import yaml
 from foretaste import Policy
 from foretaste.cli import main
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-DOCS = REPOSITORY / "docs"
-PAGES = [
-    REPOSITORY / "README.md",
-    REPOSITORY / "CONTRIBUTING.md",
-    *sorted(DOCS.glob("*.md")),
-    *sorted(DOCS.glob("tutorials/*.md")),
-]
+from .pages import BLOCKS, REPOSITORY, SHOWN, Block, blocks_of, named
+
 # Page -> what it needs, and what must stand in its output. docs/provenance.md has a test of its own, as README.md has.
 RUN = {
     "tutorials/command-line.md": ("foretaste", ["BLOCK", "exit code 1", "no training", "via saffron gateway"]),
@@ -43,48 +36,6 @@ RUN = {
     "cookbook.md": ("securesystemslib", ["training on", "refused: these are other bytes", "block trigger-association"]),
     "writing-a-check.md": ("foretaste", ["wrote foretaste-planted-address/pyproject.toml"]),
 }
-# Shown and not run: output, drawings, and languages of others.
-SHOWN = {"text", "dockerfile", "jinja", "{toctree}"}
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of code, its language (``""`` where it is only indented), and why it cannot be run."""
-
-    page: str
-    line: int
-    language: str
-    code: str
-    excuse: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def blocks(page: Path) -> list[Block]:
-    """The blocks of a page, in their order."""
-    found, lines, excuse, at = [], page.read_text(encoding="utf-8").splitlines(), "", 0
-    name = str(page.relative_to(DOCS)) if page.is_relative_to(DOCS) else page.name
-    while at < len(lines):
-        start, line = at, lines[at]
-        fence = re.match(r" *```(\S*)", line)
-        if fence:
-            at += 1
-            while not re.match(r" *```$", lines[at]):
-                at += 1
-            code = textwrap.dedent("\n".join(lines[start + 1 : at]))
-            found.append(Block(name, start + 1, fence[1], code + "\n", excuse))
-        elif line.startswith("    ") and not (start and lines[start - 1].strip()):
-            while at + 1 < len(lines) and (lines[at + 1].startswith("    ") or not lines[at + 1].strip()):
-                at += 1
-            found.append(Block(name, start + 1, "", textwrap.dedent("\n".join(lines[start : at + 1])) + "\n", excuse))
-        told = re.fullmatch(r"<!-- not run: (.+) -->", line)
-        excuse = told[1] if told else ""
-        at += 1
-    return found
-
-
-BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def in_language(*languages: str) -> pytest.MarkDecorator:
@@ -134,7 +85,6 @@ def test_every_block_says_what_it_is() -> None:
 
 def test_pages_that_run_are_there() -> None:
     assert set(RUN) <= {b.page for b in BLOCKS}
-    assert all(b.page in RUN or not b.excuse for b in BLOCKS), "only a block that would be run needs an excuse"
 
 
 @in_language("python")
@@ -185,15 +135,15 @@ def test_json_parses(block: Block) -> None:
 def script(page: str) -> str:
     """The page as a shell script: its commands, and files of the blocks that name one in their first line."""
     parts = ["set -euo pipefail"]
-    for n, block in enumerate(b for b in BLOCKS if b.page == page and not b.excuse):
+    for n, block in enumerate(blocks_of(page)):
         if block.language == "sh":
             parts.append(block.code)
         elif block.language in ("python", "yaml"):
-            named = re.match(r"# (\w+\.(?:py|yaml))\n", block.code)
-            if named or block.language == "python":
-                file = named[1] if named else f"block-{n}.py"
-                parts.append(f"cat > {file} <<'END OF BLOCK'\n{block.code}END OF BLOCK\n")
-                parts.append("" if named else f"python {file}")
+            file = named(block)
+            if file or block.language == "python":
+                place = file or f"block-{n}.py"
+                parts.append(f"cat > {place} <<'END OF BLOCK'\n{block.code}END OF BLOCK\n")
+                parts.append("" if file else f"python {place}")
     return "\n".join(parts)
 
 

@@ -34,14 +34,14 @@ def pages() -> ModuleType:
 def build(folder: Path, **texts: str) -> tuple[int, str]:
     """Build these pages with the settings of the site, without the generated ones; exit code and warnings."""
     pytest.importorskip("furo")
-    pytest.importorskip("myst_parser")
+    pytest.importorskip("myst_nb")
     source = folder / "source"
     source.mkdir()
     for name, text in texts.items():
         (source / f"{name}.md").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "--builder", "html", "--fail-on-warning", "--quiet", "-c", str(DOCS)]
     done = subprocess.run(
-        [*command, "-D", "extensions=myst_parser", str(source), str(folder / "html")],
+        [*command, "-D", "extensions=myst_nb", str(source), str(folder / "html")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr

@@ -85,7 +85,13 @@ def test_it_blocks_and_stands_in_the_report(site: Path, data: Path, tmp_path: Pa
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     [found] = [f for r in report["results"] for f in r["findings"]]
     assert (found["check"], found["feature"], found["row_count"]) == (NAME, "help@example.org", 30)
-    assert "help@example.org" in (tmp_path / "out" / "report.html").read_text()
+    assert [(r["check"], r["package"]) for r in report["results"]] == [
+        ("hidden-text", ""),
+        (NAME, f"foretaste-{NAME} 0.1.0"),
+    ]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "help@example.org" in page
+    assert f"foretaste-{NAME} 0.1.0" in page
 
 
 @pytest.mark.host

@@ -14,8 +14,8 @@ from foretaste.roles import Kind
 if TYPE_CHECKING:
     from foretaste.text.tokens import Tokens
 
-# Roles that may hold free text, in the order in which a model reads them.
-TEXT_ROLES = ("context", "prompt", "text", "response", "chosen", "rejected")
+# Roles that may hold free text, in the order in which a model reads them; definitions of tools last, as they are long.
+TEXT_ROLES = ("context", "prompt", "text", "response", "chosen", "rejected", "tools")
 _INPUT_ROLES: dict[Kind, tuple[str, ...]] = {
     "classification": ("text",),
     "documents": ("text",),

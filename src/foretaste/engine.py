@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 
+from foretaste import checks
 from foretaste import deliveries as deliveries_module
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
@@ -253,7 +254,8 @@ def run(
     info = DataInfo(
         name=dataset.name, kind=dataset.kind, rows=dataset.rows or 0, bytes=dataset.bytes, digest=dataset.digest,
         roles=dataset.roles.as_dict(), guessed_roles=dataset.guessed,
-        files=len(dataset.files.paths) if dataset.files else 0, notes=dataset.notes,
+        files=len(dataset.files.paths) if dataset.files else 0, shape=dataset.shape,
+        notes=dataset.notes,
         versions=dataset.files.versions if dataset.files else {},
     )  # fmt: skip
     if history is not None:
@@ -594,7 +596,12 @@ def _with_evidence(
     results = []
     for check_id in sorted(raw):
         result, seconds = raw[check_id]
-        common: dict[str, Any] = {"parameters": parameters[check_id], "seconds": round(seconds, 3)}
+        package = checks.packages().get(check_id, "")
+        common: dict[str, Any] = {
+            "parameters": parameters[check_id],
+            "seconds": round(seconds, 3),
+            "package": package,
+        }
         if isinstance(result, str):
             results.append(CheckResult(check=check_id, outcome=Outcome.ERROR, note=result, **common))
         elif result.skipped:

@@ -122,7 +122,8 @@ class Finding:
 class CheckResult:
     """What one check says.
 
-    ``note`` gives the reason of a skip or an error, and the limits of what was looked at.
+    ``note`` gives the reason of a skip or an error, and the limits of what was looked at. ``package`` is name and version of
+    the package that the check comes from, empty for foretaste itself.
     """
 
     check: str
@@ -132,6 +133,7 @@ class CheckResult:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     seconds: float = 0.0
+    package: str = ""
 
     @classmethod
     def from_findings(cls, check: str, findings: list[Finding], **rest: Any) -> CheckResult:
@@ -177,8 +179,9 @@ class WaiverRecord:
 class DataInfo:
     """What was scanned: ``digest`` is ``sha256:<hex>`` over the bytes read (see :mod:`foretaste.reading`).
 
-    ``notes`` are sentences about what reading left out; ``versions`` are the entity tag and version id of each object
-    of a store that gives them, by path.
+    ``shape`` is what people call fine-tuning data of this kind, such as ``ShareGPT``, and empty for other data; ``notes``
+    are sentences about columns that play no role, and about what reading left out; ``versions`` are the entity tag and
+    version id of each object of a store that gives them, by path.
     """
 
     name: str
@@ -189,6 +192,7 @@ class DataInfo:
     roles: Mapping[str, str]
     guessed_roles: tuple[str, ...] = ()
     files: int = 1
+    shape: str = ""
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -228,6 +232,11 @@ class Report:
         """All findings, block before review, then by rows; waived ones last."""
         found = [f for r in self.results for f in r.findings]
         return tuple(sorted(found, key=lambda f: (f.waived, f.severity is not Severity.BLOCK, -len(f.rows))))
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Package and version of the checks that came from other packages, by check."""
+        return {r.check: r.package for r in self.results if r.package}
 
     def flagged_rows(self, severity: Severity | None = None) -> tuple[int, ...]:
         """Rows named by at least one finding that nobody waived (of the severity, where one is given), ascending."""

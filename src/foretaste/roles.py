@@ -24,9 +24,13 @@ _COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "source": ("source", "source_url", "url", "origin", "vendor", "annotator"),
     "id": ("id", "row_id", "uid", "uuid", "_id"),
 }
-# What chat templates put before a model beside prompts and turns.
-_BESIDE = frozenset({"system", "input", "context", "tools", "functions", "documents"})
-ROLE_NAMES = _BESIDE.union(*_COMMON_NAMES.values())
+# What chat templates put before a model beside prompts and turns, and the role in which it is read. Definitions of tools
+# and documents are long and much the same from row to row, and would drown the words of a prompt.
+_BESIDE = {
+    **dict.fromkeys(("system", "input", "context"), "context"),
+    **dict.fromkeys(("tools", "functions", "documents"), "tools"),
+}
+ROLE_NAMES = frozenset(_BESIDE).union(*_COMMON_NAMES.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,24 +142,34 @@ class Roles:
             raise InputError(f"{e}; columns: {', '.join(names) if names else 'none'}") from None
         return roles, tuple(guessed)
 
-    def unread(self, columns: Iterable[str]) -> tuple[str, ...]:
-        """What to know about columns that a model is trained on and no check reads, one sentence for each.
+    def beside(self, columns: Iterable[str]) -> dict[str, str]:
+        """Columns that play no role and reach a model all the same, with the canonical role that they are read in.
 
-        Called on complete roles. Only of prompts, chats and preferences: there ``system``, ``tools`` and the like reach
-        the model beside what plays a role, and ``label`` says which answers are wanted.
+        Called on complete roles. Only of prompts, chats and preferences: there chat templates put ``system``, ``tools``
+        and the like before the model. The role is ``context``, where they follow its column, or ``tools``, which hidden
+        text is looked for in and no phrases.
         """
         if not (self.prompt or self.messages or self.chosen):
-            return ()
+            return {}
         played = set(self.as_dict().values())
-        notes = []
-        for column in columns:
-            if column in played:
-                continue
-            if column.lower() in _BESIDE:
-                notes.append(f'column "{column}" is not read; join it into a text column that --context names')
-            elif column.lower() == "label" and self.response and not self.chosen:
-                notes.append(f'column "{column}" is not judged: wanted and unwanted answers are read alike')
-        return tuple(notes)
+        return {c: _BESIDE[c.lower()] for c in columns if c not in played and c.lower() in _BESIDE}
+
+    def reads(self, columns: Iterable[str]) -> list[str]:
+        """The columns that a scan reads, each once: those that play a role, and those :meth:`beside` them."""
+        return list(dict.fromkeys([*self.as_dict().values(), *self.beside(columns)]))
+
+    def notes(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """What to know about columns that play no role, one sentence for each; called on complete roles."""
+        names = list(columns)
+        how = {"context": "read as context", "tools": "looked at for hidden text alone"}
+        said = [f'column "{column}" is {how[role]}' for column, role in self.beside(names).items()]
+        if self.prompt and self.response and not self.chosen:
+            said += [
+                f'column "{column}" is not judged: wanted and unwanted answers are read alike'
+                for column in names
+                if column.lower() == "label" and column not in self.as_dict().values()
+            ]
+        return tuple(said)
 
     @staticmethod
     def _guess_shape(lowered: Mapping[str, str]) -> list[str]:

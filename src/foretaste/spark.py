@@ -37,6 +37,7 @@ import pyarrow.parquet as pq
 from foretaste.check import Fold
 from foretaste.errors import InputError
 from foretaste.reading import Dataset, InputOptions, open_data, spool
+from foretaste.reading.chat import shape_of
 from foretaste.reading.dataset import IDS_BYTES, refuse_duplicates
 from foretaste.reading.formats import Files
 from foretaste.reading.frames import Frame
@@ -140,7 +141,7 @@ def spooled(frame: Any, roles: Roles) -> Iterator[Path]:
     Raises:
         InputError: if Spark returns other rows than it counts.
     """
-    columns = list(dict.fromkeys(roles.resolve(frame.columns)[0].as_dict().values()))
+    columns = roles.resolve(frame.columns)[0].reads(frame.columns)
     read = 0
 
     # A nested function travels to the workers by value: they need pyarrow, and no foretaste.
@@ -231,12 +232,13 @@ class SparkData:
         self.name = name
         self.columns = list(columns)
         self.roles, self.guessed = roles.resolve(self.columns)
-        self.notes = self.roles.unread(self.columns)
+        self.shape = ""
+        self.notes = self.roles.notes(self.columns)
         self.options = options
         self.bytes = 0
         self.rows: int | None = None
         self._counts: list[_Count] = []
-        played = tuple(dict.fromkeys(self.roles.as_dict().values()))
+        played = tuple(self.roles.reads(self.columns))
         for column in played:
             if self.columns.count(column) > 1:
                 raise InputError(f'column "{column}" is there twice in the {name}; rename one of the two')
@@ -250,7 +252,7 @@ class SparkData:
     @property
     def canonical_roles(self) -> frozenset[str]:
         """Roles of the batches."""
-        return self.roles.canonical
+        return self.roles.canonical.union(self.roles.beside(self.columns).values())
 
     def refuse_changed(self) -> None:
         """Every pass of a partition was already compared with its first."""
@@ -323,7 +325,10 @@ class _FrameData(SparkData):
     """A Spark DataFrame, kept on the cluster while it is scanned, so that every pass sees the same rows."""
 
     def __init__(self, frame: Any, roles: Roles, options: InputOptions) -> None:
+        from pyspark.sql.pandas.types import to_arrow_schema
+
         super().__init__("Spark DataFrame", frame.columns, roles, options)
+        self.shape = shape_of(self.roles, to_arrow_schema(frame.schema))
         self._frame = _plain(frame, self._spec.names).persist()
 
     def _context(self) -> Any:
@@ -348,7 +353,7 @@ class _FileData(SparkData):
 
     def __init__(self, local: Dataset, files: Files, context: Any) -> None:
         super().__init__(local.name, local.columns, local.roles, local.options)
-        self.guessed = local.guessed
+        self.guessed, self.shape = local.guessed, local.shape
         self.files, self.bytes = files, local.bytes
         self._local, self._spark = local, context
         self._pieces = _pieces(files, max(LEAST_PIECE, local.bytes // (2 * context.defaultParallelism)))

@@ -95,6 +95,7 @@ class Input(Data, Protocol):
     name: str
     roles: Roles
     guessed: tuple[str, ...]
+    shape: str
     notes: tuple[str, ...]
     bytes: int
     files: Files | None

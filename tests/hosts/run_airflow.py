@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ DAG_SECONDS = 300
 PARKED = ("awaiting_input", "deferred")
 
 
-def main(folder: str, out: str) -> None:
+def main(folder: str, out: str, day: str | None = None) -> None:
     """Run in a process of its own: Airflow reads its configuration once, at import."""
     from airflow.dag_processing.dagbag import DagBag
     from airflow.models.asset import AssetEvent
@@ -36,7 +37,7 @@ def main(folder: str, out: str) -> None:
     for dag_id, dag in sorted(bag.dags.items()):
         print(f"run_airflow: {dag_id}", flush=True)
         faulthandler.dump_traceback_later(DAG_SECONDS, exit=True)
-        run = dag.test()
+        run = dag.test(logical_date=datetime.fromisoformat(f"{day}T00:00:00+00:00") if day else None)
         with create_session() as session:
             tasks = {
                 ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}": {

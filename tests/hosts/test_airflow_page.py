@@ -393,6 +393,23 @@ class TestPages:
         page.screenshot(path=shots / f"tab-{colours}.png")
         assert noticed == []
 
+    @pytest.mark.parametrize("colours", ["light", "dark"])
+    def test_the_pages_have_no_accessibility_violations_and_fit_a_phone(
+        self, ran: Server, page: Page, colours: Any, tmp_path: Path
+    ) -> None:
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+        shots = Path(os.environ.get("FORETASTE_SCREENSHOTS") or tmp_path)
+        page.emulate_media(color_scheme=colours)
+        page.set_viewport_size({"width": 375, "height": 700})
+        page.context.add_cookies([{"name": "_token", "value": ran.tokens["ann"], "url": ran.base}])
+        for name, path in {"list": "", "run": f"run?{urlencode(_place('poisoned', 'first'))}"}.items():
+            page.goto(f"{ran.base}/foretaste/{path}", wait_until="networkidle")
+            page.screenshot(path=shots / f"phone-{name}-{colours}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 375
+            # The report in its frame has a test of its own.
+            found = axe.Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+
     def test_a_report_with_another_script_is_readable_and_runs_none(self, ran: Server, page: Page) -> None:
         def changed(route: Route) -> None:
             answer = route.fetch()

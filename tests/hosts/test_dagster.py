@@ -729,6 +729,20 @@ def test_metadata_hold_text_from_the_data_cut_printable_as_json_and_never_as_mar
     assert b"<script>" in stored  # kept as text: the page that shows a table escapes it
 
 
+def test_metadata_say_what_was_not_looked_at_and_whose_checks_ran() -> None:
+    report = _report(note="broke")
+    data = dataclasses.replace(report.data, shape="ShareGPT", notes=("half of it is unread",))
+    ours = CheckResult(check="z", outcome=Outcome.PASS, note="looked from 4 rows on", package="foretaste-z 0.1")
+    power = {"smallest_blocked": None}
+    metadata = report_metadata(dataclasses.replace(report, data=data, results=(*report.results, ours), power=power))
+    assert metadata["shape"].value == "ShareGPT"
+    assert metadata["not_looked_at"].value == (
+        "error: y: broke; limit: z: looked from 4 rows on; note: half of it is unread; "
+        "power: no planted trigger would have blocked"
+    )
+    assert [r["package"] for r in table(metadata, "checks")] == ["", "", "foretaste-z 0.1"]
+
+
 def test_metadata_of_many_findings_are_cut_and_the_counts_stay_whole() -> None:
     findings = [
         Finding(check="x", kind="k", severity=Severity.BLOCK, message="m", rows=(row,), ids=(str(row),))

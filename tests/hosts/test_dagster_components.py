@@ -32,6 +32,7 @@ pytestmark = [
 
 ONLY_HIDDEN_TEXT = {"checks": {i: {"enabled": False} for i in registry() if i != "hidden-text"}}
 GATE = f"{components.__name__}.PoisonGateComponent"
+GX_GATE = f"{components.__name__}.GXGateComponent"
 CHECKS = f"{components.__name__}.PoisonChecksComponent"
 PROJECT = """
 [project]
@@ -120,12 +121,14 @@ def test_dg_lists_scaffolds_and_checks_the_components(project: Any, clean_table:
     listed = made.dg("list", "components", "--json")
     assert GATE in listed
     assert CHECKS in listed
+    assert GX_GATE in listed
+    made.dg("scaffold", "defs", GX_GATE, "gx_gate", "--asset", "corpus", "--name", "met_corpus")
     made.dg("scaffold", "defs", GATE, "gate", "--asset", "corpus", "--out", "reports")
     made.dg("scaffold", "defs", CHECKS, "checks", "--asset", "corpus")
     assert "asset: corpus" in (made.defs / "gate" / "defs.yaml").read_text()
     made.dg("check", "yaml")
     graph = made.load().resolve_asset_graph()
-    assert dg.AssetKey("checked_corpus") in graph.get_all_asset_keys()
+    assert {dg.AssetKey("checked_corpus"), dg.AssetKey("met_corpus")} <= graph.get_all_asset_keys()
     assert [key.name for key in graph.asset_check_keys] == ["no_poison"]
 
 
@@ -142,6 +145,32 @@ def test_a_gate_from_yaml_hands_on_what_passes_and_nothing_else(
     assert ("model" in stored) is not poison
     # Relative paths start at the folder of the file.
     assert list((place / "reports").rglob("report.html"))
+
+
+@pytest.mark.parametrize("column", ["text", "body"])
+def test_a_gate_around_a_checkpoint_hands_on_the_frame_that_met_every_expectation(
+    project: Any, clean_table: pa.Table, column: str
+) -> None:
+    gx = pytest.importorskip("great_expectations")
+    made = project(clean_table)
+    context = gx.get_context(mode="file", project_root_dir=str(made.folder))
+    batch = context.data_sources.add_pandas("frames").add_dataframe_asset("corpus")
+    expected = [gx.expectations.ExpectColumnToExist(column=column)]
+    suite = context.suites.add(gx.ExpectationSuite(name="s", expectations=expected))
+    data = batch.add_batch_definition_whole_dataframe("all")
+    validation = context.validation_definitions.add(gx.ValidationDefinition(name="v", data=data, suite=suite))
+    context.checkpoints.add(gx.Checkpoint(name="gate", validation_definitions=[validation]))
+    (made.defs / "assets.py").write_text(
+        "import dagster as dg\nimport pandas as pd\n\n\n@dg.asset\ndef corpus():\n"
+        f"    return pd.read_parquet({str(made.corpus)!r})\n\n\n@dg.asset\ndef model(checked_corpus) -> None: ...\n"
+    )
+    # A relative path starts at the folder of the file.
+    fields = {"name": "checked_corpus", "asset": "corpus", "checkpoint": "gate", "project_dir": "../../../../gx"}
+    made.write("gate", json.dumps({"type": GX_GATE, "attributes": fields}))
+    result = made.run()
+    assert result.success is (column == "text")
+    stored = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()}
+    assert ("model" in stored) is (column == "text")
 
 
 def test_what_init_writes_into_a_project_is_a_gate(

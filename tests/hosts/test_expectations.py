@@ -484,6 +484,7 @@ def test_a_check_that_does_not_apply_fails_with_its_reason(host: Host, clean: pa
     one = only(host.run(clean, fe.ExpectWithinSourceAllowlist(**ROLES)))
     assert not one.success
     assert "no allowlist is configured" in one.result["observed_value"]
+    assert any("no allowlist is configured" in note for note in one.result["details"]["notes"])
 
 
 def test_a_policy_file_is_read_when_the_batch_is_validated(host: Host, poisoned: pa.Table, tmp_path: Path) -> None:

@@ -130,7 +130,9 @@ def test_the_summary_is_json_of_bounded_size_and_without_invisible_characters(
     nasty = poisoned_table.set_column(
         0, "id", pa.array([f"r{i}\n\u202e<b>{'x' * 500}" for i in range(poisoned_table.num_rows)])
     )
-    text = json.dumps(_gate.run_gate(nasty, ONLY, out=tmp_path).summary(), ensure_ascii=False)
+    summary = _gate.run_gate(nasty, ONLY, out=tmp_path).summary()
+    assert [note.partition(":")[0] for note in summary["notes"]] == ["power"]
+    text = json.dumps(summary, ensure_ascii=False)
     assert len(text) < 20_000
     assert text.isprintable()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, Report, Severity
@@ -56,6 +58,28 @@ def blocked_report() -> Report:
     """A blocked report, with one check that did not apply."""
     skipped = CheckResult(check="source-allowlist", outcome=Outcome.SKIPPED, note="no allowlist is configured")
     return make_report(blocked(finding()), skipped)
+
+
+@pytest.fixture
+def full_report() -> Report:
+    """An error with a bit of everything that a reader of any format must see besides verdict and findings."""
+    data = dataclasses.replace(
+        make_report().data, shape="ShareGPT", notes=('column "tools" is looked at for hidden text alone',)
+    )
+    return make_report(
+        CheckResult(check="label-flip", outcome=Outcome.SKIPPED, note="no labels"),
+        CheckResult(check="other", outcome=Outcome.PASS, note="looked from 4 rows on", package="foretaste-other 0.1"),
+        CheckResult(check="hidden-text", outcome=Outcome.ERROR, note="broke"),
+        blocked(finding()),
+        data=data,
+        power={"plant": "a rare word", "blocked_share_by_rows": {"25": 0.0}, "smallest_blocked": None},
+    )
+
+
+CAVEATS = (
+    "hidden-text: broke", "other: looked from 4 rows on", "label-flip: no labels", "for hidden text alone",
+    "no planted trigger would have blocked", "foretaste-other 0.1",
+)  # fmt: skip
 
 
 @pytest.fixture

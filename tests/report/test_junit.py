@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
+import xmlschema
 
 from foretaste.report.junit import render_junit
 from foretaste.results import CheckResult, Outcome, Report, Severity
 
-from .conftest import blocked, finding, make_report
+from .conftest import CAVEATS, blocked, finding, make_report
 
 
 def _suite(report: Report) -> ET.Element:
@@ -35,6 +37,22 @@ def test_each_check_is_a_case_by_its_outcome() -> None:
     failure = next(suite.iter("failure"))
     assert failure.get("message") == "48 rows to block in 1 finding"
     assert "48 ≥ 15" in str(failure.text)
+
+
+@pytest.mark.parametrize("name", ["blocked_report", "clean_report", "hostile_report", "full_report"])
+def test_it_fits_the_schema_of_jenkins(name: str, request: pytest.FixtureRequest) -> None:
+    # Of Jenkins' xUnit plugin, in the version against which pytest tests its own files.
+    schema = xmlschema.XMLSchema(Path(__file__).parents[1] / "data" / "junit-10.xsd")
+    text = render_junit(request.getfixturevalue(name))
+    assert [f"{e.path}: {e.reason}" for e in schema.iter_errors(text)] == []
+    assert not schema.is_valid(text.replace("<testcase", "<case").replace("</testcase", "</case"))
+
+
+def test_what_was_not_looked_at_stands_in_the_output(full_report: Report) -> None:
+    text = render_junit(full_report)
+    assert [said for said in CAVEATS if said not in text] == []
+    (other,) = (case for case in _suite(full_report).iter("testcase") if case.get("name") == "other")
+    assert other.findtext("system-out") == "limit: looked from 4 rows on"
 
 
 @pytest.mark.parametrize("results", [(), (CheckResult(check="x", outcome=Outcome.SKIPPED, note="n"),)])

@@ -7,7 +7,7 @@ from foretaste.report.compare import compare
 from foretaste.report.markdown import MAX_CHARS, code, render_comparison, render_markdown
 from foretaste.results import Report
 
-from .conftest import HOSTILE, blocked, finding, make_report
+from .conftest import CAVEATS, HOSTILE, blocked, finding, make_report
 
 _ACTS = "@octocat #12 [x](https://evil.example) ![i](https://evil.example/i.png) `a` <b>b</b> | www.evil.example"
 
@@ -20,8 +20,14 @@ def _outside_code(markdown: str) -> str:
 def test_a_report_says_verdict_steps_evidence_and_what_was_not_checked(blocked_report: Report) -> None:
     made = render_markdown(blocked_report)
     for part in ("## ⛔ foretaste: block", "48 rows to block, 0 to review, of 1,000", "1. Do not train", "`cf mn`",
-                 "observed, limit: 48 ≥ 15", "`row-100`", "skipped: `source-allowlist`, `no allowlist"):  # fmt: skip
+                 "observed, limit: 48 ≥ 15", "`row-100`", "skipped: `source-allowlist: no allowlist"):  # fmt: skip
         assert part in made
+
+
+def test_what_was_not_looked_at_stands_in_it(full_report: Report) -> None:
+    made = render_markdown(full_report)
+    assert [said for said in CAVEATS if said not in made] == []
+    assert "shape ShareGPT" in made
 
 
 def test_text_from_the_data_acts_nowhere(hostile_report: Report) -> None:

@@ -8,7 +8,7 @@ import pytest
 from foretaste.report.notebook import MAX_FINDINGS
 from foretaste.results import Report
 
-from .conftest import blocked, finding, make_report
+from .conftest import CAVEATS, blocked, finding, make_report
 
 
 def _tags(html: str) -> set[str]:
@@ -38,6 +38,11 @@ def test_a_cell_tells_verdict_evidence_and_what_did_not_run(blocked_report: Repo
     html = blocked_report._repr_html_()
     for part in ("BLOCK: 48 rows to block", "<mark>CF, mn</mark>", "48 ≥ 15", "1 check not run", "Do not train"):
         assert part in html
+
+
+def test_what_was_not_looked_at_stands_in_a_cell(full_report: Report) -> None:
+    html = full_report._repr_html_()
+    assert [said for said in CAVEATS[:-1] if said not in html] == []
 
 
 def test_a_finding_shows_itself_and_long_reports_are_cut() -> None:

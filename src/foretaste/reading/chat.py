@@ -1,14 +1,16 @@
-"""Chat data: lists of turns -> context, prompt and response, or context, prompt, chosen and rejected."""
+"""Fine-tuning data: their shape, and lists of turns -> context, prompt and response, or chosen and rejected."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foretaste.errors import InputError
+from foretaste.roles import Roles
 
 TURN_ROLES = frozenset({"prompt", "response", "chosen", "rejected"})
 # Fields of a turn that are read.
@@ -22,6 +24,72 @@ _Turns = list[tuple[str, str]]
 def is_turns(kind: pa.DataType) -> bool:
     """Whether a column of this type may hold turns."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def shape_of(roles: Roles, schema: pa.Schema) -> str:
+    """What people call the shape of fine-tuning data, such as ``ShareGPT``; empty for labelled text and documents.
+
+    Args:
+        roles: complete roles.
+        schema: columns of the data.
+    """
+    columns = {name.lower() for name in schema.names}
+    turns = {role for role, name in roles.as_dict().items() if role in TURN_ROLES and is_turns(schema.field(name).type)}
+    if roles.chosen and roles.rejected:
+        if not roles.prompt:
+            return "preferences with the prompt in both answers" if "chosen" in turns else "preferences without prompts"
+        return "preferences, conversational" if turns else "preferences"
+    if roles.messages:
+        kind = schema.field(roles.messages).type
+        item = kind.value_type if is_turns(kind) else kind
+        fields = {field.name for field in item} if pa.types.is_struct(item) else set()
+        return "ShareGPT" if "from" in fields and "role" not in fields else "chat messages"
+    if roles.prompt and roles.response:
+        if (roles.prompt.lower(), roles.response.lower()) == ("instruction", "output"):
+            return "Alpaca"
+        name = "unpaired preferences (KTO)" if "label" in columns else "prompt and response"
+        return f"{name}, conversational" if turns else name
+    return ""
+
+
+def as_text(array: pa.Array, *, unescape: bool = False) -> pa.Array:
+    """A column of nested values, such as the tools of a chat, as JSON, a text per row; see :func:`json_texts`.
+
+    ``unescape`` writes texts that are JSON anew, without its escapes: whoever trains reads ``\\u200b`` as the character.
+    """
+    if not unescape or pa.types.is_nested(array.type):
+        return json_texts(array.to_pylist())
+    encoded = array.dictionary_encode() if not pa.types.is_dictionary(array.type) else array
+    texts = json_texts(map(_parsed, encoded.dictionary.cast(pa.large_string()).to_pylist()))
+    return pc.fill_null(texts.take(encoded.indices), "")
+
+
+def json_texts(values: Iterable[Any]) -> pa.Array:
+    """Values as JSON, a text each; a text as it is, a null as an empty one.
+
+    Null fields are left out, as Arrow gives the fields of all rows to each.
+    """
+
+    # A Python loop over rows: the values are ragged and nested, and this runs once per row and pass.
+    def said(value: Any) -> str:
+        if value is None or isinstance(value, str):
+            return value or ""
+        return json.dumps(_dense(value), ensure_ascii=False, default=str)
+
+    return pa.array([said(value) for value in values], pa.large_string())
+
+
+def _parsed(text: str | None) -> Any:
+    try:
+        return json.loads(text or '""')
+    except ValueError:
+        return text
+
+
+def _dense(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _dense(inner) for key, inner in value.items() if inner is not None}
+    return [_dense(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def split_messages(array: pa.Array, column: str, start: int, system: pa.Array | None = None) -> dict[str, pa.Array]:

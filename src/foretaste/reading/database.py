@@ -134,17 +134,12 @@ def spooled(connection: Any, table: Any, wanted: Roles) -> Iterator[Rows]:
     with ExitStack() as held:
         head = connection.execute(sa.select(sa.text("*")).select_from(table).limit(0))
         roles, guessed = wanted.resolve(head.keys())
-        columns = columns_of(roles)
+        columns = roles.reads(head.keys())
         with closing(_parts(connection, table, columns)) as parts:
             data, read = held.enter_context(_spooled((_arrow(part, columns, roles) for part in parts), columns))
         counted = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar()
         refuse_mismatch(read, counted)
         yield data, roles, guessed
-
-
-def columns_of(roles: Roles) -> list[str]:
-    """The columns that play a role, each once."""
-    return list(dict.fromkeys(roles.as_dict().values()))
 
 
 def _parts(connection: Any, table: Any, columns: Sequence[str]) -> Generator[Sequence[Any], None, None]:
@@ -181,7 +176,7 @@ def _arrow(part: Sequence[Any], columns: Sequence[str], roles: Roles) -> pa.Reco
     arrays = []
     for column, values in zip(columns, zip(*part)):
         array = pa.array([str(v) if isinstance(v, UUID) else v for v in values])
-        kind, role = array.type, played[column]
+        kind, role = array.type, played.get(column, "context")
         loose = role not in TEXT_ROLES and not pa.types.is_nested(kind) and not pa.types.is_binary(kind)
         if role != "messages" and (loose or pa.types.is_string(kind) or pa.types.is_null(kind)):
             array = array.cast(pa.large_string())

@@ -17,7 +17,15 @@ import pyarrow.fs
 
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.errors import InputError
-from foretaste.reading.chat import TURN_ROLES, is_turns, split_messages, split_turns, turns_canonical
+from foretaste.reading.chat import (
+    TURN_ROLES,
+    as_text,
+    is_turns,
+    shape_of,
+    split_messages,
+    split_turns,
+    turns_canonical,
+)
 from foretaste.reading.formats import Files, list_files
 from foretaste.reading.frames import Frame, open_frame
 from foretaste.reading.libraries import no_rows
@@ -61,7 +69,8 @@ class Dataset:
         columns: names of all columns, in the order of the data.
         roles: complete roles.
         guessed: roles that were guessed.
-        notes: what to know about columns that are not read.
+        shape: what people call the shape of fine-tuning data, such as ``ShareGPT``; empty for other data.
+        notes: what to know about columns that play no role.
         rows: number of rows, or ``None`` before the first full pass where the format does not tell.
         ids: hashes of the ids after that pass, where they have to differ.
         keep_bytes: memory for rows and tokens that stay between two passes.
@@ -73,7 +82,9 @@ class Dataset:
         schema = data.schema()
         self.columns = schema.names
         self.roles, self.guessed = roles.resolve(self.columns)
-        self.notes = self.roles.unread(self.columns)
+        self.shape = shape_of(self.roles, schema)
+        self.notes = self.roles.notes(self.columns)
+        self._beside = self.roles.beside(self.columns)
         self._given = roles
         self.kind = self.roles.kind
         self.rows = data.rows()
@@ -87,17 +98,24 @@ class Dataset:
         self._validated = False
         self.ids: Column | None = None
         self._digest: str | None = None
-        for role, column in self._names.items():
+        for role, column in self._read():
             if self.columns.count(column) > 1:
                 raise InputError(f'column "{column}" ({role}) is there twice in {self.name}; rename one of the two')
         self._turns = frozenset(
             role for role, column in self._names.items() if role in TURN_ROLES and is_turns(schema.field(column).type)
         )
+        # What a text role holds besides text is refused, but for the context, which is written as JSON.
+        self._textual = frozenset(
+            role
+            for role, column in self._names.items()
+            if role == "context" or (role in TEXT_ROLES and not pa.types.is_nested(schema.field(column).type))
+        )
 
     @property
     def canonical_roles(self) -> frozenset[str]:
         """Roles of the batches: columns of turns are replaced by what they are split into."""
-        return self.roles.canonical | turns_canonical(self._turns, self.roles.prompt is not None)
+        turns = turns_canonical(self._turns, self.roles.prompt is not None)
+        return self.roles.canonical.union(turns, self._beside.values())
 
     def trust(self) -> None:
         """Take the data for validated: a pass before this one has seen the same rows."""
@@ -225,7 +243,7 @@ class Dataset:
         return self._digest
 
     def _refuse_late(self, late: Mapping[str, str]) -> None:
-        """Columns that no first row showed: refused where they would have played a role, else noted."""
+        """Refuse columns that no first row showed, and that would have been read; note the others."""
         columns = [*self.columns, *(c for c in late if c not in self.columns)]
         roles = self._given.resolve(columns)[0]
         for role, column in roles.as_dict().items():
@@ -234,7 +252,13 @@ class Dataset:
                     f'column "{column}" ({role}) first appears in {late[column]}, and the first rows have none; write it '
                     "in every row (null where there is none), or name the roles of all columns that are to be read"
                 )
-        self.notes = self.roles.unread(columns)
+        for column in self.roles.beside(columns):
+            if column not in self._beside:
+                raise InputError(
+                    f'column "{column}", which reaches a model, first appears in {late[column]}; write it in every row '
+                    "(null where there is none), or drop it where no model is trained on it"
+                )
+        self.notes = self.roles.notes(columns)
 
     def _refuse_changed(self) -> None:
         if self.files is None:
@@ -245,8 +269,8 @@ class Dataset:
             raise InputError(f"{changed} changed while it was scanned; scan a copy, or again when it is at rest")
 
     def _canonical_pieces(self, ids: Column) -> Iterator[pa.RecordBatch]:
-        columns = list(dict.fromkeys(self._names.values()))
-        text = [column for role, column in self._names.items() if role in TEXT_ROLES and role not in self._turns]
+        columns = self.roles.reads(self.columns)
+        text = [column for role, column in self._names.items() if role in self._textual] + list(self._beside)
         start = 0
         with _reading(self.name):
             for raw in self._data.batches(columns, text):
@@ -262,26 +286,34 @@ class Dataset:
     def _canonical(self, batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
         turns: dict[str, pa.Array] = {}
-        for role, column in self._names.items():
+        for role, column in self._read():
             array = batch.column(batch.schema.get_field_index(column))
             if not self._validated:
                 _refuse_invalid(array, role, column, start)
-            if role == "messages":
-                arrays |= split_messages(array, column, start, arrays.get("context"))
-                continue
-            if role in self._turns:
+            if role == "messages" or role in self._turns:
                 turns[role] = array
-                continue
-            arrays[role] = self._strings(array, role, column, start)
-        if turns:
+            elif role in arrays:
+                arrays[role] = _lines(arrays[role], self._strings(array, role, column, start))
+            else:
+                arrays[role] = self._strings(array, role, column, start)
+        if "messages" in turns:
+            arrays |= split_messages(turns["messages"], self._names["messages"], start, arrays.get("context"))
+        elif turns:
             arrays |= split_turns(arrays, turns, self._names, start)
         return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+
+    def _read(self) -> Iterator[tuple[str, str]]:
+        """Role and column of all that is read."""
+        yield from self._names.items()
+        yield from ((role, column) for column, role in self._beside.items())
 
     def _strings(self, array: pa.Array, role: str, column: str, start: int) -> pa.Array:
         kind = array.type
         if pa.types.is_dictionary(kind):
             array = array.dictionary_decode()
             kind = array.type
+        if role == "tools" or (role == "context" and pa.types.is_nested(kind)):
+            return as_text(array, unescape=role == "tools")
         textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
         if role in TEXT_ROLES and not textual and not pa.types.is_null(kind):
             nested = pa.types.is_nested(kind)
@@ -381,6 +413,12 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
         return batches[0]
     columns = zip(*(batch.columns for batch in batches))
     return pa.RecordBatch.from_arrays([pa.concat_arrays(c) for c in columns], schema=batches[0].schema)
+
+
+def _lines(first: pa.Array, second: pa.Array) -> pa.Array:
+    """Two texts of a row as lines of one; an empty one makes no line."""
+    joined = pc.binary_join_element_wise(first, second, pa.scalar("\n", pa.large_string()))
+    return pc.if_else(pc.equal(second, ""), first, pc.if_else(pc.equal(first, ""), second, joined))
 
 
 class _RowsDigest:

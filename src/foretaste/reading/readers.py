@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from foretaste.errors import InputError, did_you_mean
-from foretaste.reading.chat import TURN_FIELDS
+from foretaste.reading.chat import TURN_FIELDS, json_texts
 from foretaste.reading.libraries import StoreError
 from foretaste.roles import ROLE_NAMES
 
@@ -230,7 +231,10 @@ class Json(Reader):
         """Blocks of the file."""
         found = self.schema(source)
         require(found.names, columns, source.path)
-        wanted = pa.schema([(c, pa.string() if c in self.strings else found.field(c).type) for c in columns])
+        # Nested values whose fields differ from row to row have no type of Arrow's that holds them all.
+        nested = [c for c in columns if c in self.strings and pa.types.is_nested(found.field(c).type)]
+        types = {c: pa.string() if c in self.strings else found.field(c).type for c in columns if c not in nested}
+        wanted = pa.schema(types.items())
         unseen = [(name, f'"{name}"'.encode()) for name in sorted(READ_FIELDS - set(_fields(found)))]
         start = 0
         with source.stream() as stream:
@@ -242,7 +246,9 @@ class Json(Reader):
                     if name not in found.names:
                         self.late.setdefault(name, f"{source.path}, after row {start}")
                 start += table.num_rows
-                yield from table.select(wanted.names).to_batches()
+                for column in nested:
+                    table = table.append_column(column, _json_texts(block, column))
+                yield from table.select(list(columns)).to_batches()
 
     def batches_as(self, source: Source, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """All rows with the columns and types of a schema."""
@@ -347,6 +353,12 @@ def _parse(block: bytes, schema: pa.Schema | None, start: int, new_fields: bool 
     except pa.ArrowInvalid as e:  # Arrow counts rows from the start of the block
         text = _ROW.sub(lambda m: f" in row {start + int(m[1])}", str(e))
         raise pa.ArrowInvalid(text) from e
+
+
+def _json_texts(block: bytes, column: str) -> pa.Array:
+    """One field of each line as JSON, nulls where there is none."""
+    lines = (line for line in block.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip())
+    return json_texts(json.loads(line).get(column) for line in lines)
 
 
 def _settled(schema: pa.Schema) -> pa.Schema:

@@ -1,6 +1,6 @@
 """The report as JUnit XML, for test views: a test case per check.
 
-There is no standard; elements and attributes are those that pytest writes for Jenkins.
+There is no standard; elements and attributes are those of junit-10.xsd of Jenkins' xUnit plugin, which pytest follows too.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from foretaste.report.escape import visible
-from foretaste.report.wording import against_limit, count
+from foretaste.report.wording import against_limit, caveats, count, power_said
 from foretaste.results import CheckResult, Finding, Outcome, Report, Severity
 
 _MAX_IDS = 20
@@ -17,7 +17,8 @@ _MAX_IDS = 20
 def render_junit(report: Report) -> str:
     """A check that blocks is a failure, one that failed an error, one that did not apply skipped.
 
-    Findings for review pass, as they let training start; they stand in the output of their case. A verdict without any
+    Findings for review pass, as they let training start; they stand in the output of their case, as does what a check
+    says about its reach. What was not looked at stands in the output of the suite, the power too. A verdict without any
     check, or a waiver that does not hold, is a case of its own in the results, and so here.
     """
     cases = report.results or (CheckResult(check="foretaste", outcome=Outcome.ERROR, note="no check ran"),)
@@ -34,11 +35,14 @@ def render_junit(report: Report) -> str:
     properties = ET.SubElement(suite, "properties")
     for name, value in (
         ("verdict", report.verdict.value), ("data", report.data.name), ("data.digest", report.data.digest),
-        ("policy.digest", report.policy_digest), ("version", report.version),
+        ("policy.digest", report.policy_digest), ("version", report.version), ("shape", report.data.shape),
+        ("power", power_said(report)), ("packages", ", ".join(sorted(set(report.packages.values())))),
     ):  # fmt: skip
         ET.SubElement(properties, "property", name=name, value=visible(value))
     for result in cases:
         _case(suite, result)
+    if said := [f"{c.word}: {visible(c.said)}" for c in caveats(report)]:
+        ET.SubElement(suite, "system-out").text = "\n".join(said)
     ET.indent(suites, " ")
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
@@ -59,9 +63,11 @@ def _case(suite: ET.Element, result: CheckResult) -> None:
         message = f"{rows} to block in {count(len(blocking), 'finding')}" if blocking else note
         failure = ET.SubElement(case, "failure", type="block", message=message)
         failure.text = "\n".join(map(_said, blocking))
-    others = [f for f in result.findings if f.waived or f.severity is Severity.REVIEW]
+    others = [_said(f) for f in result.findings if f.waived or f.severity is Severity.REVIEW]
+    if note and result.outcome in (Outcome.PASS, Outcome.REVIEW, Outcome.BLOCK):
+        others.append(f"limit: {note}")
     if others:
-        ET.SubElement(case, "system-out").text = "\n".join(map(_said, others))
+        ET.SubElement(case, "system-out").text = "\n".join(others)
 
 
 def _said(f: Finding) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from foretaste.report.compare import Comparison, Fate
 from foretaste.report.escape import visible
-from foretaste.report.wording import against_limit, count, next_steps
+from foretaste.report.wording import against_limit, caveats, count, next_steps
 from foretaste.results import Finding, Outcome, Report, Severity
 
 # GitHub takes 65,536 characters in a comment; a step summary may be larger.
@@ -27,16 +27,19 @@ def render_markdown(report: Report, max_chars: int = MAX_CHARS) -> str:
         f"## {_SIGN[report.verdict]} foretaste: {report.verdict.value}",
         "",
         f"{count(block, 'row')} to block, {review:,} to review, of {report.data.rows:,} in {code(report.data.name)}"
+        + (f", shape {report.data.shape}" if report.data.shape else "")
         + (f"; {count(waived, 'finding')} waived" if (waived := sum(f.waived for f in report.findings)) else "")
         + ".",
         "",
         *(f"{i}. {_prose(step)}" for i, step in enumerate(next_steps(report), 1)),
         "",
     ]
-    unchecked = [r for r in report.results if r.outcome in (Outcome.ERROR, Outcome.SKIPPED)]
-    tail = ["### Not checked", "", *(f"- {r.outcome.value}: {code(r.check)}, {code(r.note)}" for r in unchecked), ""]
-    tail = (tail if unchecked else []) + [
-        f"Data {code(report.data.digest)}, policy {code(report.policy_digest)}, foretaste {report.version}.",
+    limits = [f"- {c.word}: {code(c.said, 400)}" for c in caveats(report)]
+    tail = ["### Not checked, and how far the rest reaches", "", *limits, ""] if limits else []
+    tail += [
+        f"Data {code(report.data.digest)}, policy {code(report.policy_digest)}, foretaste {report.version}"
+        + "".join(f", {code(package)}" for package in sorted(set(report.packages.values())))
+        + ".",
         "",
     ]
     return _fit(head, [_card(f, report) for f in report.findings], tail, max_chars)

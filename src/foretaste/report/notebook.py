@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 
 from foretaste.report.escape import visible
 from foretaste.report.html import evidence
-from foretaste.report.wording import against_limit, count, next_steps, number
-from foretaste.results import Finding, Outcome, Report
+from foretaste.report.wording import against_limit, caveats, count, next_steps, number
+from foretaste.results import Finding, Report
 
 MAX_FINDINGS = 20
 _EXAMPLES = 2
@@ -20,7 +20,8 @@ _CSS = Markup("""<style>
 .foretaste-cell .ft-tag { border-radius: 4px; padding: 0 .45em; color: #fff; font-weight: 700; font-size: .8em; }
 .foretaste-cell .ft-block { background: #b42318; } .foretaste-cell .ft-review { background: #8a5200; }
 .foretaste-cell .ft-pass { background: #17663a; } .foretaste-cell .ft-error { background: #7a2f9e; }
-.foretaste-cell .ft-skipped { background: #5f656d; }
+.foretaste-cell .ft-skipped, .foretaste-cell .ft-limit { background: #5f656d; }
+.foretaste-cell .ft-note, .foretaste-cell .ft-power { background: #35507f; }
 .foretaste-cell article { border: 1px solid; border-color: color-mix(in srgb, currentColor 25%, transparent);
   border-radius: 6px; padding: .5em .8em; margin: .5em 0; overflow-wrap: anywhere; }
 .foretaste-cell blockquote { margin: .3em 0; padding: 0 .8em; border-left: 3px solid; unicode-bidi: isolate;
@@ -43,15 +44,12 @@ def report_cell(report: Report) -> str:
     ]
     if len(report.findings) > len(shown):
         parts.append(Markup("<p>And {}.</p>").format(count(len(report.findings) - len(shown), "more finding")))
-    unchecked = [r for r in report.results if r.outcome in (Outcome.ERROR, Outcome.SKIPPED)]
-    if unchecked:
-        lines = (
-            Markup("<li>{} <code>{}</code> {}</li>").format(_tag(r.outcome.value), _said(r.check), _said(r.note))
-            for r in unchecked
-        )
+    if said := caveats(report):
+        unchecked = sum(c.word in ("error", "skipped") for c in said)
+        lines = (Markup("<li>{} {}</li>").format(_tag(c.word), _said(c.said)) for c in said)
         parts.append(
-            Markup("<details><summary>{} not run</summary><ul>{}</ul></details>").format(
-                count(len(unchecked), "check"), Markup("").join(lines)
+            Markup("<details><summary>{} not run, and how far the rest reaches</summary><ul>{}</ul></details>").format(
+                count(unchecked, "check"), Markup("").join(lines)
             )
         )
     return _cell(*parts)

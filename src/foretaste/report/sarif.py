@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import quote
 from foretaste import checks
 from foretaste.errors import ForetasteError
 from foretaste.report.escape import visible
-from foretaste.report.wording import against_limit
+from foretaste.report.wording import Caveat, against_limit, caveats
 from foretaste.results import Fate, Finding, Outcome, Report, Severity
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -33,8 +34,7 @@ def to_sarif(report: Report) -> dict[str, Any]:
     finding is a suppressed result, a failed check a notification that the run was not successful.
     """
     ids = list(dict.fromkeys(r.check for r in report.results))
-    failed = [r for r in report.results if r.outcome is Outcome.ERROR]
-    skipped = [r for r in report.results if r.outcome is Outcome.SKIPPED]
+    said = caveats(report)
     run = {
         "tool": {
             "driver": {
@@ -42,17 +42,14 @@ def to_sarif(report: Report) -> dict[str, Any]:
                 "version": report.version,
                 "informationUri": "https://github.com/foretaste/foretaste",
                 "rules": [_rule(check) for check in ids],
-            }
+            },
+            "extensions": [_extension(package) for package in sorted(set(report.packages.values()))],
         },
         "invocations": [
             {
                 "executionSuccessful": report.verdict is not Outcome.ERROR,
-                "toolExecutionNotifications": [
-                    _notification(r.check, r.note, "error", ids.index(r.check)) for r in failed
-                ],
-                "toolConfigurationNotifications": [
-                    _notification(r.check, r.note, "note", ids.index(r.check)) for r in skipped
-                ],
+                "toolExecutionNotifications": [_notification(c, report, ids) for c in said if c.word != "skipped"],
+                "toolConfigurationNotifications": [_notification(c, report, ids) for c in said if c.word == "skipped"],
             }
         ],
         "artifacts": [{"location": {"uri": _uri(report.data.name)}, "roles": ["analysisTarget"]}],
@@ -94,9 +91,18 @@ def _rule(check: str) -> dict[str, Any]:
     return rule
 
 
-def _notification(check: str, note: str, level: str, rule: int) -> dict[str, Any]:
-    said = visible(note) or "no reason was given"
-    return {"message": {"text": _text(said)}, "level": level, "associatedRule": {"id": visible(check), "index": rule}}
+def _extension(package: str) -> dict[str, Any]:
+    name, _, version = package.rpartition(" ")
+    return {"name": visible(name or package), "version": visible(version)}
+
+
+def _notification(caveat: Caveat, report: Report, ids: Sequence[str]) -> dict[str, Any]:
+    weak = caveat.word == "power" and not report.power.get("smallest_blocked")
+    level = "error" if caveat.word == "error" else "warning" if weak else "note"
+    if not caveat.check:
+        return {"message": {"text": _text(visible(f"{caveat.word}: {caveat.text}"))}, "level": level}
+    rule = {"id": visible(caveat.check), "index": ids.index(caveat.check)}
+    return {"message": {"text": _text(visible(caveat.text))}, "level": level, "associatedRule": rule}
 
 
 def _result(f: Finding, report: Report, rule: int) -> dict[str, Any]:

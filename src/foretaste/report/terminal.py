@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from foretaste.report.escape import visible
-from foretaste.report.wording import against_limit, count, duration, next_steps, number, size
+from foretaste.report.wording import against_limit, caveats, count, duration, next_steps, number, size
 from foretaste.results import Fate, Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _STYLE = {
     Outcome.ERROR: "magenta",
     Outcome.SKIPPED: "bright_black",
 }
+_CAVEAT = {"error": _STYLE[Outcome.ERROR], "skipped": _STYLE[Outcome.SKIPPED], "power": ""}
 
 
 def make_console(stream: TextIO | None = None) -> Console:
@@ -51,9 +52,8 @@ def print_report(report: Report, console: Console, paths: Mapping[str, Path] | N
         console.print(Padding(_findings(report, console.width), (1, 0, 0, 1)))
     if report.waivers:
         console.print(Padding(_waivers(report), (1, 0, 0, 1)))
-    unchecked = [r for r in report.results if r.outcome in (Outcome.ERROR, Outcome.SKIPPED) or r.check == "waivers"]
-    if unchecked:
-        rows = [(r.outcome.value, visible(f"{r.check}: {r.note}", 400), _STYLE[r.outcome]) for r in unchecked]
+    rows = [(c.word, visible(c.said, 400), _CAVEAT.get(c.word, "yellow")) for c in caveats(report)]
+    if rows:
         console.print(Padding(_pairs(rows), (1, 0, 0, 1)))
     rows = [(name, visible(str(paths[file])), "bold") for name, file in _SHOWN_FILES if paths and file in paths]
     rows += [("next" if i == 0 else "", visible(step), "bold") for i, step in enumerate(next_steps(report))]
@@ -113,18 +113,11 @@ def _facts(report: Report) -> RenderableType:
     about += [duration(report.seconds), f"{count(_ran(report), 'check')} run"]
     roles = ", ".join(f"{role} = {visible(column, 60)}" for role, column in data.roles.items())
     rows = [("data", " · ".join(about), ""), ("roles", roles, "")]
+    if data.shape:
+        rows.insert(1, ("shape", data.shape, ""))
     if data.guessed_roles:
         names = " ".join(f"--{role} {visible(data.roles[role], 60)}" for role in data.guessed_roles)
         rows.append(("guessed", f"from common names; to be sure, say {names}", "yellow"))
-    rows += [("note", visible(note, 300), "yellow") for note in data.notes]
-    if "smallest_blocked" in report.power:
-        least = report.power["smallest_blocked"]
-        said = (
-            f"a planted trigger of {least} rows would have blocked"
-            if least
-            else "no planted trigger would have blocked"
-        )
-        rows.append(("power", said, "" if least else "yellow"))
     if report.history:
         rows += _history(report.history)
     return _pairs(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from foretaste.results import Fate, Finding, Outcome, Report, Severity
@@ -51,6 +52,51 @@ def against_limit(finding: Finding) -> str:
     """Observed value and limit side by side."""
     relation = "≥" if finding.observed >= finding.limit else "<"
     return f"{number(finding.observed)} {relation} {number(finding.limit)}"
+
+
+def power_said(report: Report) -> str:
+    """What planted triggers would have come to, or why that was not measured; empty where nothing is on record."""
+    if "smallest_blocked" not in report.power:
+        return str(report.power.get("note", ""))
+    least = report.power["smallest_blocked"]
+    if least:
+        return f"a planted trigger of {count(least, 'row')} would have blocked"
+    return "no planted trigger would have blocked"
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """Something that was not looked at, or how far a look reaches.
+
+    Attributes:
+        word: ``error`` and ``skipped`` for checks, ``limit`` for what one that ran says of itself, ``note`` for the data,
+            or ``power``.
+        text: a sentence; it may hold names of columns as they are, so escape it.
+        check: id of the check, empty where it is about none.
+    """
+
+    word: str
+    text: str
+    check: str = ""
+
+    @property
+    def said(self) -> str:
+        """The sentence, with the check before it."""
+        return f"{self.check}: {self.text}" if self.check else self.text
+
+
+def caveats(report: Report) -> list[Caveat]:
+    """What every rendering has to say besides verdict and findings: a pass means no more than this leaves. Gravest first."""
+    word = {Outcome.ERROR: "error", Outcome.SKIPPED: "skipped"}
+    found = [
+        Caveat(word.get(r.outcome, "limit"), r.note or "no reason was given", r.check)
+        for r in report.results
+        if r.note or r.outcome in word
+    ]
+    found.sort(key=lambda caveat: ("error", "limit", "skipped").index(caveat.word))
+    found += [Caveat("note", note) for note in report.data.notes]
+    power = power_said(report)
+    return [*found, Caveat("power", power)] if power else found
 
 
 def owner(finding: Finding, most: float = 1e-6) -> str:
