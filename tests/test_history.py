@@ -244,12 +244,12 @@ class TestRefusals:
     @staticmethod
     def _rewrite(state: Path, change: Mapping[str, Any]) -> None:
         """Change the header and sign it again, as another release would have written it."""
-        from foretaste.history import _digest_of
+        from foretaste.history.file import digest_of
 
         with zipfile.ZipFile(state) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
         header = json.loads(files["header.json"]) | change
-        files["header.json"] = json.dumps(header | {"digest": _digest_of(header)}).encode()
+        files["header.json"] = json.dumps(header | {"digest": digest_of(header)}).encode()
         with zipfile.ZipFile(state, "w") as archive:
             for name, raw in files.items():
                 archive.writestr(name, raw)
