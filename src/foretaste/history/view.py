@@ -59,6 +59,10 @@ class View:
         message = finding.message
         if len(old):
             message += f" ({len(new)} of these rows are new, {len(old)} came in earlier batches)"
+        twins = finding.twins
+        if twins is not None:
+            twins = dataclasses.replace(twins, excluded=twins.excluded[twins.excluded >= self.rows] - self.rows)
+        finding = dataclasses.replace(finding, twins=twins)
         return dataclasses.replace(finding, rows=new, earlier=self.index[old], message=message, examples=tuple(shown))
 
 
