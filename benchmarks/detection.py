@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import inspect
 import json
 import re
 import sys
@@ -56,13 +55,10 @@ def load(data: Any, roles: dict[str, str | None]) -> tuple[Columns, str]:
     return columns, dataset.kind
 
 
-def scan(
-    columns: Columns, state: Path | None = None, policy: Policy = POLICY
-) -> tuple[str, np.ndarray, np.ndarray, float]:
-    """Verdict, rows that block, rows that any finding names, seconds; with what earlier deliveries left, if any."""
+def scan(columns: Columns) -> tuple[str, np.ndarray, np.ndarray, float]:
+    """Verdict, rows that block, rows that any finding names, seconds."""
     clock = time.perf_counter()
-    kept: dict[str, Any] = {"state": state} if state else {}
-    report = foretaste.scan(pa.table(columns), policy, roles={role: role for role in columns}, **kept)
+    report = foretaste.scan(pa.table(columns), POLICY, roles={role: role for role in columns})
     seconds = time.perf_counter() - clock
     size = len(next(iter(columns.values())))
     block, either = np.zeros(size, bool), np.zeros(size, bool)
@@ -76,28 +72,33 @@ def drip(
 ) -> tuple[np.ndarray, str, np.ndarray, np.ndarray, float]:
     """Poisoned rows, the worst verdict, and what was flagged, of a dose that comes in several deliveries.
 
-    Where ``foretaste.scan`` takes a state, the deliveries share one, so that counts add up; else each stands alone.
+    The deliveries share a state. Rows of an earlier delivery that a later finding names are flagged as well: whoever reads
+    the report can take them out.
     """
-    planted, poisoned = columns, np.zeros(len(next(iter(columns.values()))), bool)
-    if attack is not None:
-        planted, poisoned = attack.plant(columns, dose, np.random.default_rng(seed))
-    number = np.empty(len(poisoned), np.int64)
+    size = len(next(iter(columns.values())))
+    planted, poisoned = (
+        (columns, np.zeros(size, bool)) if attack is None else attack.plant(columns, dose, np.random.default_rng(seed))
+    )
+    size = len(poisoned)
+    planted = planted | {"id": [f"row-{r}" for r in range(size)]}
+    number = np.empty(size, np.int64)
     for mine in (poisoned, ~poisoned):  # each delivery gets its part of both
         number[mine] = np.arange(mine.sum()) % parts
-    found, verdicts, seconds = [], [], 0.0
+    block, either = np.zeros(size, bool), np.zeros(size, bool)
+    verdicts, clock = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        keeps = "state" in inspect.signature(foretaste.scan).parameters
-        state = Path(folder) / "state" if keeps else None
         for part in range(parts):
-            rows = np.flatnonzero(number == part)
-            delivery = {role: [values[r] for r in rows.tolist()] for role, values in planted.items()}
-            verdict, block, either, took = scan(delivery, state, policy)
-            found.append((poisoned[rows], block, either))
-            verdicts.append(verdict)
-            seconds += took
+            rows = np.flatnonzero(number == part).tolist()
+            delivery = pa.table({role: [values[r] for r in rows] for role, values in planted.items()})
+            report = foretaste.scan(delivery, policy, roles={r: r for r in planted}, state=Path(folder) / "state")
+            verdicts.append(report.verdict.value)
+            for finding in report.findings:
+                named = [*finding.ids, *(name.rsplit(" (batch ", 1)[0] for name in finding.earlier)]
+                flagged = [int(name.removeprefix("row-")) for name in named]
+                either[flagged] = True
+                block[flagged] |= finding.severity is foretaste.Severity.BLOCK
     worst = next((v for v in ("error", "block", "review") if v in verdicts), "pass")
-    mask, block, either = (np.concatenate(column) for column in zip(*found))
-    return mask, worst, block, either, seconds
+    return poisoned, worst, block, either, time.perf_counter() - clock
 
 
 def row_of(

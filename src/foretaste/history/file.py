@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from foretaste._version import __version__
 from foretaste.errors import StateError
 
-FORMAT = 1
+FORMAT = 2
 _HEADER = "header.json"
 _AGAIN = "restore a copy of it, or name another path and scan the accepted batches into that, one by one"
 
@@ -127,10 +127,11 @@ def algorithm() -> str:
 
     Taken from what the kernels make of a probe text, so that nobody has to remember to raise a number.
     """
-    from foretaste.signals import phrases
+    from foretaste.signals import affixes, phrases
     from foretaste.text.bayes import bucket_counts
     from foretaste.text.heads import hash_heads
     from foretaste.text.minhash import BINS, sign_rows
+    from foretaste.text.pairs import BUCKETS
     from foretaste.text.sample import Sample
     from foretaste.text.tokens import tokenize
 
@@ -141,7 +142,10 @@ def algorithm() -> str:
     sample = Sample(8)
     sample.scan(tokens, 0)
     buckets = np.arange(1 << 13, dtype=np.uint32).reshape(-1, 2)
-    sizes = (phrases.SKETCH_CELLS, phrases.BIGRAM_CELLS, phrases.UNIGRAM_CELLS, phrases.SAMPLE)
+    sizes = (
+        phrases.SKETCH_CELLS, phrases.BIGRAM_CELLS, phrases.UNIGRAM_CELLS, phrases.SAMPLE, affixes.CELLS,
+        affixes.EDGE_CELLS, BUCKETS,
+    )  # fmt: skip
     digest = hashlib.sha256(repr(sizes).encode())
     for array in (
         tokens.hashes, hash_heads(tokens.hashes, tokens.offsets, 3), signatures, texts, sample.words(),

@@ -356,7 +356,7 @@ class History:
                 store, header["kind"], frozenset(header["roles"]), header["batches"], header["sources"],
                 tables["rows"], header["suspects"], tables["seen"], known, header["digest"],
             )  # fmt: skip
-        except (ValueError, KeyError) as e:
+        except (ValueError, KeyError, TypeError) as e:
             raise damaged(store.path, str(e)) from e
 
 
