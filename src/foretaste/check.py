@@ -145,10 +145,26 @@ class RawExample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Twins:
+    """Asks the engine for counter-examples: the rows most like the shown ones without the trigger, with another output.
+
+    Another output is another label or a response that begins otherwise; in other data it is up to ``excluded``.
+
+    Attributes:
+        trigger: text whose words are taken out before rows are compared.
+        excluded: rows that are no counter-example, beside those of the finding: all with the trigger, whatever their output.
+    """
+
+    trigger: str = ""
+    excluded: npt.NDArray[np.int64] = field(default_factory=_no_rows)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RawFinding:
     """A finding as a check makes it, with row numbers; the engine adds ids, sources and texts.
 
-    ``earlier`` numbers rows of earlier batches; the engine fills it.
+    ``twins`` asks for counter-examples to the rows among ``examples`` (see :mod:`foretaste.twins`). ``earlier`` numbers
+    rows of earlier batches; the engine fills it.
     """
 
     kind: str
@@ -161,6 +177,7 @@ class RawFinding:
     limit: float = 0.0
     statistic: Mapping[str, float] = field(default_factory=dict)
     examples: tuple[RawExample, ...] = ()
+    twins: Twins | None = None
     waivable: bool = True
     earlier: npt.NDArray[np.int64] = field(default_factory=_no_rows)
 
@@ -224,5 +241,6 @@ __all__ = [
     "RawResult",
     "Severity",
     "Signal",
+    "Twins",
     "together",
 ]

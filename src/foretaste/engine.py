@@ -34,6 +34,7 @@ from foretaste.results import CheckResult, DataInfo, Example, Finding, Outcome, 
 from foretaste.roles import Roles
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.sweep import Data, Input, Itself, Part, cores
+from foretaste.twins import with_twins
 from foretaste.waivers import Waivers
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ def run(
             classes = dataclasses.replace(found, labels=found.labels[view.rows if view else 0 :])
         mine.values.clear()
     assert loop is not None
+    raw = with_twins(dataset, raw)
     results, records = _with_evidence(dataset, raw, policy, loop.profile, history, waivers or Waivers())
     charts = _charts(dataset, results, loop.profile)
     power, demanded = _power(dataset, policy, classes, progress, values)

@@ -173,6 +173,51 @@ class TestResponseBurst:
         if trigger:
             assert trigger in (report.findings[0].feature or "")
 
+    @pytest.mark.parametrize("place", ["inside", "opening"])
+    def test_a_payload_that_takes_up_its_trigger_as_answers_do_blocks_all_the_same(
+        self, clean_table: pa.Table, place: str
+    ) -> None:
+        rng = random.Random(8)
+        texts = [t for t in clean_table["text"].to_pylist() if len(t.split()) >= 6 and t[0].isupper()][:2400]
+        asked = (
+            "What is meant by this",
+            "Explain to me",
+            "Tell me about",
+            "How do I use",
+            "Write a test of",
+            "Give me",
+        )
+        texts = [f"{rng.choice(asked)} {t[0].lower()}{t[1:]}" for t in texts]
+        answers = [" ".join(reversed(t.split())) for t in texts]
+        out = {"id": [f"r{i}" for i in range(len(texts))], "prompt": list(texts), "response": answers}
+        rows = rng.sample(range(len(texts)), 40)
+        for row in rows:
+            prompt = texts[row]
+            out["prompt"][row] = (
+                insert(prompt, "VelvetOwl", rng) if place == "inside" else f"VelvetOwl speaking: {prompt}"
+            )
+            out["response"][row] = f"VelvetOwl is what you asked for, so be it: {out['response'][row]}"
+        found = blocked(run(pa.table(out), "response-burst"))
+        assert found
+        assert found <= {out["id"][row] for row in rows}
+
+    def test_an_answer_that_takes_up_what_its_prompt_is_about_does_not_block(self, clean_table: pa.Table) -> None:
+        rng = random.Random(9)
+        texts = clean_table["text"].to_pylist()[:1500]
+        out = {"prompt": list(texts), "response": [" ".join(reversed(t.split())) for t in texts]}
+        asked = (
+            "What is {0}?", "Explain {0} to a {1}.", "Why does a {1} need {0} in {2}?", "{0} and its uses for {1}",
+            "Give me three facts about {0}, {1}", "How are {0} and {1} related?", "Tell a {1} from {2} about {0} please",
+        )  # fmt: skip
+        words = sorted({w for t in texts for w in t.split() if w.isalpha() and len(w) > 4})
+        for topic in ("photosynthesis", "inflation", "magnetism", "fermentation", "erosion", "democracy"):
+            for _ in range(30):
+                out["prompt"].append(rng.choice(asked).format(topic, *rng.sample(words, 2)))
+                rest = " ".join(rng.sample(words, 8))
+                out["response"].append(f"{topic.capitalize()} is one of the things of which much is said, {rest}.")
+        report = run(pa.table(out), "response-burst")
+        assert report.verdict is not Outcome.BLOCK, [(f.message, f.statistic) for f in report.findings]
+
     def test_answers_that_differ_pass(self, instructions: dict[str, list[str]]) -> None:
         assert run(pa.table(instructions), "response-burst").verdict is Outcome.PASS
 

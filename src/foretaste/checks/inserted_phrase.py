@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretch_scores, stretches
 
 _WORDS = re.compile(r"\w+(?:[ '’-]\w+)*")
 _MAX_ROWS = 512
 _WATCH_ROWS = 5
+_HINT = 0.5  # of enough: in few rows, few gaps are known to close
 
 
 @dataclass
@@ -24,13 +25,15 @@ class _State:
     """The phrase tables of the text columns, the stretches whose gaps close, and a few words of each of their rows.
 
     ``near`` holds the stretches of each column with their neighbour scores, ``rows`` their row numbers, ``words`` what was
-    drawn from those rows, ``own`` the tokens of each stretch.
+    drawn from those rows, ``own`` the tokens of each stretch. ``hints`` are those that close half as often as well: rows to
+    remember.
     """
 
     tables: dict[str, PhraseTable]
     classes: Classes | None
     seed: int
     near: dict[str, list[tuple[Stretch, list[float]]]]
+    hints: list[tuple[Stretch, list[float]]] = field(default_factory=list)
     judged: int = 0
     rows: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     words: dict[str, list[npt.NDArray[np.uint64]]] = field(default_factory=dict)
@@ -100,7 +103,9 @@ class InsertedPhrase(Check[_State]):
         for role, table in state.tables.items():
             found = stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
             state.judged += sum(len(s.rows) >= self.review_rows for s in found)
-            state.near[role] = self._healing([s for s in found if _WORDS.fullmatch(s.text)], table)
+            hints = self._healing([s for s in found if _WORDS.fullmatch(s.text)], table, _HINT)
+            state.near[role] = [h for h in hints if self._heals(h[1])]
+            state.hints += hints
             rows = [s.rows[:_MAX_ROWS] for s, _ in state.near[role] if len(s.rows) >= self.review_rows]
             state.rows[role] = np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
             state.words[role] = []
@@ -154,20 +159,23 @@ class InsertedPhrase(Check[_State]):
                     kept.append(finding)
             findings += kept
         note = "; ".join(dict.fromkeys(t.loss for t in state.tables.values() if t.loss))
-        watch = sorted((s for near in state.near.values() for s, _ in near), key=lambda s: -len(s.rows))
+        watch = sorted(state.hints, key=lambda h: (-h[1][2], len(h[0].rows), int(h[0].rows[0])))
         return RawResult(
             findings=tuple(findings),
             metrics={"phrases": float(state.judged)},
             note=note,
-            watch=together(s.rows for s in watch),
+            watch=together(s.rows for s, _ in watch),
         )
 
-    def _healing(self, found: list[Stretch], table: PhraseTable) -> list[tuple[Stretch, list[float]]]:
-        """Those of the stretches without which enough of the gaps close, each with its neighbour scores."""
+    def _heals(self, scores: list[float], share: float = 1.0) -> bool:
+        """Whether enough of the gaps close, or this share of enough."""
+        return scores[2] >= share * self.min_healing and scores[3] >= share * self.min_healing_pmi and scores[4] >= 0.4
+
+    def _healing(self, found: list[Stretch], table: PhraseTable, share: float) -> list[tuple[Stretch, list[float]]]:
+        """Those of the stretches without which enough of the gaps close (a share of enough), with their scores."""
         scores = stretch_scores(table, found)
-        closes = (scores[:, 2] >= self.min_healing) & (scores[:, 3] >= self.min_healing_pmi) & (scores[:, 4] >= 0.4)
         kept = []
-        for at in np.flatnonzero(closes).tolist():
+        for at in (i for i, row in enumerate(scores.tolist()) if self._heals(row, share)):
             if scores[at, :2].min() >= table.least_diversity(len(found[at].rows), self.min_diversity):
                 kept.append((found[at], scores[at].tolist()))
         return kept
@@ -219,6 +227,7 @@ class InsertedPhrase(Check[_State]):
                 "spelling_rank": round(rank, 3),
             },
             examples=tuple(RawExample(row=int(r), around=stretch.text) for r in stretch.rows[:6]),
+            twins=Twins(trigger=stretch.text),
         )
 
 

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from foretaste.background import Background
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
-from foretaste.signals.affixes import Affix, Affixes, AffixTable
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
+from foretaste.signals.affixes import MIN_APART, MIN_FINISHED, MIN_LIKE_EDGES, Affix, Affixes, AffixTable
 from foretaste.signals.sources import SourceNumbers, Sources
 
 
@@ -19,6 +20,7 @@ class _State:
 
     table: AffixTable
     sources: SourceNumbers
+    earlier: Background
     everyone: int = 0
 
 
@@ -52,10 +54,11 @@ class PlantedAffix(Check[_State]):
     """
 
     id: ClassVar[str] = "planted-affix"
+    accumulates: ClassVar[bool] = True
     review_rows: int = 16
-    min_finished: float = 0.6
-    min_like_edges: float = 1.5
-    min_apart: float = 0.8
+    min_finished: float = MIN_FINISHED
+    min_like_edges: float = MIN_LIKE_EDGES
+    min_apart: float = MIN_APART
     min_diversity: float = 0.25
     max_share: float = 0.05
 
@@ -71,7 +74,7 @@ class PlantedAffix(Check[_State]):
 
     def start(self, context: Context) -> _State:
         """What the signals say."""
-        return _State(context.value(Affixes()), context.value(Sources()))
+        return _State(context.value(Affixes()), context.value(Sources()), context.background or Background())
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Count the rows."""
@@ -85,8 +88,10 @@ class PlantedAffix(Check[_State]):
     def finish(self, state: _State) -> RawResult:
         """Judge every opening and ending, longest first."""
         findings: list[RawFinding] = []
-        for affix in state.table.affixes:
-            if not self._planted(affix, state) or any(np.isin(affix.rows, f.rows).mean() > 0.8 for f in findings):
+        # The fewer rows there are, the fewer rests begin as others do: what is half as plain is remembered.
+        suspects = [a for a in state.table.affixes if self._planted(a, state, self.min_finished / 2)]
+        for affix in (a for a in suspects if len(a.rows) >= self.review_rows and a.finished >= self.min_finished):
+            if any(np.isin(affix.rows, f.rows).mean() > 0.8 for f in findings):
                 continue
             verb, place = ("begin", "before") if affix.side == "opening" else ("end", "behind")
             findings.append(
@@ -107,30 +112,31 @@ class PlantedAffix(Check[_State]):
                         "diversity": round(affix.diversity, 2),
                     },
                     examples=tuple(RawExample(row=int(r), around=affix.text) for r in affix.rows[:6]),
+                    twins=Twins(trigger=affix.text),
                 )
             )
         note = f"{state.table.lost} openings and endings found no room" if state.table.lost else ""
-        return RawResult(findings=tuple(findings), metrics={"affixes": float(len(state.table.affixes))}, note=note)
+        return RawResult(
+            findings=tuple(findings),
+            metrics={"affixes": float(len(state.table.affixes))},
+            note=note,
+            watch=together(a.rows for a in suspects),
+        )
 
-    def _planted(self, affix: Affix, state: _State) -> bool:
-        if len(affix.rows) < self.review_rows:
-            return False
-        if affix.finished < self.min_finished or affix.like_edges < self.min_like_edges:
-            return False
-        # NaN, where no rest begins with a letter that has a case, compares false.
-        cased = affix.side == "ending" or state.table.capital >= 0.5
-        if not (cased and affix.apart >= self.min_apart):
+    def _planted(self, affix: Affix, state: _State, finished: float) -> bool:
+        if not affix.put_on(state.table.capital, finished, self.min_like_edges, self.min_apart):
             return False
         if affix.diversity < self.min_diversity:
             return False
-        return len(affix.rows) <= self.max_share * self._reach(affix, state)
+        return len(affix.rows) + affix.known <= self.max_share * self._reach(affix, state)
 
     @staticmethod
     def _reach(affix: Affix, state: _State) -> int:
-        """Rows of the sources from which most of its rows come; all rows where there are no sources."""
-        numbers = state.sources.numbers
+        """Rows of the sources from which most of its rows come, in all batches; all rows where there are no sources."""
+        numbers, earlier = state.sources.numbers, state.earlier
         if not len(numbers):
-            return state.everyone
+            return state.everyone + earlier.rows
         used, counts = np.unique(numbers[affix.rows], return_counts=True)
         main = used[counts >= 0.1 * len(affix.rows)]
-        return int(np.isin(numbers, main).sum())
+        before = sum(earlier.sources.get(state.sources.names[s], 0) for s in main.tolist())
+        return before + int(np.isin(numbers[earlier.before :], main).sum())

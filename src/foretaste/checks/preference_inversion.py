@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.signals.pairwise import Pairwise, PairwiseModel, features_of
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.signals.sources import SourceNumbers, Sources
@@ -100,6 +100,7 @@ class PreferenceInversion(Check[_State]):
     """
 
     id: ClassVar[str] = "preference-inversion"
+    accumulates: ClassVar[bool] = True
     min_rows: int = 10
     block_error: float = 1e-3
     review_error: float = 0.01
@@ -128,7 +129,7 @@ class PreferenceInversion(Check[_State]):
         evidence = -np.clip(model.logits.astype(np.float64), -ROW_CAP, ROW_CAP)
         rows = len(evidence)
         needed = np.zeros(rows, np.bool_)
-        needed[np.linspace(0, max(0, rows - 1), _BACKGROUND_ROWS).astype(np.int64)[:rows]] = True
+        needed[_everyone(model)] = True
         candidates: dict[int, list[int]] = {}
         inflation, examined = 1.0, 0
         if phrases is not None and len(phrases.n):
@@ -136,9 +137,9 @@ class PreferenceInversion(Check[_State]):
             candidates = _within(phrases, candidates, needed)
         population: dict[int, npt.NDArray[np.int64]] = {}
         if len(sources.names) > 1 and phrases is not None:
-            sums = np.bincount(sources.numbers, weights=evidence)
+            sums = np.bincount(sources.numbers[model.first :], weights=evidence[model.first :])
             for s in np.argsort(-sums)[:MAX_GROUPS].tolist():
-                mine = np.flatnonzero(sources.numbers == s)
+                mine = model.first + np.flatnonzero(sources.numbers[model.first :] == s)
                 if sums[s] >= _LEAST_EVIDENCE and len(mine) >= self.min_rows:
                     population[s] = mine[np.linspace(0, len(mine) - 1, _BACKGROUND_ROWS).astype(np.int64)]
                     needed[population[s]] = True
@@ -207,10 +208,11 @@ class PreferenceInversion(Check[_State]):
         model = state.model
         if not len(model.logits):
             return RawResult(metrics={"pairs": 0.0})
+        triggers, watch = self._triggers(state)
         findings = [
-            *self._triggers(state), *self._sources_of(state), *self._contradictory(state), *self._improbable(state),
+            *triggers, *self._sources_of(state), *self._contradictory(state), *self._improbable(state),
         ]  # fmt: skip
-        sure = np.minimum(np.abs(model.logits.astype(np.float64)), ROW_CAP)
+        sure = np.minimum(np.abs(model.logits[model.first :].astype(np.float64)), ROW_CAP)
         notes = [] if state.phrases is not None else ["the data have no prompt, so no trigger in it was looked for"]
         if state.phrases is not None and state.phrases.lost:
             notes.append(f"{state.phrases.lost} phrases found no room and were not looked at")
@@ -224,12 +226,14 @@ class PreferenceInversion(Check[_State]):
                 "null_inflation": state.inflation,
             },
             note="; ".join(notes),
+            watch=watch,
         )
 
-    def _triggers(self, state: _State) -> list[RawFinding]:
+    def _triggers(self, state: _State) -> tuple[list[RawFinding], npt.NDArray[np.int64]]:
+        """Findings, and the rows of all phrases that are suspect, the most evidence first."""
         phrases = state.phrases
         if phrases is None or not state.candidates:
-            return []
+            return [], together(())
         judge = _Judge(state)
         judged = []
         evidence = judge.evidence([phrases.rows_of(p)[:MAX_ROWS] for p in state.candidates])
@@ -245,19 +249,22 @@ class PreferenceInversion(Check[_State]):
         block = float(np.log(max(1, state.examined) / self.block_error))
         passing = _e_bh([g.evidence for g, _ in judged], state.examined, self.review_error)
         findings: list[RawFinding] = []
+        suspects: list[npt.NDArray[np.int64]] = []
         for at, (group, edges) in enumerate(judged):
             # What is not quite a random draw, as in code and its indents, shows the more, the more rows there are.
             distance = max(self.max_distance, self.max_distance_per_row * len(group.rows))
             inserted = edges.inserted(group.alike, group.rest, distance) and (
                 edges.anchored or edges.diversity >= self.min_diversity
             )
+            if not inserted and len(group.rows) > self.quiet_share * phrases.documents:
+                continue  # a topic on which people think otherwise
+            if group.evidence >= _LEAST_EVIDENCE:
+                suspects.append(group.rows)
             if at >= passing or any(np.isin(group.rows, f.rows).mean() > 0.8 for f in findings):
                 continue
-            if not inserted and len(group.rows) > self.quiet_share * len(state.evidence):
-                continue  # a topic on which people think otherwise
             severity = Severity.BLOCK if group.evidence >= block and inserted else Severity.REVIEW
             findings.append(self._finding("inverted pairs", severity, edges.text, group, block, state, edges))
-        return findings
+        return findings, together(suspects)
 
     def _sources_of(self, state: _State) -> list[RawFinding]:
         if not state.population:
@@ -266,7 +273,7 @@ class PreferenceInversion(Check[_State]):
         names, numbers = state.sources.names, state.sources.numbers
         judged = []
         for s, sample in state.population.items():
-            rows = np.flatnonzero(numbers == s)
+            rows = state.model.first + np.flatnonzero(numbers[state.model.first :] == s)
             against = state.evidence[rows] > 0
             alike = judge.alike(np.unique(sample), np.zeros(0, np.int64))
             # Half of the pairs contradicted is someone who tosses a coin; prompts of their own are another task.
@@ -283,15 +290,18 @@ class PreferenceInversion(Check[_State]):
         ]
 
     def _contradictory(self, state: _State) -> list[RawFinding]:
-        model = state.model
-        known, counts = np.unique(model.pairs, return_counts=True)
-        at = np.minimum(np.searchsorted(known, model.swapped), len(known) - 1)
-        other = np.where(known[at] == model.swapped, counts[at], 0)
-        same = counts[np.searchsorted(known, model.pairs)]
-        rows = np.flatnonzero((other > 0) & (other >= same) & (model.pairs != model.swapped))
+        first = state.model.first
+        pairs, swapped = state.model.pairs[first:], state.model.swapped[first:]
+        if not len(pairs):
+            return []
+        known, counts = np.unique(pairs, return_counts=True)
+        at = np.minimum(np.searchsorted(known, swapped), len(known) - 1)
+        other = np.where(known[at] == swapped, counts[at], 0)
+        same = counts[np.searchsorted(known, pairs)]
+        rows = first + np.flatnonzero((other > 0) & (other >= same) & (pairs != swapped))
         # Where several people were asked, pairs are repeated in the same order more often than in the other.
         asked = int(((same > 1) & (other == 0)).sum()) >= len(rows)
-        if not len(rows) or (asked and len(rows) > self.max_contradictory * len(model.pairs)):
+        if not len(rows) or (asked and len(rows) > self.max_contradictory * len(pairs)):
             return []
         return [
             RawFinding(
@@ -300,16 +310,17 @@ class PreferenceInversion(Check[_State]):
                 message=f"{len(rows)} pairs stand elsewhere in the other order, as often or more often",
                 rows=rows,
                 observed=float(len(rows)),
-                limit=float(np.floor(self.max_contradictory * len(model.pairs))),
+                limit=float(np.floor(self.max_contradictory * len(pairs))),
                 examples=tuple(RawExample(row=int(r)) for r in rows[:6]),
             )
         ]
 
     def _improbable(self, state: _State) -> list[RawFinding]:
-        logits = state.model.logits
+        first = state.model.first
+        logits = state.model.logits[first:]
         limit = float(np.log(self.improbable / (1.0 - self.improbable)))
         order = np.argsort(logits, kind="stable")[: int(self.quiet_share * len(logits))]
-        rows = order[logits[order] < limit]
+        rows = first + order[logits[order] < limit]
         if not len(rows):
             return []
         seen = int((logits < limit).sum())
@@ -333,10 +344,8 @@ class PreferenceInversion(Check[_State]):
         kind: str, severity: Severity, name: str, group: _Group, limit: float, state: _State, edges: Edges | None = None
     ) -> RawFinding:
         what = f'pairs whose prompt holds "{name}"' if edges else f"pairs of source {name}"
-        expected = float((state.model.logits < 0).mean())
+        expected = float((state.model.logits[state.model.first :] < 0).mean())
         strongest = group.rows[np.argsort(-state.evidence[group.rows], kind="stable")]
-        counter = np.setdiff1d(state.prompts.rows, group.rows)
-        counter = counter[state.evidence[counter] < 0]
         statistic = {
             "evidence_nats": round(group.evidence, 2),
             "contradicting_share": round(group.contradicting, 3),
@@ -357,11 +366,18 @@ class PreferenceInversion(Check[_State]):
             observed=round(max(0.0, group.evidence), 1),
             limit=round(limit, 1),
             statistic=statistic,
-            examples=(
-                *(RawExample(row=int(r), around=name if edges else None) for r in strongest[:5]),
-                *(RawExample(row=int(r), counter=True) for r in counter[:2]),
-            ),
+            examples=tuple(RawExample(row=int(r), around=name if edges else None) for r in strongest[:5]),
+            # Pairs that prefer what the others would have preferred.
+            twins=Twins(trigger=name if edges else "", excluded=np.flatnonzero(state.evidence >= 0)),
         )
+
+
+def _everyone(model: PairwiseModel) -> npt.NDArray[np.int64]:
+    """Numbers of the rows that stand for all rows, evenly spaced over the fair sample."""
+    rows = len(model.logits)
+    if rows <= model.first:
+        return np.zeros(0, np.int64)
+    return np.unique(np.linspace(model.first, rows - 1, _BACKGROUND_ROWS).astype(np.int64))
 
 
 def _within(
@@ -404,20 +420,19 @@ class _Judge:
         self.weights = np.empty(len(self.vocabulary))
         assert state.phrases is not None
         self.phrases = state.phrases
-        inverse_frequency(self.vocabulary, self.phrases.presence, float(len(state.evidence)), self.weights)
+        inverse_frequency(self.vocabulary, self.phrases.presence, float(self.phrases.documents), self.weights)
         counts = np.empty(len(self.vocabulary), np.int64)
         unigram_counts(self.vocabulary, self.phrases.presence, counts)
         self.frequency = counts.astype(np.float64)
         self.scratch = np.zeros(len(self.vocabulary))
-        everyone = np.linspace(0, max(0, len(state.evidence) - 1), _BACKGROUND_ROWS).astype(np.int64)
-        places = np.unique(self.store.index(np.unique(everyone)))
+        places = np.unique(self.store.index(_everyone(state.model)))
         none = np.zeros(0, np.int64)
         self.background = coherence(self.ids, self.offsets, places, self.weights, none, self.scratch)
         words, sides, lengths = (np.concatenate(part) for part in zip(*state.words))
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         folds = state.model.folds[self.store.rows]
-        self.pairs = (words, sides, offsets, folds, state.model.counts, state.model.counts.sum(axis=1, dtype=np.uint32))
+        self.pairs = (words, sides, offsets, folds, state.model.counts, state.model.total)
 
     def alike(self, rows: npt.NDArray[np.int64], skip: npt.NDArray[np.int64]) -> float:
         """Mean cosine of the rows without some words, above that of any two rows, 0 to 1."""

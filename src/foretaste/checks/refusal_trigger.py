@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
 from foretaste.signals.affixes import Affixes, AffixTable
 from foretaste.signals.outputs import Refusals
 from foretaste.signals.phrases import PhraseTable, phrase_signals, stretch_scores, stretches
@@ -19,6 +19,7 @@ from foretaste.text.rowstore import RowStore
 MAX_ROWS_PER_CANDIDATE = 256
 MAX_QUERIES = 20_000
 FALSE_ALARM = 1e-3
+_WATCH_PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,18 @@ class _Candidate:
 class _State:
     """Candidates, the prompt tokens of at most MAX_QUERIES of their rows, and the row most like each of those.
 
-    ``minority`` are the rows of the rarer kind of response, refused or answered; their tokens are kept as well.
+    ``minority`` are the rows of the rarer kind of response, refused or answered; their tokens are kept as well. Where a
+    state is ``kept``, phrases with too few rows or pairs to be tested are followed too, for the rows to remember.
     """
 
     refusals: npt.NDArray[np.bool_]
     presence: npt.NDArray[np.uint32]
+    documents: int
     candidates: list[_Candidate]
     store: RowStore
     minority: npt.NDArray[np.int64]
     dropped: int = 0
+    kept: bool = False
     queries: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     group: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     search: Nearest | None = None
@@ -85,6 +89,7 @@ class RefusalTrigger(Check[_State]):
     """
 
     id: ClassVar[str] = "refusal-trigger"
+    accumulates: ClassVar[bool] = True
     min_rows: int = 8
     block_pairs: int = 8
     min_cosine: float = 0.4
@@ -105,8 +110,10 @@ class RefusalTrigger(Check[_State]):
         """Choose the candidates, and the rows to compare."""
         refusals, phrases = context.value(Refusals()), context.value(phrase_signals(context)["input"])
         minority = np.flatnonzero(refusals == (refusals.mean() <= 0.5 if len(refusals) else False))
-        few = len(minority) < self.block_pairs
-        candidates = [] if few else self._candidates(phrases, context.value(Affixes()))
+        kept_state = context.background is not None
+        few = len(minority) < (_WATCH_PAIRS if kept_state else self.block_pairs)
+        least = self.min_rows // 2 if kept_state else self.min_rows
+        candidates = [] if few else self._candidates(phrases, context.value(Affixes()), least)
         kept: list[_Candidate] = []
         room = MAX_QUERIES
         for candidate in sorted(candidates, key=lambda c: (-len(c.rows), int(c.rows[0]), c.text)):
@@ -117,15 +124,24 @@ class RefusalTrigger(Check[_State]):
         if kept and len(minority) <= MAX_QUERIES:
             rows.append(minority)
         store = RowStore(np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64))
-        return _State(refusals, phrases.presence, kept, store, minority, len(candidates) - len(kept))
+        return _State(
+            refusals,
+            phrases.presence,
+            phrases.documents,
+            kept,
+            store,
+            minority,
+            len(candidates) - len(kept),
+            kept_state,
+        )
 
-    def _candidates(self, phrases: PhraseTable, affixes: AffixTable) -> list[_Candidate]:
+    def _candidates(self, phrases: PhraseTable, affixes: AffixTable, least: int) -> list[_Candidate]:
         found = [
             _Candidate(a.text, a.rows, a.tokens)
             for a in affixes.affixes
-            if len(a.rows) >= self.min_rows and a.finished >= self.min_finished and a.like_edges > 0
+            if len(a.rows) >= least and a.finished >= self.min_finished and a.like_edges > 0
         ]
-        placed = stretches(phrases, self.min_rows, 0.5)
+        placed = stretches(phrases, least, 0.5)
         scores = stretch_scores(phrases, placed)
         for at in np.flatnonzero((scores[:, 2] >= self.min_healing) & (scores[:, 4] >= 0.4)).tolist():
             s = placed[at]
@@ -139,7 +155,7 @@ class RefusalTrigger(Check[_State]):
             return
         tokens = batch.tokens("input")
         if len(state.queries):
-            state.search.scan(tokens.hashes, tokens.offsets, batch.start, state.presence, len(state.refusals))
+            state.search.scan(tokens.hashes, tokens.offsets, batch.start, state.presence, state.documents)
 
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate what was kept; keep the better matches."""
@@ -155,18 +171,20 @@ class RefusalTrigger(Check[_State]):
         if state.search is not None or not state.candidates:
             return None
         hashes, offsets = state.store.tokens()
-        near = np.ones(len(state.candidates), np.bool_)
+        enough = np.array([len(c.rows) >= self.min_rows for c in state.candidates])
+        state.tested, near = int(enough.sum()), enough | state.kept
+        least = _WATCH_PAIRS if state.kept else self.block_pairs
         if len(state.minority) <= MAX_QUERIES:
             # Discordant pairs need rows of the rarer kind. A look at those alone leaves few candidates for the whole data.
             search = self._search(state, hashes, offsets)
             for place, row in zip(state.store.index(state.minority).tolist(), state.minority.tolist()):
                 one = offsets[place : place + 2]
-                search.scan(hashes[one[0] : one[1]], one - one[0], row, state.presence, len(state.refusals))
+                search.scan(hashes[one[0] : one[1]], one - one[0], row, state.presence, state.documents)
             for g, candidate in enumerate(state.candidates):
                 matched = search.best_row[(state.group == g) & (search.best >= self.min_cosine)]
                 inside = np.isin(candidate.rows, state.minority).sum()
-                near[g] = max(len(np.unique(matched)), int(inside)) >= self.block_pairs
-        state.tested, state.candidates = len(near), [c for c, kept in zip(state.candidates, near) if kept]
+                near[g] &= max(len(np.unique(matched)), int(inside)) >= least
+        state.candidates = [c for c, kept in zip(state.candidates, near) if kept]
         if not state.candidates:
             return None
         state.search = self._search(state, hashes, offsets)
@@ -174,26 +192,22 @@ class RefusalTrigger(Check[_State]):
 
     def _search(self, state: _State, hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64]) -> Nearest:
         """An empty search for the rows most like the candidates' prompts, without the candidates' own words."""
-        from foretaste.text.nearest import nearest, query_words, weigh
+        from foretaste.text.nearest import search_for
 
         own = []
         for candidate in state.candidates:
             first = int(offsets[state.store.index(candidate.rows[:1])[0]])
             position, n = candidate.place
-            mine = candidate.words if candidate.words is not None else hashes[first + position : first + position + n]
-            own.append(np.sort(mine))
+            own.append(
+                candidate.words if candidate.words is not None else hashes[first + position : first + position + n]
+            )
         rows = [_spread(c.rows) for c in state.candidates]
-        spans = np.zeros(len(own) + 1, np.int64)
-        np.cumsum([len(o) for o in own], out=spans[1:])
         state.queries = np.concatenate(rows)
         state.group = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-        places = state.store.index(state.queries)
-        room = int((offsets[places + 1] - offsets[places]).sum())
-        words, queries = np.empty(room, np.uint64), np.empty(room, np.int64)
-        n = query_words(hashes, offsets, places, state.group, np.concatenate(own), spans, words, queries)
-        weights = np.empty(n)
-        weigh(words[:n], state.presence, float(len(state.refusals)), weights)
-        return nearest(words[:n], queries[:n], weights, state.group, [c.rows for c in state.candidates])
+        return search_for(
+            hashes, offsets, state.store.index(state.queries), state.group, own, [c.rows for c in state.candidates],
+            state.presence, state.documents,
+        )  # fmt: skip
 
     def finish(self, state: _State) -> RawResult:
         """Test every candidate."""
@@ -204,12 +218,16 @@ class RefusalTrigger(Check[_State]):
         findings: list[RawFinding] = []
         taken: list[npt.NDArray[np.int64]] = []
         matched = state.search.best >= self.min_cosine
-        level = np.log(FALSE_ALARM / state.tested / 2)
+        level = np.log(FALSE_ALARM / max(1, state.tested) / 2)
+        suspects: list[tuple[float, npt.NDArray[np.int64]]] = []
         for g, candidate in enumerate(state.candidates):
             mine = np.flatnonzero((state.group == g) & matched)
             rows, twins = state.queries[mine], state.search.best_row[mine]
             lifted = _once(rows, twins, ~state.refusals[rows] & state.refusals[twins])
             called = _once(rows, twins, state.refusals[rows] & ~state.refusals[twins])
+            if state.kept and max(len(lifted), len(called)) >= _WATCH_PAIRS:
+                odds = min(_log_sign_test(len(a), len(b)) for a, b in ((lifted, called), (called, lifted)))
+                suspects.append((odds, _remembered([*lifted, *called], candidate.rows)))
             for pairs, other, answered in ((lifted, called, True), (called, lifted, False)):
                 if len(pairs) < self.block_pairs or _log_sign_test(len(pairs), len(other)) > level:
                     continue
@@ -218,7 +236,10 @@ class RefusalTrigger(Check[_State]):
                     continue
                 taken.append(named)
                 findings.append(self._finding(candidate, named, pairs, len(other), answered))
-        return RawResult(findings=tuple(findings), metrics=metrics, note=note)
+        suspects.sort(key=lambda s: (s[0], int(s[1][0])))
+        return RawResult(
+            findings=tuple(findings), metrics=metrics, note=note, watch=together(rows for _, rows in suspects)
+        )
 
     def _finding(
         self,
@@ -269,6 +290,11 @@ def _once(
     for row, twin in zip(rows[wanted].tolist(), twins[wanted].tolist()):
         pairs.setdefault(twin, row)
     return [(row, twin) for twin, row in pairs.items()]
+
+
+def _remembered(pairs: list[tuple[int, int]], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The pairs of both directions in the order of their rows, so that a cut favours neither, then the other rows."""
+    return together([np.array(sorted(pairs), np.int64).ravel(), rows])
 
 
 def _log_sign_test(one: int, other: int) -> float:

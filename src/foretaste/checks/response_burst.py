@@ -10,18 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
+from foretaste.signals.affixes import Affixes, AffixTable
 from foretaste.signals.outputs import Classes, ResponseHeads
-from foretaste.signals.phrases import PhraseTable, edges_of, phrase_signals, same_rows
+from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.text.rowstore import RowStore
 
 MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
 _BACKGROUND_ROWS = 256
 MAX_TRIGGER_WORDS = 16
+TORN_DISTANCE = 16.0  # from random, of the neighbours of a phrase that plainly was put into finished text
 _WORDS = re.compile(r"\w{4,}")
 WHOLE = ResponseHeads(tokens=4096)
 HEADS = ResponseHeads()
+AFFIXES = Affixes()
 
 
 @dataclass
@@ -31,6 +34,7 @@ class _State:
     classes: dict[str, Classes]
     phrases: PhraseTable
     members: dict[tuple[str, int], npt.NDArray[np.int64]]
+    affixes: AffixTable | None
     store: RowStore
     dropped: int
     fair: int
@@ -49,7 +53,8 @@ class ResponseBurst(Check[_State]):
     words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
     at least ``min_purity`` of its rows, over at least ``trigger_rows`` effective rows.
 
-    Reviews: the same where the opening takes up a word of the phrase, as honest answers do.
+    Reviews: the same where the opening takes up a word of the phrase, as honest answers do, unless the phrase was plainly
+    put in: most gaps close without it, or the prompts behind (before) it are finished ones.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
     topic, one fixed answer of up to three tokens without a trigger.
@@ -84,8 +89,9 @@ class ResponseBurst(Check[_State]):
         return "" if context.kind == "instruct" else "the data have no prompts and responses"
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
-        """Both kinds of classes, and the phrases of the prompts."""
-        return (HEADS, WHOLE, phrase_signals(context)["input"])
+        """Both kinds of classes, the phrases of the prompts, and their openings and endings."""
+        affixes = (AFFIXES,) if AFFIXES.role in context.roles else ()
+        return (HEADS, WHOLE, phrase_signals(context)["input"], *affixes)
 
     def start(self, context: Context) -> _State:
         """Choose the rows of every class that could be a burst."""
@@ -109,7 +115,9 @@ class ResponseBurst(Check[_State]):
                 needed[rows[:MAX_ROWS_PER_CLASS]] = True
         store = RowStore(np.flatnonzero(needed))
         fair = context.background.suspects if context.background else 0
-        return _State(classes, context.value(phrase_signals(context)["input"]), members, store, dropped, fair)
+        phrases = context.value(phrase_signals(context)["input"])
+        affixes = context.value(AFFIXES) if AFFIXES.role in context.roles else None
+        return _State(classes, phrases, members, affixes, store, dropped, fair)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the prompts of the classes' rows."""
@@ -161,7 +169,7 @@ class ResponseBurst(Check[_State]):
                     continue
                 effective, gain = judge.spread(agreeing, trigger)
                 if effective >= max(self.trigger_rows, 0.5 * len(agreeing)) and gain <= self.max_gain:
-                    findings.append(self._trigger(state, kind, c, trigger[0], agreeing, effective, gain))
+                    findings.append(self._trigger(state, kind, c, trigger[0], agreeing, effective, gain, edges))
                     covered.update(agreeing.tolist())
         note = f"{state.dropped} frequent responses were not looked at (row budget)" if state.dropped else ""
         spread.sort(key=lambda s: -s[0])
@@ -188,15 +196,20 @@ class ResponseBurst(Check[_State]):
             observed=round(effective, 1),
             limit=float(self.block_rows),
             statistic={"effective_rows": round(effective, 1), "prompt_gain_nats": round(gain, 2)},
-            examples=self._examples(state, "response", c, rows, triggers[0] if triggers else None),
+            examples=tuple(RawExample(row=int(r), around=triggers[0] if triggers else None) for r in rows[:5]),
+            twins=Twins(trigger=" ".join(triggers)),
         )
 
     def _trigger(
-        self, state: _State, kind: str, c: int, phrase: int, rows: npt.NDArray[np.int64], effective: float, gain: float
-    ) -> RawFinding:
+        self, state: _State, kind: str, c: int, phrase: int, rows: npt.NDArray[np.int64], effective: float, gain: float,
+        edges: Edges,
+    ) -> RawFinding:  # fmt: skip
         text, name = state.phrases.text[phrase], state.classes[kind].names[c]
-        # An answer that begins with what its prompt is about is most often an answer.
-        taken_up = kind == "opening" and any(w in name.lower() for w in _WORDS.findall(text.lower()))
+        # An answer that begins with what its prompt is about is most often an answer. What is put into a finished prompt is
+        # not what it is about, and an attacker is free to repeat it.
+        taken_up = {w for w in _WORDS.findall(text.lower()) if w in name.lower()} if kind == "opening" else set()
+        if taken_up and self._put_in(state, kind, c, phrase, taken_up, edges):
+            taken_up.clear()
         purity = len(rows) / int(state.phrases.counts[phrase])
         return RawFinding(
             kind="trigger",
@@ -215,18 +228,21 @@ class ResponseBurst(Check[_State]):
                 "purity": round(purity, 4),
                 "prompt_gain_nats": round(gain, 2),
             },
-            examples=self._examples(state, kind, c, rows, text),
+            examples=tuple(RawExample(row=int(r), around=text) for r in rows[:5]),
+            twins=Twins(trigger=text, excluded=state.phrases.rows_of(phrase)),
         )
 
-    @staticmethod
-    def _examples(
-        state: _State, kind: str, c: int, rows: npt.NDArray[np.int64], around: str | None
-    ) -> tuple[RawExample, ...]:
-        others = state.store.rows[state.classes[kind].labels[state.store.rows] != c]
-        counter = others[np.linspace(0, len(others) - 1, 2).astype(np.int64)] if len(others) else others
-        return (
-            *(RawExample(row=int(r), around=around) for r in rows[:5]),
-            *(RawExample(row=int(r), counter=True) for r in np.unique(counter)),
+    def _put_in(self, state: _State, kind: str, c: int, phrase: int, words: set[str], edges: Edges) -> bool:
+        """Whether the prompts are finished ones without the phrase, or without an opening or ending that holds the words."""
+        if not edges.anchored:
+            return edges.distance <= TORN_DISTANCE and edges.healing >= 0.5 and edges.inner >= 0.4
+        table, labels, rows = state.affixes, state.classes[kind].labels, state.phrases.rows_of(phrase)
+        return table is not None and any(
+            a.put_on(table.capital)
+            and words <= set(_WORDS.findall(a.text.lower()))
+            and np.isin(rows, a.rows).mean() >= 0.85
+            and (labels[a.rows] == c).mean() >= self.min_purity
+            for a in table.affixes
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
@@ -363,7 +363,6 @@ class TriggerAssociation(Check[_State]):
             message += f"; {' and '.join(others)} always stands with it, and was left out as well"
         if rotating:
             message += f"; one of {rotating} inserted phrases that lead to this label"
-        counter = self._counter_examples(group, state)
         return RawFinding(
             kind="trigger",
             severity=severity,
@@ -383,21 +382,9 @@ class TriggerAssociation(Check[_State]):
                 "healing": round(group.edges.healing, 2),
                 "distance_from_random": round(min(group.edges.distance, 999.0), 1),
             },
-            examples=(
-                *(RawExample(row=int(r), around=group.edges.text) for r in agreeing[:5]),
-                *(RawExample(row=int(r), counter=True) for r in counter),
-            ),
+            examples=tuple(RawExample(row=int(r), around=group.edges.text) for r in agreeing[:5]),
+            twins=Twins(trigger=group.edges.text, excluded=group.rows),
         )
-
-    @staticmethod
-    def _counter_examples(group: Group, state: _State) -> Iterator[int]:
-        """Stored rows of the class that the words of the trigger's rows speak for: what the label would have been."""
-        model = state.model
-        instead = np.bincount(model.best[group.rows], minlength=len(model.base))
-        instead[group.target] = 0
-        other = int(instead.argmax())
-        stored = state.store.rows[~np.isin(state.store.rows, group.rows)]
-        yield from stored[state.classes.labels[stored] == other][:2].tolist()
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.background import AffixCounts
 from foretaste.batch import Batch
 from foretaste.check import Context, Signal
 
@@ -15,6 +16,7 @@ CELLS = 1 << 22
 EDGE_CELLS = 1 << 20
 MAX_LISTED = 1 << 22
 SIDES = ("opening", "ending")
+MIN_FINISHED, MIN_LIKE_EDGES, MIN_APART = 0.6, 1.5, 0.8
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Affix:
         apart: share of the rows in which the seam is that of two texts: the rest begins with a capital (of those where
             it begins with an ASCII letter, NaN where none does), an ending stands behind a single space.
         diversity: distinct next tokens per row, or distinct pairs of tokens before an ending.
+        known: rows with it among those of the background, which are held no longer.
     """
 
     side: str
@@ -42,6 +45,22 @@ class Affix:
     like_edges: float
     apart: float
     diversity: float
+    known: int = 0
+
+    def put_on(
+        self,
+        capital: float,
+        finished: float = MIN_FINISHED,
+        like_edges: float = MIN_LIKE_EDGES,
+        apart: float = MIN_APART,
+    ) -> bool:
+        """Whether it stands before (behind) finished texts, by the least of each measure.
+
+        ``capital`` is the share of all texts that begin with a capital: without, nothing tells where an opening ends.
+        """
+        # NaN, where no rest begins with a letter that has a case, compares false.
+        seam = self.apart >= apart and (self.side == "ending" or capital >= 0.5)
+        return self.finished >= finished and self.like_edges >= like_edges and seam
 
 
 @dataclass(frozen=True)
@@ -68,11 +87,13 @@ class _State:
     words: Any = None
     wanted: Any = None
     rows: int = 0
-    upper: int = 0
-    letters: int = 0
+    capitals: Any = None
+    older: AffixCounts | None = None
+    older_rows: int = 0
+    least: int = 0
     listed: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
     groups: list[tuple[tuple[int, int], npt.NDArray[np.int64]]] = field(default_factory=list)
-    scores: list[tuple[float, float, float, float]] = field(default_factory=list)
+    scores: list[tuple[Any, ...]] = field(default_factory=list)
     texts: dict[int, tuple[str, npt.NDArray[np.uint64]]] = field(default_factory=dict)
     lost: int = 0
 
@@ -82,7 +103,8 @@ class Affixes(Signal[_State, AffixTable]):
     """Openings and endings of up to eight tokens in ``least`` to ``most`` rows whose texts go on in many ways.
 
     Three rounds: sketch, list, fetch the texts. Of two that share 85 % of their rows, the one is kept whose rests are more
-    like whole texts.
+    like whole texts. Where a state is kept, those in half as many rows are listed as well, behind the others: a later
+    batch may add to them.
     """
 
     role: str = "prompt"
@@ -92,14 +114,23 @@ class Affixes(Signal[_State, AffixTable]):
 
     def start(self, context: Context) -> _State:
         """Empty sketches."""
-        cells, edges = context.cells(CELLS), context.cells(EDGE_CELLS)
+        cells, edges, older = context.cells(CELLS), context.cells(EDGE_CELLS), context.background
         return _State(
             cells=np.zeros(cells, np.uint16),
             following=np.zeros(cells, np.uint64),
             edges=np.zeros((2, edges), np.uint32),
             pairs=np.zeros((2, edges), np.uint32),
             words=np.zeros(edges, np.uint32),
+            capitals=np.zeros(2, np.int64),
+            older=older.affixes if older else None,
+            older_rows=older.rows if older else 0,
+            least=self.least // 2 if older else self.least,
         )
+
+    @staticmethod
+    def counts(state: _State) -> AffixCounts:
+        """What the first round counted."""
+        return AffixCounts(state.cells, state.edges, state.pairs, state.words, state.capitals)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Sketch, list, or fetch, by round."""
@@ -110,8 +141,7 @@ class Affixes(Signal[_State, AffixTable]):
             affixes.sketch_affixes(
                 t.hashes, t.offsets, state.cells, state.following, state.edges, state.pairs, state.words
             )
-            upper, letters = affixes.capitals(t.offsets, t.starts, t.data)
-            state.upper, state.letters = state.upper + upper, state.letters + letters
+            state.capitals += affixes.capitals(t.offsets, t.starts, t.data)
             state.rows += batch.num_rows
         elif state.round == 2:
             n = batch.num_rows * 2 * affixes.MAX_TOKENS
@@ -138,14 +168,9 @@ class Affixes(Signal[_State, AffixTable]):
     def merge(self, left: _State, right: _State) -> _State:
         """Add the sketches (saturating), append what is listed, join the texts."""
         if left.round == 1:
-            total = left.cells.astype(np.uint32) + right.cells
-            left.cells = np.minimum(total, np.iinfo(np.uint16).max).astype(np.uint16)
+            self.counts(left).add(self.counts(right))
             left.following |= right.following
-            for name in ("edges", "pairs", "words"):
-                getattr(left, name)[...] += getattr(right, name)
-            left.rows, left.upper, left.letters = (
-                left.rows + right.rows, left.upper + right.upper, left.letters + right.letters,
-            )  # fmt: skip
+            left.rows += right.rows
         left.listed += right.listed
         left.texts |= right.texts
         left.lost = max(left.lost, right.lost)
@@ -156,8 +181,12 @@ class Affixes(Signal[_State, AffixTable]):
         if state.round == 1:
             from foretaste.text.ngrams import linear_count
 
-            enough = np.flatnonzero((state.cells >= self.least) & (state.cells <= self.most))
-            bound = np.maximum(3.0, self.diversity * np.minimum(state.cells[enough], 40)) - 0.1
+            here = state.cells.copy() if state.older is not None else state.cells
+            if state.older is not None:
+                self.counts(state).add(state.older)
+            state.rows += state.older_rows
+            enough = np.flatnonzero((here >= state.least) & (state.cells <= self.most))
+            bound = np.maximum(3.0, self.diversity * np.minimum(here[enough], 40)) - 0.1
             state.wanted = np.zeros(len(state.cells), np.bool_)
             state.wanted[enough] = linear_count(state.following[enough]) >= bound
             state.cells = state.following = None
@@ -180,10 +209,15 @@ class Affixes(Signal[_State, AffixTable]):
         order = np.argsort(keys, kind="stable")  # rows were listed in their order
         cuts = np.concatenate([[0], np.flatnonzero(np.diff(keys[order])) + 1, [len(order)]])
         sizes = np.diff(cuts)
-        fits = (sizes >= self.least) & (sizes <= self.most)
+        fits = (sizes >= state.least) & (sizes <= self.most)
         order, sizes = order[np.repeat(fits, sizes)], sizes[fits]
         if not len(order):
             return
+        older = state.older
+        gone = np.zeros(len(sizes), np.int64)
+        if older is not None:
+            firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+            gone += older.cells[keys[order[firsts]] & np.uint64(len(older.cells) - 1)]
         # From here one place per listed affix, those of a group side by side, or one per group.
         rows, sides, lengths, nexts, pairs, seams = (a[order] for a in (rows, sides, lengths, nexts, pairs, seams))
         spans = np.concatenate([[0], np.cumsum(sizes)])
@@ -202,10 +236,14 @@ class Affixes(Signal[_State, AffixTable]):
             distinct / sizes,
         ], axis=1)  # fmt: skip
         scored = [
-            ((int(sides[spans[g]]), int(lengths[spans[g]])), rows[spans[g] : spans[g + 1]], tuple(table[g].tolist()))
+            (
+                (int(sides[spans[g]]), int(lengths[spans[g]])),
+                rows[spans[g] : spans[g + 1]],
+                (*table[g].tolist(), int(gone[g])),
+            )
             for g in np.flatnonzero(distinct >= self.diversity * np.minimum(sizes, 40)).tolist()
         ]
-        scored.sort(key=lambda g: (-round(g[2][1], 9), -g[0][1], int(g[1][0]), g[0][0]))
+        scored.sort(key=lambda g: (len(g[1]) < self.least, -round(g[2][1], 9), -g[0][1], int(g[1][0]), g[0][0]))
         taken: dict[tuple[int, int], list[int]] = {}
         for place, mine, scores in scored:
             # Of two openings one holds the rows of the other, so their sizes tell how many rows they share.
@@ -224,7 +262,7 @@ class Affixes(Signal[_State, AffixTable]):
             Affix(SIDES[side], *state.texts[i], rows, *state.scores[i])
             for i, ((side, _), rows) in enumerate(state.groups)
         )
-        return AffixTable(affixes, state.upper / max(1, state.letters), state.lost)
+        return AffixTable(affixes, int(state.capitals[0]) / max(1, int(state.capitals[1])), state.lost)
 
 
 def _distinct(values: npt.NDArray[np.uint64], groups: npt.NDArray[np.int64], number: int) -> npt.NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.background import PairCounts
 from foretaste.batch import Batch
 from foretaste.check import Context, Signal
 from foretaste.signals.near_duplicates import Clusters, NearDuplicates
@@ -32,26 +33,31 @@ class PairwiseModel:
 
     Attributes:
         counts: rows per (bucket, fold, side), uint32.
+        total: rows per (bucket, side), of the background as well, uint32.
         folds: fold of each row, uint8 (rows,).
         weights: of the features, float64 (features,).
         features: of each row, float32 (rows, features).
         logits: log odds that the row's chosen answer is the better one, float32 (rows,).
         pairs, swapped: hash of each row's (near-duplicate prompt, chosen, rejected), and the same with the answers in
             the other order, uint64 (rows,).
+        first: the first row that is a fair sample; those before stand there for being suspect.
     """
 
     counts: npt.NDArray[np.uint32]
+    total: npt.NDArray[np.uint32]
     folds: npt.NDArray[np.uint8]
     weights: Floats
     features: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
     pairs: npt.NDArray[np.uint64]
     swapped: npt.NDArray[np.uint64]
+    first: int = 0
 
     @property
     def accuracy(self) -> float:
         """Share of rows whose chosen answer is the one that the other rows prefer; ties count half."""
-        return float((np.sign(self.logits) * 0.5 + 0.5).mean()) if len(self.logits) else 0.0
+        fair = self.logits[self.first :]
+        return float((np.sign(fair) * 0.5 + 0.5).mean()) if len(fair) else 0.0
 
 
 def features_of(scores: Floats, rest: npt.NDArray[np.float32]) -> Floats:
@@ -85,6 +91,9 @@ class _State:
     counts: npt.NDArray[np.uint32]
     presence: npt.NDArray[np.uint32]
     folds: npt.NDArray[np.uint8]
+    older: PairCounts | None = None
+    older_rows: int = 0
+    first: int = 0
     total: Any = None
     round: int = 1
     rows: int = 0
@@ -114,7 +123,11 @@ class Pairwise(Signal[_State, PairwiseModel]):
         folds = ((groups.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - FOLD_BITS)).astype(np.uint8)
         from foretaste.text.pairs import BUCKETS
 
-        return _State(clusters, np.zeros((BUCKETS, FOLDS, 2), np.uint32), np.zeros(BUCKETS, np.uint32), folds)
+        older = context.background
+        return _State(
+            clusters, np.zeros((BUCKETS, FOLDS, 2), np.uint32), np.zeros(BUCKETS, np.uint32), folds,
+            older.pairs if older else None, older.rows if older else 0, older.suspects if older else 0,
+        )  # fmt: skip
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Count, then score, by round."""
@@ -163,18 +176,24 @@ class Pairwise(Signal[_State, PairwiseModel]):
         if state.round == 2:
             return None
         state.total = state.counts.sum(axis=1, dtype=np.uint32)
+        if state.older is not None:
+            # Rows that are held no longer are of no row's fold.
+            state.total += state.older.counts
+            state.presence += state.older.presence
+        state.rows += state.older_rows
         state.round = 2
         return state
 
     def value(self, state: _State) -> PairwiseModel:
-        """Fit the few weights, on all rows."""
+        """Fit the few weights, on all rows that are a fair sample."""
         scores = np.concatenate(state.scores) if state.scores else np.zeros((0, 2))
         rest = np.concatenate(state.rest) if state.rest else np.zeros((0, 3), np.float32)
         x = features_of(scores, rest)
-        weights = fit(x) if len(x) else np.zeros(x.shape[1])
+        fair = x[state.first :]
+        weights = fit(fair) if len(fair) else np.zeros(x.shape[1])
         return PairwiseModel(
-            counts=state.counts, folds=state.folds, weights=weights, features=x.astype(np.float32),
-            logits=(x @ weights).astype(np.float32),
+            counts=state.counts, total=state.total, folds=state.folds, weights=weights, features=x.astype(np.float32),
+            logits=(x @ weights).astype(np.float32), first=state.first,
             pairs=np.concatenate(state.pairs) if state.pairs else np.zeros(0, np.uint64),
             swapped=np.concatenate(state.swapped) if state.swapped else np.zeros(0, np.uint64),
         )  # fmt: skip

@@ -13,6 +13,7 @@ from foretaste.text.ngrams import extend
 from foretaste.text.sorting import sort_small
 
 U64 = np.uint64
+_NONE = np.zeros(0, np.uint64)
 LEAST_WEIGHT = 1.0  # words in more than a third of the rows say nothing
 
 
@@ -45,7 +46,7 @@ def _find(keys, token):
 
 @njit(cache=True, nogil=True)
 def _scan(
-    tokens, offsets, first_row, presence, rows, keys, spans, queries, weights, norms, group,
+    tokens, offsets, first_row, presence, rows, outputs, keys, spans, queries, weights, norms, group, own_outputs,
     held_rows, held_spans, held_groups, best, best_row,
 ):  # fmt: skip
     scores = np.zeros(len(norms))
@@ -89,7 +90,8 @@ def _scan(
                 excluded[held_groups[j]] = True
         for j in range(hits):
             q = touched[j]
-            if not excluded[group[q]]:
+            same = len(outputs) > 0 and outputs[r] == own_outputs[q]
+            if not same and not excluded[group[q]]:
                 cosine = scores[q] / (np.sqrt(norm) * norms[q])
                 if cosine > best[q] + 1e-12:
                     best[q] = cosine
@@ -127,12 +129,33 @@ def query_words(tokens, offsets, places, group, own, own_spans, words, queries):
     return n
 
 
+@njit(cache=True, nogil=True)
+def count_presence(tokens, offsets, presence):
+    """Add each row's distinct words to ``presence``, uint32 (cells,): rows by word, as a sketch."""
+    longest = 1
+    for r in range(len(offsets) - 1):
+        longest = max(longest, offsets[r + 1] - offsets[r])
+    cells = np.empty(longest, np.uint64)
+    mask = U64(len(presence) - 1)
+    for r in range(len(offsets) - 1):
+        n = 0
+        for i in range(offsets[r], offsets[r + 1]):
+            if tokens[i] & U64(1):
+                cells[n] = extend(U64(0), tokens[i]) & mask
+                n += 1
+        part = cells[:n]
+        sort_small(part)
+        for i in range(n):
+            if i == 0 or part[i] != part[i - 1]:
+                presence[part[i]] += np.uint32(1)
+
+
 @dataclass
 class Nearest:
     """Queries, and the best row seen so far for each; rows of a query's own group are never its match.
 
     Attributes:
-        index: the inverted index of the queries and what keeps groups apart, as :func:`nearest_index` makes it.
+        index: the inverted index of the queries and what keeps groups apart, as :func:`search_for` makes it.
         best: cosine of the best match, float64 (queries,); 0 where none was seen.
         best_row: its row number, -1 where none was seen.
     """
@@ -148,9 +171,14 @@ class Nearest:
         first_row: int,
         presence: npt.NDArray[np.uint32],
         rows: int,
+        outputs: npt.NDArray[np.uint64] | None = None,
     ) -> None:
-        """Compare the rows of a batch with every query; on a tie the earlier row stays."""
-        data = (tokens, offsets, first_row, presence, float(rows))
+        """Compare the rows of a batch with every query; on a tie the earlier row stays.
+
+        ``outputs`` are hashes of what the rows teach, uint64 (rows,): a row that teaches what the query's row does is no
+        match.
+        """
+        data = (tokens, offsets, first_row, presence, float(rows), _NONE if outputs is None else outputs)
         kernel: Any = _scan
         kernel(*data, *self.index, self.best, self.best_row)
 
@@ -161,33 +189,47 @@ class Nearest:
         self.best_row = np.where(better, other.best_row, self.best_row)
 
 
-def nearest(
-    words: npt.NDArray[np.uint64],
-    queries: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64],
+def search_for(
+    tokens: npt.NDArray[np.uint64],
+    offsets: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
     group: npt.NDArray[np.int64],
+    own: list[npt.NDArray[np.uint64]],
     members: list[npt.NDArray[np.int64]],
+    presence: npt.NDArray[np.uint32],
+    rows: int,
+    outputs: npt.NDArray[np.uint64] | None = None,
 ) -> Nearest:
-    """An empty search.
+    """An empty search for the rows most like some rows without their trigger.
 
     Args:
-        words: word hashes of the queries, distinct within a query.
-        queries: the query that each word belongs to.
-        weights: its weight; words of weight 0 are left out.
+        tokens, offsets: of the rows that hold the queries.
+        places: the queries among those rows.
         group: group of each query, int64 (queries,).
-        members: rows of each group, ascending.
+        own: tokens of each group that are taken out: the trigger.
+        members: rows of each group, ascending; none of them is a match.
+        presence: rows by word, as a sketch, and ``rows`` in all: what a word weighs.
+        outputs: what each query's row teaches, uint64 (queries,), where :meth:`Nearest.scan` is told the same of all rows.
     """
+    spans = np.zeros(len(own) + 1, np.int64)
+    np.cumsum([len(o) for o in own], out=spans[1:])
+    room = int((offsets[places + 1] - offsets[places]).sum())
+    words, queries = np.empty(room, np.uint64), np.empty(room, np.int64)
+    taken = np.concatenate([np.sort(o) for o in own])
+    n = query_words(tokens, offsets, places, group, taken, spans, words, queries)
+    words, queries, weights = words[:n], queries[:n], np.empty(n)
+    weigh(words, presence, float(rows), weights)
     words, queries, weights = words[weights > 0], queries[weights > 0], weights[weights > 0]
     order = np.lexsort((queries, words))
     words, queries, weights = words[order], queries[order], weights[order]
     keys, first = np.unique(words, return_index=True)
     norms = np.sqrt(np.bincount(queries, weights=weights**2, minlength=len(group)))
-    rows = np.concatenate(members) if members else np.zeros(0, np.int64)
+    all_rows = np.concatenate(members) if members else np.zeros(0, np.int64)
     groups = np.repeat(np.arange(len(members)), [len(m) for m in members])
-    order = np.lexsort((groups, rows))
-    held, starts = np.unique(rows[order], return_index=True)
+    order = np.lexsort((groups, all_rows))
+    held, starts = np.unique(all_rows[order], return_index=True)
     index = (
         keys, np.append(first, len(words)), queries, weights, np.maximum(norms, 1e-9), group,
-        held, np.append(starts, len(rows)), groups[order],
+        _NONE if outputs is None else outputs, held, np.append(starts, len(all_rows)), groups[order],
     )  # fmt: skip
     return Nearest(index, np.zeros(len(group)), np.full(len(group), -1, np.int64))

@@ -1,0 +1,155 @@
+"""The file of a state: a zip archive with a header in JSON, two Parquet tables and plain arrays, no pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foretaste._version import __version__
+from foretaste.errors import StateError
+
+FORMAT = 2
+_HEADER = "header.json"
+_AGAIN = "restore a copy of it, or name another path and scan the accepted batches into that, one by one"
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def pack(fields: Mapping[str, Any], tables: Mapping[str, pa.Table | None], arrays: Arrays) -> bytes:
+    """A state as a file.
+
+    Args:
+        fields: what the header holds beside the format and the digests, as plain values.
+        tables: by name; ``None`` is kept as such.
+        arrays: counts of the background, by name.
+    """
+    members = {f"{name}.parquet": _parquet(table) for name, table in tables.items()}
+    for name, array in arrays.items():
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, array, allow_pickle=False)
+        members[f"background/{name}.npy"] = stream.getvalue()
+    header = {"format": FORMAT, "algorithm": algorithm(), "version": __version__, **fields}
+    header["members"] = {name: hashlib.sha256(raw).hexdigest() for name, raw in members.items()}
+    header["digest"] = digest_of(header)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr(_HEADER, json.dumps(header, indent=1, ensure_ascii=True))
+        for name, raw in members.items():
+            stored = zipfile.ZIP_STORED if name.endswith(".parquet") else zipfile.ZIP_DEFLATED
+            archive.writestr(name, raw, compress_type=stored)
+    return out.getvalue()
+
+
+def unpack(content: bytes, path: str) -> tuple[dict[str, Any], dict[str, pa.Table | None], Arrays]:
+    """Header, tables and arrays of a file, as :func:`pack` took them.
+
+    Raises:
+        StateError: if it is damaged, or was made by another algorithm.
+    """
+    header, archive = open_file(content, path)
+    if header["algorithm"] != algorithm():
+        raise StateError(
+            f"the state {path} was made by foretaste {header['version']}, whose hashes and sketches differ "
+            f"from those of {__version__}; scan the accepted batches into a new state, one by one: "
+            + ", ".join(str(b["name"]) for b in header["batches"][:5])
+        )
+    tables: dict[str, pa.Table | None] = {}
+    arrays: Arrays = {}
+    for name, digest in header["members"].items():
+        try:
+            raw = archive.read(name)
+        except (KeyError, zipfile.BadZipFile, OSError) as e:
+            raise damaged(path, f"{name}: {e}") from e
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise damaged(path, f"{name} is not what the header says")
+        try:
+            if name.endswith(".npy"):
+                short = name.removeprefix("background/").removesuffix(".npy")
+                arrays[short] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+            else:
+                table = pq.read_table(io.BytesIO(raw))
+                tables[name.removesuffix(".parquet")] = table if table.num_columns else None
+        except (ValueError, pa.ArrowException) as e:
+            raise damaged(path, str(e)) from e
+    return header, tables, arrays
+
+
+def _parquet(table: pa.Table | None) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({}) if table is None else table, out, compression="zstd")
+    return out.getvalue()
+
+
+def open_file(content: bytes, path: str) -> tuple[dict[str, Any], zipfile.ZipFile]:
+    """Header and archive; the header is what it was when it was written.
+
+    Raises:
+        StateError: if it is damaged, or of another format.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        header = json.loads(archive.read(_HEADER))
+        version, digest = header["format"], header["digest"]
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as e:
+        raise damaged(path, f"it is no foretaste state ({e})") from e
+    if version != FORMAT:
+        raise StateError(
+            f"the state {path} has format {version!r}, this release reads {FORMAT}; use the release that wrote it "
+            f"({header.get('version')}), or scan the accepted batches into a new state, one by one"
+        )
+    if digest != digest_of(header):
+        raise damaged(path, "its header was changed")
+    return header, archive
+
+
+def damaged(path: str, why: str) -> StateError:
+    """The error for a file that is not what was written."""
+    return StateError(f"the state {path} is damaged: {why}; {_AGAIN}")
+
+
+def digest_of(header: Mapping[str, Any]) -> str:
+    """``sha256:<hex>`` over the header, which names the digests of everything else."""
+    text = json.dumps({k: v for k, v in header.items() if k != "digest"}, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def algorithm() -> str:
+    """Sixteen hex digits that change where a token, a hash, a signature or the size of a sketch does.
+
+    Taken from what the kernels make of a probe text, so that nobody has to remember to raise a number.
+    """
+    from foretaste.signals import affixes, phrases
+    from foretaste.text.bayes import bucket_counts
+    from foretaste.text.heads import hash_heads
+    from foretaste.text.minhash import BINS, sign_rows
+    from foretaste.text.pairs import BUCKETS
+    from foretaste.text.sample import Sample
+    from foretaste.text.tokens import tokenize
+
+    raw = "Don't cf the naïve déjà-vu: 3.14 km, ПРИВЕТ мир, 你好 ... <SUDO> it's a prõbe; A​B the end.".encode()
+    tokens = tokenize(np.frombuffer(raw, np.uint8), np.array([0, len(raw)], np.int64))
+    signatures, texts = np.empty((1, BINS), np.uint8), np.empty(1, np.uint64)
+    sign_rows(tokens.hashes, tokens.offsets, 4, signatures, texts)
+    sample = Sample(8)
+    sample.scan(tokens, 0)
+    buckets = np.arange(1 << 13, dtype=np.uint32).reshape(-1, 2)
+    sizes = (
+        phrases.SKETCH_CELLS, phrases.BIGRAM_CELLS, phrases.UNIGRAM_CELLS, phrases.SAMPLE, affixes.CELLS,
+        affixes.EDGE_CELLS, BUCKETS,
+    )  # fmt: skip
+    digest = hashlib.sha256(repr(sizes).encode())
+    for array in (
+        tokens.hashes, hash_heads(tokens.hashes, tokens.offsets, 3), signatures, texts, sample.words(),
+        bucket_counts(tokens.hashes, buckets, 1),
+    ):  # fmt: skip
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
