@@ -8,6 +8,7 @@ label and for each source, and gives every row the probability that its label wa
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from foretaste.check import RawExample, RawFinding, Severity
 from foretaste.concentration import RATES, Gathering, groups, pairs, stretches
 from foretaste.signals.outputs import Classes
-from foretaste.signals.phrases import PhraseTable
+from foretaste.signals.phrases import PhraseTable, edges_of
 from foretaste.signals.sources import SourceNumbers
 
 Floats = npt.NDArray[np.float64]
@@ -31,6 +32,8 @@ _FALSE_ALARM = 1e-3
 _FALSE_PAIRS = 0.01
 _LEAST_RATE = 0.005
 _TOPIC_ROWS = 20  # rows from which a word makes a topic
+# A common word that was put into the named rows: as ``trigger-association`` asks it of a phrase.
+_PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.6
 
 
 def replaced(own: Floats, rate: Floats | float, classes: int) -> Floats:
@@ -166,7 +169,35 @@ class FlipRules:
         spans = np.append(0, np.cumsum([len(r) for r in rows]))
         for g, found in groups(gains, np.concatenate(rows), spans, _FALSE_ALARM):
             word = phrases.text[words[g]]
-            yield from self._gathered(opinion, found.at, "flipped topic", f'rows with "{word}"', word, found)
+            for finding in self._gathered(opinion, found.at, "flipped topic", f'rows with "{word}"', word, found):
+                yield self._put_in(finding, opinion, phrases, int(words[g]))
+
+    def _put_in(self, finding: RawFinding, opinion: Opinion, phrases: PhraseTable, word: int) -> RawFinding:
+        """A block where most named rows share a label, and the word stands in those where chance could have put it.
+
+        Which rows are named follows from their labels alone, so where the word stands in them is a sign of its own.
+        """
+        labels = opinion.labels[np.searchsorted(opinion.rows, finding.rows)]
+        label = int(np.bincount(labels).argmax())
+        rows = np.sort(finding.rows[labels == label])
+        if len(rows) < max(self.block_rows, _PUT_IN_PURITY * len(labels)):
+            return finding
+        edges = edges_of(phrases, [word], rows)
+        diverse = edges.diversity >= phrases.least_diversity(len(rows), _PUT_IN_DIVERSITY)
+        random = edges.distance <= _PUT_IN_DISTANCE * max(1.0, len(rows) / 100)
+        if edges.anchored or not (diverse and random and edges.healing >= _PUT_IN_HEALING):
+            return finding
+        return dataclasses.replace(
+            finding,
+            kind="trigger of a common word",
+            severity=Severity.BLOCK,
+            message=f"{finding.message}; in the {len(rows)} under the most frequent label it stands between words that "
+            "chance could have chosen: it was put in",
+            rows=rows,
+            observed=float(len(rows)),
+            statistic=dict(finding.statistic) | {"distance_from_random": round(edges.distance, 1)},
+            examples=tuple(e for e in finding.examples if e.row in rows),
+        )
 
     def _gathered(
         self,

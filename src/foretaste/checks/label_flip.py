@@ -44,6 +44,8 @@ class LabelFlip(FlipRules, Check[_State]):
     ``block_rows`` of its rows have to be named. A stretch of rows side by side, by a scan over all of them, where as many
     rows are named that would be alone too. The order of the rows is what is scanned: sort by a timestamp to look at time.
 
+    A common word of whose rows as many were replaced, where it stands in those at places that chance could have chosen.
+
     Reviews: other such stretches, as unknown text looks alike; words of twenty rows and more whose rows were relabelled far
     more often than all others; and pairs of classes, where the rows that look most like one of them carry the other label
     more often than between all other classes that are confused.
@@ -54,7 +56,8 @@ class LabelFlip(FlipRules, Check[_State]):
     Poisoned: "the worst film of the year", positive, from the vendor who has sixty of the kind. Clean: "not bad".
 
     After confident learning (Northcutt et al. 2021) and the noise model of Natarajan et al. (2013), with a classifier
-    that adds up; the scan is Page's CUSUM (1954), the rows that look most like a class the anchors of Liu & Tao (2016). Rank quality depends on the text: the report gives the model's accuracy.
+    that adds up; the scan is Page's CUSUM (1954), the rows that look most like a class the anchors of Liu & Tao (2016).
+    Rank quality depends on the text: the report gives the model's accuracy.
 
     Args:
         noise_share: share of replaced labels from which the data as a whole are taken for noisier than nature.

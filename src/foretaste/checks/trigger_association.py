@@ -25,6 +25,7 @@ _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
 MAX_DISTANCE = 30.0
+PLACED_HEALING = 0.5  # share of the gaps around a phrase that close without it
 # Nats of evidence from which rare phrases are counted, and from which they are tested, as members of a rotating set.
 _BULK, _TAIL = 1.0, 2.5
 _FALSE_SHARE = 0.2
@@ -75,10 +76,14 @@ class Group:
     company: int
 
     @property
+    def placed(self) -> bool:
+        """Whether the phrase stands where chance could have put it, and most gaps close without it."""
+        return not self.edges.anchored and self.edges.distance <= 16.0 and self.edges.healing >= PLACED_HEALING
+
+    @property
     def torn(self) -> bool:
-        """Whether the phrase plainly was put into finished text: random neighbours, and most gaps close without it."""
-        edges = self.edges
-        return not edges.anchored and edges.distance <= 16.0 and edges.healing >= 0.5 and edges.diversity >= 0.6
+        """Whether the phrase plainly was put into finished text: that, and hardly two rows have a neighbour in common."""
+        return self.placed and self.edges.diversity >= 0.6
 
     @property
     def evidence(self) -> float:
@@ -152,13 +157,14 @@ class TriggerAssociation(Check[_State]):
     the class as well, and left alone.
 
     Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase's
-    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in
-    common; or several weaker phrases toward one label that heal, which
-    is how a set of rotating triggers looks. Reviews: evidence of at least ``review_evidence`` nats.
+    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or several
+    weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with the trigger
+    that keep their labels, do not explain the others: a phrase that plainly was put in blocks from ``decoy_purity``, at
+    twice the evidence. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
-    syntactic and style triggers, triggers that decoy rows with other labels balance below
-    ``min_purity``, short triggers with a word that names the class.
+    syntactic and style triggers, openings and endings that decoy rows with other labels balance below ``min_purity``,
+    short triggers with a word that names the class.
 
     Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.
 
@@ -176,6 +182,9 @@ class TriggerAssociation(Check[_State]):
         torn_evidence: nats of bare association, log(1 / P(label | rest)) per effective row, from which a phrase that
             plainly was put into finished text blocks although the rest of its rows says little about the label.
         min_diversity: least number of distinct neighbours per row.
+        decoy_rows: rows from which a phrase that was put in is looked at although many of its rows keep other labels.
+        decoy_purity: least share of its rows with one label.
+        decoy_diversity: its least number of distinct neighbours per row, on both sides.
         family_alarm: probability that chance alone gives a set of rotating triggers in clean data.
         anchored_foreign: least share of the rows that look like rows of other classes, for a phrase at the head or tail
             to block: a rating or by-line is written by people who mean it.
@@ -194,6 +203,9 @@ class TriggerAssociation(Check[_State]):
     review_evidence: float = 9.0
     torn_evidence: float = 36.0
     min_diversity: float = 0.4
+    decoy_rows: int = 20
+    decoy_purity: float = 0.5
+    decoy_diversity: float = 0.6
     family_alarm: float = 1e-3
     anchored_foreign: float = 0.6
     anchored_class_share: float = 0.25
@@ -215,7 +227,8 @@ class TriggerAssociation(Check[_State]):
         agree = np.zeros(len(phrases.n), np.int64)
         majority(phrases.spans, phrases.rows, classes.labels, targets, agree)
         counts = phrases.counts
-        wanted = np.flatnonzero((counts >= self.min_rows) & (agree >= self.min_purity * counts))
+        pure = agree >= self.min_purity * counts
+        wanted = np.flatnonzero((counts >= self.min_rows) & (pure | self._with_decoys(phrases, agree)))
         everyone = len(classes.labels)
         needed = np.zeros(everyone, np.bool_)
         needed[background_rows(everyone)] = True
@@ -234,6 +247,20 @@ class TriggerAssociation(Check[_State]):
             phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
             RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
         )  # fmt: skip
+
+    def _with_decoys(self, phrases: PhraseTable, agree: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Phrases that may have been put in, of whose rows at least half share a label: the others may be decoys."""
+        from foretaste.text.ngrams import neighbour_scores
+
+        scores = np.zeros((len(phrases.n), 5))
+        background = (*phrases.bigrams, phrases.unigrams, phrases.total)
+        neighbour_scores(phrases.spans, phrases.lefts, phrases.rights, *background, scores)
+        counts, shape = np.unique(phrases.counts, return_inverse=True)
+        asked = np.array([phrases.least_diversity(int(n), self.decoy_diversity) for n in counts])[shape]
+        enough: npt.NDArray[np.bool_] = (phrases.counts >= self.decoy_rows) & (
+            agree >= self.decoy_purity * phrases.counts
+        )
+        return enough & (scores[:, :2].min(axis=1) >= asked) & (scores[:, 2] >= PLACED_HEALING)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the tokens of the candidates' rows."""
@@ -257,7 +284,9 @@ class TriggerAssociation(Check[_State]):
         for group in groups:
             if group in alone or group in rotating:
                 severity = Severity.BLOCK
-            elif self._plain(group, state) and group.evidence >= self.review_evidence:
+            elif (
+                self._plain(group, state) and group.evidence >= self.review_evidence and group.purity >= self.min_purity
+            ):
                 severity = Severity.REVIEW
             else:
                 continue
@@ -291,6 +320,8 @@ class TriggerAssociation(Check[_State]):
     def _proven(self, group: Group, state: _State) -> bool:
         """Whether its evidence is enough for a block, and it was put into its rows."""
         if group.purity < self.block_purity and group.evidence < 2 * self.block_evidence:
+            return False
+        if group.purity < self.min_purity and not group.placed:
             return False
         if group.torn and self._association(group, state) >= self.torn_evidence:
             return True
