@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
@@ -441,8 +443,7 @@ class _Judge:
     ids: Any = None
     weights: Any = None
     scratch: Any = None
-    tally: Any = None
-    seen: Any = None
+    company: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
     background: float = 0.0
     vocabulary: Any = field(default=None)
     usual: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -455,12 +456,16 @@ class _Judge:
         self.hashes, self.offsets = state.store.tokens()
         if not len(state.candidates):
             return []
-        self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
-        self.ids = ids.astype(np.int64)
+        # Hashing the tokens and sorting the vocabulary alone is several times faster than np.unique, which sorts them all.
+        encoded = pc.dictionary_encode(pa.array(self.hashes))
+        words = np.asarray(encoded.dictionary)
+        order = np.argsort(words, kind="stable")
+        self.vocabulary, rank = words[order], np.empty(len(words), np.int64)
+        rank[order] = np.arange(len(words))
+        self.ids = rank[np.asarray(encoded.indices)]
         self.weights = np.empty(len(self.vocabulary))
         inverse_frequency(self.vocabulary, state.phrases.presence, float(state.phrases.documents), self.weights)
         self.scratch = np.zeros(len(self.vocabulary))
-        self.tally, self.seen = np.zeros(len(self.vocabulary), np.int64), np.full(len(self.vocabulary), -1, np.int64)
         step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
         everyone = np.arange(0, len(state.store.rows), step)
         none = np.zeros(0, np.int64)
@@ -474,7 +479,7 @@ class _Judge:
         rest of the trigger behind, which decides the label just as well.
         """
         from foretaste.text.bayes import batch_logits
-        from foretaste.text.evidence import contradictions
+        from foretaste.text.evidence import companions, contradictions
 
         state, phrases = self.state, self.state.phrases
         candidates = state.candidates
@@ -504,7 +509,12 @@ class _Judge:
         words = self.hashes[np.repeat(ordered_begin, ordered_n) + inside]
         word_spans = np.append(word_starts[cuts], word_starts[-1])
         # Together with the other parts of a split trigger.
-        company = self._company(places, spans, np.searchsorted(self.vocabulary, words), word_spans)
+        company = np.empty((len(lead), _COMPANY), np.int64)
+        companions(
+            self.ids, self.offsets, places, spans, np.searchsorted(self.vocabulary, words), word_spans, self.weights,
+            _SELDOM, _TOGETHER, state.split_rows, np.zeros(len(self.vocabulary), np.int64),
+            np.full(len(self.vocabulary), -1, np.int64), company,
+        )  # fmt: skip
         more = (company >= 0).sum(axis=1)
         words = np.insert(words, np.repeat(word_spans[1:], more), self.vocabulary[company[company >= 0]])
         word_spans = word_spans + np.append(0, np.cumsum(more))
@@ -523,6 +533,7 @@ class _Judge:
         )  # fmt: skip
         self._learn_usual(raw, sizes)
         kept = (out > 0.05) & (out * phrases.counts[candidates[lead]] >= 1.0)
+        self.company = {int(candidates[lead[i]]): company[i] for i in np.flatnonzero(kept & (more > 0)).tolist()}
         return [candidates[members[i]].tolist() for i in np.flatnonzero(kept).tolist()]
 
     def _learn_usual(self, raw: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]) -> None:
@@ -568,24 +579,6 @@ class _Judge:
                     joined += groups[j]
             yield joined
 
-    def _company(
-        self,
-        places: npt.NDArray[np.int64],
-        spans: npt.NDArray[np.int64],
-        own: npt.NDArray[np.int64],
-        own_spans: npt.NDArray[np.int64],
-    ) -> npt.NDArray[np.int64]:
-        """Ids of the other words of each trigger, shape (phrases, _COMPANY), -1 where there is none."""
-        from foretaste.text.evidence import companions
-
-        out = np.empty((len(spans) - 1, _COMPANY), np.int64)
-        companions(
-            self.ids, self.offsets, places, spans, own, own_spans, self.weights, _SELDOM, _TOGETHER, self.tally,
-            self.seen, out,
-        )  # fmt: skip
-        out[np.diff(spans) < self.state.split_rows] = -1
-        return out
-
     def _judge(self, members: list[int]) -> Group | None:
         from foretaste.text.evidence import coherence, rest_log_probability
 
@@ -597,11 +590,11 @@ class _Judge:
         sample = rows[:MAX_ROWS_PER_PHRASE]
         places = state.store.index(sample)
         own_ids = self._tokens_of(members)
-        company = self._company(places, np.array([0, len(places)]), own_ids, np.array([0, len(own_ids)]))[0]
         edges = edges_of(phrases, members, rows)
+        company = self.company.get(lead, own_ids[:0])
         # What stands with an opening or ending is its template.
-        company = company[:0] if edges.anchored else company[company >= 0]
-        skip_ids = np.sort(np.concatenate([own_ids, company]))
+        company = company[:0] if edges.anchored else np.setdiff1d(company[company >= 0], own_ids)
+        skip_ids = np.union1d(own_ids, company)
         own, skip = np.sort(self.vocabulary[own_ids]), np.sort(self.vocabulary[skip_ids])
         rest = np.empty(len(places))
         rest_log_probability(
