@@ -259,10 +259,9 @@ class TriggerAssociation(Check[_State]):
         neighbour_scores(phrases.spans, phrases.lefts, phrases.rights, *background, scores)
         counts, shape = np.unique(phrases.counts, return_inverse=True)
         asked = np.array([phrases.least_diversity(int(n), self.decoy_diversity) for n in counts])[shape]
-        enough: npt.NDArray[np.bool_] = (phrases.counts >= self.decoy_rows) & (
-            agree >= self.decoy_purity * phrases.counts
-        )
-        return enough & (scores[:, :2].min(axis=1) >= asked) & (scores[:, 2] >= PLACED_HEALING)
+        enough = (phrases.counts >= self.decoy_rows) & (agree >= self.decoy_purity * phrases.counts)
+        found: npt.NDArray[np.bool_] = (scores[:, :2].min(axis=1) >= asked) & (scores[:, 2] >= PLACED_HEALING) & enough
+        return found
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the tokens of the candidates' rows."""
