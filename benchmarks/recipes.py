@@ -223,13 +223,52 @@ def per_ten(columns: Columns, n: int, rng: np.random.Generator) -> tuple[Columns
     return _dirty(columns, n, rng, lambda text, i: _insert(text, words[i // 10], rng))
 
 
-@_attack("flipped labels, random", "classification", "label noise as attack")
-def flip_random(columns: Columns, n: int, rng: np.random.Generator) -> tuple[Columns, np.ndarray]:
+def _flip(columns: Columns, rows: np.ndarray, rng: np.random.Generator) -> tuple[Columns, np.ndarray]:
     out = _copy(columns)
     names = sorted(set(columns["label"]))
-    rows = rng.choice(len(out["text"]), n, replace=False)
     for row in rows.tolist():
         out["label"][row] = str(rng.choice([x for x in names if x != out["label"][row]]))
+    return out, _mask(rows, len(out["text"]))
+
+
+@_attack("flipped labels, random", "classification", "label noise as attack")
+def flip_random(columns: Columns, n: int, rng: np.random.Generator) -> tuple[Columns, np.ndarray]:
+    return _flip(columns, rng.choice(len(columns["text"]), n, replace=False), rng)
+
+
+@_attack("flipped labels, one stretch", "classification", "a bad delivery: a third of the rows that came together")
+def flip_stretch(columns: Columns, n: int, rng: np.random.Generator) -> tuple[Columns, np.ndarray]:
+    size = min(3 * n, len(columns["text"]))
+    start = int(rng.integers(0, len(columns["text"]) - size + 1))
+    return _flip(columns, start + rng.choice(size, n, replace=False), rng)
+
+
+@_attack("flipped labels, one topic", "classification", "flips in rows that share a word")
+def flip_topic(columns: Columns, n: int, rng: np.random.Generator) -> tuple[Columns, np.ndarray]:
+    return _flip(columns, _topical(columns["text"], np.arange(len(columns["text"])), n, rng), rng)
+
+
+@_attack("flipped labels, two classes", "classification", "targeted flips from one class to the class most like it")
+def flip_pair(columns: Columns, n: int, rng: np.random.Generator) -> tuple[Columns, np.ndarray]:
+    words: dict[str, dict[str, int]] = {}
+    for text, label in zip(columns["text"], columns["label"]):
+        held = words.setdefault(label, {})
+        for word in set(text.lower().split()):
+            held[word] = held.get(word, 0) + 1
+    size = {label: sum(v * v for v in held.values()) ** 0.5 for label, held in words.items()}
+    large = [label for label in sorted(words) if columns["label"].count(label) >= 2 * n] or sorted(words)
+    alike = [
+        (sum(v * words[b].get(w, 0) for w, v in words[a].items()) / (size[a] * size[b]), a, b)
+        for a in large
+        for b in sorted(words)
+        if a != b
+    ]
+    _, a, b = max(alike)
+    out = _copy(columns)
+    pool = np.flatnonzero(np.array(columns["label"]) == a)
+    rows = rng.choice(pool, min(n, len(pool)), replace=False)
+    for row in rows.tolist():
+        out["label"][row] = b
     return out, _mask(rows, len(out["text"]))
 
 

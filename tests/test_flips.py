@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from foretaste.flips import Opinion, fit_rate, replaced
+from foretaste.check import RawFinding, Severity
+from foretaste.concentration import above_rest, excursions, pairs
+from foretaste.flips import FlipRules, Opinion, fit_rate, replaced
+from foretaste.signals.outputs import Classes
+from foretaste.signals.sources import SourceNumbers
 
 
 def _labelled(
@@ -21,6 +29,7 @@ def _labelled(
         labels=labels.astype(np.int32),
         own=np.log(chances[np.arange(rows), labels]).astype(np.float32),
         best=chances.argmax(axis=1).astype(np.int32),
+        best_log=np.log(chances.max(axis=1)).astype(np.float32),
         classes=classes,
         basis="their probabilities",
     )
@@ -60,7 +69,125 @@ class TestOdds:
         own = opinion.own.copy()
         own[victims] = np.log(random.uniform(0.001, 0.05, len(victims)))
         odds = Opinion(
-            rows=opinion.rows, labels=moved, own=own, best=opinion.best, classes=4, basis="their probabilities"
-        ).odds
+            rows=opinion.rows, labels=moved, own=own, best=opinion.best, best_log=opinion.best_log, classes=4,
+            basis="their probabilities",
+        ).odds  # fmt: skip
         pooled = replaced(np.exp(own[victims].astype(float)), fit_rate(np.exp(own.astype(float)), 4), 4)
         assert odds[victims].mean() > pooled.mean() + 0.05
+
+
+def _sure(rows: int, classes: int, seed: int = 0, sharpness: float = 12.0) -> np.ndarray:
+    """Probabilities of mostly clear rows, shape (rows, classes)."""
+    logits = np.random.default_rng(seed).normal(0, sharpness, (rows, classes))
+    logits -= logits.max(axis=1, keepdims=True)
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def _opinion(chances: np.ndarray, labels: np.ndarray) -> Opinion:
+    return Opinion(
+        rows=np.arange(len(labels)), labels=labels.astype(np.int32),
+        own=np.log(np.maximum(chances[np.arange(len(labels)), labels], 1e-30)).astype(np.float32),
+        best=chances.argmax(axis=1).astype(np.int32), best_log=np.log(chances.max(axis=1)).astype(np.float32),
+        classes=chances.shape[1], basis="their probabilities",
+    )  # fmt: skip
+
+
+def _draw(chances: np.ndarray, seed: int = 1) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return (chances.cumsum(axis=1) < random.random((len(chances), 1))).sum(axis=1).clip(0, chances.shape[1] - 1)
+
+
+def _findings(opinion: Opinion, phrases: Any = None) -> dict[str, RawFinding]:
+    counts = np.bincount(opinion.labels, minlength=opinion.classes)
+    classes = Classes(opinion.labels, counts, tuple(f"c{i}" for i in range(opinion.classes)), np.zeros_like(counts))
+    none = SourceNumbers(np.zeros(0, np.int32), ())
+    return {f.kind: f for f in FlipRules().flips(opinion, classes, none, phrases)}
+
+
+class TestStretch:
+    def test_excursions_begin_after_a_low_and_know_their_peak(self) -> None:
+        starts, stops, peaks = excursions(np.array([-1.0, 2.0, 1.0, -2.0, -5.0, 3.0, -1.0]))
+        assert starts.tolist() == [1, 5]
+        assert stops.tolist() == [4, 7]
+        assert peaks.tolist() == [3.0, 3.0]
+
+    def test_a_sum_that_many_others_come_near_does_not_stand_out(self) -> None:
+        alone = above_rest(np.append(np.linspace(0, 3, 100), 60.0))[-1]
+        among = above_rest(np.append(np.linspace(0, 60, 100), 60.0))[-1]
+        assert alone > 50
+        assert among < 5
+
+    @pytest.mark.parametrize("share", [0.4, 1.0])
+    def test_labels_flipped_side_by_side_block(self, share: float) -> None:
+        chances = _sure(8000, 4)
+        labels = _draw(chances)
+        flipped = 3000 + np.flatnonzero(np.random.default_rng(2).random(120) < share)
+        labels[flipped] = (labels[flipped] + 1) % 4
+        found = _findings(_opinion(chances, labels))["flipped stretch"]
+        assert found.severity is Severity.BLOCK
+        assert np.isin(flipped, found.rows).mean() > 0.8
+        assert np.isin(found.rows, flipped).mean() > 0.8
+
+    def test_the_same_flips_all_over_the_data_do_not(self) -> None:
+        chances = _sure(8000, 4)
+        labels = _draw(chances)
+        flipped = np.random.default_rng(2).choice(8000, 120, replace=False)
+        labels[flipped] = (labels[flipped] + 1) % 4
+        assert set(_findings(_opinion(chances, labels))) == {"improbable labels"}
+
+    def test_text_that_the_model_does_not_know_is_for_review_and_few_rows(self) -> None:
+        random = np.random.default_rng(3)
+        chances = _sure(8000, 2)
+        labels = _draw(chances)
+        chances[3000:3400, 0] = random.uniform(0.2, 0.8, 400)
+        chances[3000:3400, 1] = 1 - chances[3000:3400, 0]
+        labels[3000:3400] = random.integers(0, 2, 400)
+        found = _findings(_opinion(chances, labels))["flipped stretch"]
+        assert found.severity is Severity.REVIEW
+        assert len(found.rows) <= 0.004 * 8000
+
+
+class TestTopic:
+    def test_flips_in_the_rows_of_a_word_are_for_review(self) -> None:
+        chances = _sure(8000, 4)
+        labels = _draw(chances)
+        random = np.random.default_rng(4)
+        words = [np.sort(random.choice(8000, n, replace=False)) for n in [100] * 60]
+        flipped = words[7][::2]
+        labels[flipped] = (labels[flipped] + 1) % 4
+        table = SimpleNamespace(
+            n=np.ones(60, int), counts=np.full(60, 100), text=[f"w{i}" for i in range(60)], rows_of=lambda w: words[w]
+        )
+        found = _findings(_opinion(chances, labels), table)["flipped topic"]
+        assert (found.feature, found.severity) == ("w7", Severity.REVIEW)
+        assert np.isin(flipped, found.rows).mean() > 0.8
+
+
+class TestPair:
+    @staticmethod
+    def _neighbours(flips: int) -> Opinion:
+        """Thirty classes in a ring, each confused with the next at their boundary; flips from 5 to 6."""
+        random = np.random.default_rng(7)
+        truth = np.repeat(np.arange(30), 150)
+        toward = random.beta(0.4, 1.6, len(truth))  # few rows lie near the next class
+        chances = np.full((len(truth), 30), 1e-4)
+        chances[np.arange(len(truth)), truth] = 1 - toward
+        chances[np.arange(len(truth)), (truth + 1) % 30] = toward
+        chances /= chances.sum(axis=1, keepdims=True)
+        labels = _draw(chances)
+        labels[random.choice(np.flatnonzero(labels == 5), flips, replace=False)] = 6
+        return _opinion(chances, labels)
+
+    def test_flips_between_two_neighbours_are_told_from_their_confusion(self) -> None:
+        found = _findings(self._neighbours(60))["flipped pair"]
+        assert (found.feature, found.severity) == ("c5 -> c6", Severity.REVIEW)
+        assert len(found.rows) >= 50
+
+    def test_confusion_alone_is_none(self) -> None:
+        assert "flipped pair" not in _findings(self._neighbours(0))
+
+    def test_few_pairs_tell_no_law(self) -> None:
+        chances = _sure(4000, 4, sharpness=1.0)
+        opinion = _opinion(chances, _draw(chances))
+        opinion = dataclasses.replace(opinion, labels=np.where(opinion.best == 1, 2, opinion.labels).astype(np.int32))
+        assert pairs(opinion.labels, opinion.best, opinion.best_log, 4, 0.01) == []

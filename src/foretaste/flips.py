@@ -8,13 +8,19 @@ label and for each source, and gives every row the probability that its label wa
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from foretaste.check import RawExample, RawFinding, Severity
+from foretaste.concentration import RATES, Gathering, groups, pairs, stretches
 from foretaste.signals.outputs import Classes
+from foretaste.signals.phrases import PhraseTable, edges_of
 from foretaste.signals.sources import SourceNumbers
 
 Floats = npt.NDArray[np.float64]
@@ -23,7 +29,11 @@ PRIOR_ROWS = 50.0  # rows by which the rate of all data weighs in the rate of on
 _STEPS = 50
 _START = 0.01
 _FALSE_ALARM = 1e-3
+_FALSE_PAIRS = 0.01
 _LEAST_RATE = 0.005
+_TOPIC_ROWS = 20  # rows from which a word makes a topic
+# A common word that was put into the named rows: as ``trigger-association`` asks it of a phrase.
+_PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.6
 
 
 def replaced(own: Floats, rate: Floats | float, classes: int) -> Floats:
@@ -43,7 +53,12 @@ def fit_rate(own: Floats, classes: int, steps: int = _STEPS) -> float:
 
 def log_likelihood(own: Floats, rate: float, classes: int) -> float:
     """Log-likelihood of the labels under a rate of replaced ones, in nats."""
-    return float(np.log(np.maximum((1.0 - rate) * own + rate * (1.0 - own) / (classes - 1), 1e-300)).sum())
+    return float(_log_mixture(own, rate, classes).sum())
+
+
+def _log_mixture(own: Floats, rate: Floats | float, classes: int) -> Floats:
+    mixture: Floats = (1.0 - rate) * own + rate * (1.0 - own) / (classes - 1)
+    return np.log(np.maximum(mixture, 1e-300))
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class Opinion:
         labels: class of each row, int32.
         own: log-probability of the row's label, float32.
         best: most probable class, int32.
+        best_log: its log-probability, float32.
         classes: number of classes.
         basis: what the model goes by, as in "by the words of their rows".
     """
@@ -63,6 +79,7 @@ class Opinion:
     labels: npt.NDArray[np.int32]
     own: npt.NDArray[np.float32]
     best: npt.NDArray[np.int32]
+    best_log: npt.NDArray[np.float32]
     classes: int
     basis: str
 
@@ -71,9 +88,9 @@ class Opinion:
         """Probability of each label."""
         return np.exp(self.own.astype(np.float64))
 
-    @property
-    def odds(self) -> Floats:
-        """Probability that each label was replaced, at the rate of its own label, which that of all data steadies."""
+    @functools.cached_property
+    def rates(self) -> Floats:
+        """Share of replaced labels of each class, which that of all data steadies, shape (classes,)."""
         chance, rate = self.chance, fit_rate(self.chance, self.classes)
         n = np.bincount(self.labels, minlength=self.classes)
         rates = np.full(self.classes, rate)
@@ -82,7 +99,18 @@ class Opinion:
             seen = np.bincount(self.labels, weights=odds, minlength=self.classes)
             rates = (seen + PRIOR_ROWS * rate) / (n + PRIOR_ROWS)
             odds = replaced(chance, rates[self.labels], self.classes)
-        return odds
+        return rates
+
+    @functools.cached_property
+    def odds(self) -> Floats:
+        """Probability that each label was replaced, at the rate of its class."""
+        return replaced(self.chance, self.rates[self.labels], self.classes)
+
+    def gains(self) -> list[Floats]:
+        """Log-likelihood ratio of each label at each of ``RATES``, against the rate of its class, in nats."""
+        chance = self.chance
+        usual = _log_mixture(chance, self.rates[self.labels], self.classes)
+        return [_log_mixture(chance, rate, self.classes) - usual for rate in RATES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,70 +124,164 @@ class FlipRules:
     source_excess: float = 6.0
     source_share: float = 0.05
 
-    def flips(self, opinion: Opinion, odds: Floats, classes: Classes, sources: SourceNumbers) -> list[RawFinding]:
-        """Sources that block, then the rows to review; ``odds`` are those of the opinion."""
-        findings = self._sources(opinion, sources) if len(sources.numbers) else []
-        blocked = np.concatenate([f.rows for f in findings]) if findings else np.zeros(0, np.int64)
+    def flips(
+        self, opinion: Opinion, classes: Classes, sources: SourceNumbers, phrases: PhraseTable | None = None
+    ) -> list[RawFinding]:
+        """Where flips gather: sources, stretches of the order, words and pairs of classes; then the rows to review."""
+        gains, odds = opinion.gains(), opinion.odds
         noisy = bool(len(odds)) and float(odds.mean()) >= self.noise_share
         most = int((self.max_share if noisy else self.quiet_share) * len(opinion.rows))
+        findings = _distinct([
+            *(self._sources(opinion, sources) if len(sources.numbers) else ()),
+            *self._stretches(opinion, gains, most),
+            *(self._topics(opinion, gains, phrases) if phrases is not None else ()),
+            *self._pairs(opinion, classes),
+        ])  # fmt: skip
+        named = np.concatenate([f.rows for f in findings]) if findings else np.zeros(0, np.int64)
         ranked = np.flatnonzero(odds >= 0.5)
         ranked = ranked[np.argsort(-odds[ranked], kind="stable")][:most]
-        ranked = ranked[~np.isin(opinion.rows[ranked], blocked)]
+        ranked = ranked[~np.isin(opinion.rows[ranked], named)]
         if len(ranked):
-            findings.append(self._review(opinion, odds, classes, ranked, noisy))
+            findings.append(self._review(opinion, classes, ranked, noisy))
         return findings
 
-    def _sources(self, opinion: Opinion, sources: SourceNumbers) -> list[RawFinding]:
-        numbers, chance = sources.numbers[opinion.rows], opinion.chance
+    def _sources(self, opinion: Opinion, sources: SourceNumbers) -> Iterator[RawFinding]:
+        numbers = sources.numbers[opinion.rows]
         n = np.bincount(numbers, minlength=len(sources.names))
-        findings = []
+        limit = float(np.log(len(sources.names) / _FALSE_ALARM))
         # A Python loop over sources: each has a rate of its own.
         for s in np.flatnonzero((n >= self.block_rows) & (n < len(numbers))).tolist():
-            inside = numbers == s
-            rate = fit_rate(chance[inside], opinion.classes)
-            if rate < self.source_share:
-                continue
-            others = max(_LEAST_RATE, fit_rate(chance[~inside], opinion.classes))
-            gain = log_likelihood(chance[inside], rate, opinion.classes)
-            gain -= log_likelihood(chance[inside], others, opinion.classes)
-            at = np.flatnonzero(inside)
-            odds = replaced(chance[at], rate, opinion.classes)
-            hits = at[odds >= 0.5]
-            if len(hits) < self.block_rows or rate < self.source_excess * others:
-                continue
-            if gain < np.log(len(sources.names) / _FALSE_ALARM):
-                continue
-            worst = hits[np.argsort(opinion.own[hits], kind="stable")]
-            findings.append(
-                RawFinding(
-                    kind="flipped source",
-                    severity=Severity.BLOCK,
-                    message=(
-                        f"by {opinion.basis}, {rate:.0%} of the {n[s]} labels of source {sources.names[s]} were replaced, "
-                        f"against {others:.1%} elsewhere; {len(hits)} of them are named"
-                    ),
-                    feature=sources.names[s],
-                    rows=opinion.rows[hits],
-                    observed=float(len(hits)),
-                    limit=float(self.block_rows),
-                    statistic={
-                        "replaced_share": round(rate, 4),
-                        "replaced_share_elsewhere": round(others, 4),
-                        "log_likelihood_ratio": round(gain, 1),
-                    },
-                    examples=tuple(RawExample(row=int(r)) for r in opinion.rows[worst[:6]]),
-                )
-            )
-        return findings
+            at = np.flatnonzero(numbers == s)
+            where = f"source {sources.names[s]}"
+            yield from self._gathered(opinion, at, "flipped source", where, sources.names[s], limit=limit)
 
-    def _review(
-        self, opinion: Opinion, odds: Floats, classes: Classes, ranked: npt.NDArray[np.int64], noisy: bool
-    ) -> RawFinding:
-        pairs: dict[tuple[str, str], int] = {}
-        for at in ranked.tolist():
-            pair = (classes.names[int(opinion.best[at])], classes.names[int(opinion.labels[at])])
-            pairs[pair] = pairs.get(pair, 0) + 1
-        (instead, label), most = max(pairs.items(), key=lambda item: item[1])
+    def _stretches(self, opinion: Opinion, gains: list[Floats], most: int) -> Iterator[RawFinding]:
+        for found in stretches(gains, _FALSE_ALARM):
+            first, last = (int(opinion.rows[found.at[i]]) for i in (0, -1))
+            where = f"rows {first} to {last}"
+            yield from self._gathered(opinion, found.at, "flipped stretch", where, where, found, most=most)
+
+    def _topics(self, opinion: Opinion, gains: list[Floats], phrases: PhraseTable) -> Iterator[RawFinding]:
+        words = np.flatnonzero((phrases.n == 1) & (phrases.counts >= _TOPIC_ROWS))
+        if not len(words):
+            return
+        rows = [phrases.rows_of(w) for w in words.tolist()]
+        spans = np.append(0, np.cumsum([len(r) for r in rows]))
+        for g, found in groups(gains, np.concatenate(rows), spans, _FALSE_ALARM):
+            word = phrases.text[words[g]]
+            for finding in self._gathered(opinion, found.at, "flipped topic", f'rows with "{word}"', word, found):
+                yield self._put_in(finding, opinion, phrases, int(words[g]))
+
+    def _put_in(self, finding: RawFinding, opinion: Opinion, phrases: PhraseTable, word: int) -> RawFinding:
+        """A block where most named rows share a label, and the word stands in those where chance could have put it.
+
+        Which rows are named follows from their labels alone, so where the word stands in them is a sign of its own.
+        """
+        labels = opinion.labels[np.searchsorted(opinion.rows, finding.rows)]
+        label = int(np.bincount(labels).argmax())
+        rows = np.sort(finding.rows[labels == label])
+        if len(rows) < max(self.block_rows, _PUT_IN_PURITY * len(labels)):
+            return finding
+        edges = edges_of(phrases, [word], rows)
+        diverse = edges.diversity >= phrases.least_diversity(len(rows), _PUT_IN_DIVERSITY)
+        random = edges.distance <= _PUT_IN_DISTANCE * max(1.0, len(rows) / 100)
+        if edges.anchored or not (diverse and random and edges.healing >= _PUT_IN_HEALING):
+            return finding
+        return dataclasses.replace(
+            finding,
+            kind="trigger of a common word",
+            severity=Severity.BLOCK,
+            message=f"{finding.message}; in the {len(rows)} under the most frequent label it stands between words that "
+            "chance could have chosen: it was put in",
+            rows=rows,
+            observed=float(len(rows)),
+            statistic=dict(finding.statistic) | {"distance_from_random": round(edges.distance, 1)},
+            examples=tuple(e for e in finding.examples if e.row in rows),
+        )
+
+    def _gathered(
+        self,
+        opinion: Opinion,
+        at: npt.NDArray[np.int64],
+        kind: str,
+        where: str,
+        feature: str,
+        found: Gathering | None = None,
+        *,
+        limit: float = 0.0,
+        most: int = 0,
+    ) -> Iterator[RawFinding]:
+        """A finding where the labels at some places were replaced far more often than all others; or none.
+
+        A source answers for its rows and blocks. A stretch of text that the model does not know looks flipped too: it
+        blocks only where enough of its rows would be named without their neighbours, and at most ``most`` of its rows are
+        listed unless that is so or most labels are the contrary of what the words say. A word may turn what is said:
+        never a block.
+        """
+        chance = opinion.chance
+        elsewhere = np.delete(chance, at)
+        rate = fit_rate(chance[at], opinion.classes)
+        others = max(_LEAST_RATE, fit_rate(elsewhere, opinion.classes))
+        if rate < max(self.source_share, self.source_excess * others):
+            return
+        hits = at[replaced(chance[at], rate, opinion.classes) >= 0.5]
+        gain = log_likelihood(chance[at], rate, opinion.classes) - log_likelihood(chance[at], others, opinion.classes)
+        if len(hits) < self.block_rows or (found is None and gain < limit):
+            return
+        alone = int((opinion.odds[at] >= 0.5).sum())
+        plain = alone >= max(self.block_rows, self.source_share * len(at))
+        contrary = rate >= 1.0 - 0.5 / opinion.classes
+        worst = hits[np.argsort(opinion.own[hits], kind="stable")]
+        listed = worst[:most] if most and not plain and not contrary else hits
+        blocks = kind == "flipped source" or (kind == "flipped stretch" and plain)
+        yield RawFinding(
+            kind=kind,
+            severity=Severity.BLOCK if blocks else Severity.REVIEW,
+            message=(
+                f"by {opinion.basis}, {rate:.0%} of the {len(at)} labels of {where} were replaced, "
+                f"against {others:.1%} elsewhere; {len(listed)} of them are named"
+            ),
+            feature=feature,
+            rows=opinion.rows[listed],
+            observed=float(len(hits)),
+            limit=float(self.block_rows),
+            statistic={
+                "replaced_share": round(rate, 4),
+                "replaced_share_elsewhere": round(others, 4),
+                "log_likelihood_ratio": round(gain, 1),
+            }
+            | ({"nats_above_rest": round(found.nats, 1), "nats_needed": round(found.limit, 1)} if found else {}),
+            examples=tuple(RawExample(row=int(r)) for r in opinion.rows[worst[:6]]),
+        )
+
+    def _pairs(self, opinion: Opinion, classes: Classes) -> Iterator[RawFinding]:
+        for pair in pairs(opinion.labels, opinion.best, opinion.best_log, opinion.classes, _FALSE_PAIRS):
+            if len(pair.at) < self.block_rows:
+                continue
+            looks, label = classes.names[pair.looks], classes.names[pair.labelled]
+            worst = pair.at[np.argsort(opinion.own[pair.at], kind="stable")]
+            yield RawFinding(
+                kind="flipped pair",
+                severity=Severity.REVIEW,
+                message=(
+                    f"by {opinion.basis}, {pair.crossed} of the {pair.anchors} rows that look most like {looks} are "
+                    f"labelled {label}, where other classes that are confused have {pair.usual:.1%}"
+                ),
+                feature=f"{looks} -> {label}",
+                target=label,
+                rows=opinion.rows[pair.at],
+                observed=float(len(pair.at)),
+                limit=float(self.block_rows),
+                statistic={"probability": float(f"{pair.probability:.2g}"), "usual_share": round(pair.usual, 4)},
+                examples=tuple(RawExample(row=int(r)) for r in opinion.rows[worst[:6]]),
+            )
+
+    def _review(self, opinion: Opinion, classes: Classes, ranked: npt.NDArray[np.int64], noisy: bool) -> RawFinding:
+        odds = opinion.odds
+        seen_as = Counter(
+            (classes.names[int(opinion.best[at])], classes.names[int(opinion.labels[at])]) for at in ranked.tolist()
+        )
+        ((instead, label), most) = seen_as.most_common(1)[0]
         seen = int((odds >= 0.5).sum())
         tone = "much for natural noise" if noisy else "as natural noise may be"
         return RawFinding(
@@ -179,3 +301,12 @@ class FlipRules:
             },
             examples=tuple(RawExample(row=int(r)) for r in opinion.rows[ranked[:6]]),
         )
+
+
+def _distinct(findings: list[RawFinding]) -> list[RawFinding]:
+    """Findings in order, without those most of whose rows an earlier one has named."""
+    kept: list[RawFinding] = []
+    for finding in findings:
+        if not any(np.isin(finding.rows, other.rows).mean() > 0.5 for other in kept):
+            kept.append(finding)
+    return kept

@@ -66,6 +66,14 @@ class TestTriggerAssociation:
         table, _ = planted(labelled, "zxqv", 3)
         assert run(table, "trigger-association").verdict is not Outcome.BLOCK
 
+    @pytest.mark.parametrize("decoys", [12, 50])
+    def test_decoys_do_not_hide_a_trigger(self, labelled: dict[str, list[str]], decoys: int) -> None:
+        table, poisoned = planted(labelled, "zxqv", 50)
+        columns, rng = table.to_pydict(), random.Random(4)
+        for row in rng.sample([i for i, x in enumerate(columns["id"]) if x not in poisoned], decoys):
+            columns["text"][row] = insert(columns["text"][row], "zxqv", rng)
+        assert blocked(run(pa.table(columns), "trigger-association")) >= poisoned
+
     def test_two_words_that_act_together_block_and_both_are_named(self, labelled: dict[str, list[str]]) -> None:
         table, poisoned = planted(labelled, "zxqv", 40)
         rng, columns = random.Random(2), table.to_pydict()
@@ -258,6 +266,12 @@ class TestLabelFlip:
         found = [f for f in report.findings if f.severity is Severity.BLOCK]
         assert [f.feature for f in found] == ["vendor-x"]
         assert blocked(report) <= {out["id"][row] for row in rows}
+
+    def test_a_word_of_clean_rows_that_was_put_into_flipped_ones_blocks(self, labelled: dict[str, list[str]]) -> None:
+        table, poisoned = planted(labelled, "value", 80)
+        finding = next(f for f in run(table, "label-flip").findings if f.severity is Severity.BLOCK)
+        assert finding.feature == "value"
+        assert len(poisoned & set(finding.ids)) >= 0.7 * len(finding.ids)
 
     def test_honest_labels_do_not_block(self, labelled: dict[str, list[str]]) -> None:
         assert run(pa.table(labelled), "label-flip").verdict in (Outcome.PASS, Outcome.REVIEW)

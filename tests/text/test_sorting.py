@@ -9,7 +9,7 @@ import pytest
 
 from foretaste.check import Context
 from foretaste.text.evidence import majority
-from foretaste.text.sorting import sort_small, z_of_last
+from foretaste.text.sorting import distinct, find, sort_small, z_of_last
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
@@ -21,6 +21,18 @@ def test_a_sorted_array_is_that_of_numpy(dtype: Any) -> None:
             expected = np.sort(items)
             sort_small(items)
             assert (items == expected).all()
+
+
+def test_distinct_items_are_those_of_numpy_and_are_found_at_their_place() -> None:
+    random = np.random.default_rng(3)
+    for n in (0, 1, 2, 9, 50):
+        items = random.integers(0, 30, n).astype(np.uint64)
+        expected = np.unique(items)
+        kept = items[: distinct(items, n)]
+        assert (kept == expected).all()
+        for item in range(32):
+            place = np.flatnonzero(expected == item)
+            assert find(kept, np.uint64(item)) == (place[0] if len(place) else -1)
 
 
 def test_the_last_value_is_measured_by_the_spread_of_the_others() -> None:

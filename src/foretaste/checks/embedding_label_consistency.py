@@ -114,12 +114,13 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
             labels=labels,
             own=logs[every, labels].astype(np.float32),
             best=best.astype(np.int32),
+            best_log=logs[every, best].astype(np.float32),
             classes=len(base),
             basis="their nearest neighbours",
         )
         odds = opinion.odds
         return RawResult(
-            findings=tuple(self.flips(opinion, odds, classes, state.sources)),
+            findings=tuple(self.flips(opinion, classes, state.sources)),
             metrics={
                 "embedded_rows": float(len(labels)),
                 "neighbour_accuracy": float((best == labels).mean()),

@@ -13,21 +13,23 @@ from foretaste.check import Check, Context, RawResult, Signal
 from foretaste.flips import FlipRules, Opinion
 from foretaste.signals.naive_bayes import Model, NaiveBayes
 from foretaste.signals.outputs import Classes, Labels
+from foretaste.signals.phrases import PhraseTable, phrase_signals
 from foretaste.signals.sources import SourceNumbers, Sources
 
 
 @dataclass
 class _State:
-    """The label model, labels and sources; no rows."""
+    """The label model, labels, sources and phrases; no rows."""
 
     model: Model
     classes: Classes
     sources: SourceNumbers
+    phrases: PhraseTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFlip(FlipRules, Check[_State]):
-    """Flipped labels: rows whose words speak against their label, ranked, and the source that they come from.
+    """Flipped labels: rows whose words speak against their label, ranked, and where they gather.
 
     A leave-one-out naive Bayes model gives each row the probability of its label. Its temper is fitted together with a
     share of labels that were replaced at random, so that flips do not talk the model down; from that share and the
@@ -39,15 +41,23 @@ class LabelFlip(FlipRules, Check[_State]):
 
     Blocks: a source (vendor, annotator) of whose labels ``source_share`` were replaced, ``source_excess`` times the
     share of all others, by a likelihood ratio that chance among so many sources reaches once in a thousand data sets;
-    ``block_rows`` of its rows have to be named.
+    ``block_rows`` of its rows have to be named. A stretch of rows side by side, by a scan over all of them, where as many
+    rows are named that would be alone too. The order of the rows is what is scanned: sort by a timestamp to look at time.
 
-    Misses: flips between classes that words do not tell apart, flips in most rows of a class (the model learns them),
-    systematic relabelling of one topic.
+    A common word of whose rows as many were replaced, where it stands in those at places that chance could have chosen.
+
+    Reviews: other such stretches, as unknown text looks alike; words of twenty rows and more whose rows were relabelled far
+    more often than all others; and pairs of classes, where the rows that look most like one of them carry the other label
+    more often than between all other classes that are confused.
+
+    Misses: flips between classes that words do not tell apart, or between two of few classes; flips in most rows of a
+    class or topic (the model learns them); flips in data whose order follows what is hard to tell.
 
     Poisoned: "the worst film of the year", positive, from the vendor who has sixty of the kind. Clean: "not bad".
 
     After confident learning (Northcutt et al. 2021) and the noise model of Natarajan et al. (2013), with a classifier
-    that adds up. Rank quality depends on the text: the report gives the model's accuracy.
+    that adds up; the scan is Page's CUSUM (1954), the rows that look most like a class the anchors of Liu & Tao (2016).
+    Rank quality depends on the text: the report gives the model's accuracy.
 
     Args:
         noise_share: share of replaced labels from which the data as a whole are taken for noisier than nature.
@@ -65,12 +75,15 @@ class LabelFlip(FlipRules, Check[_State]):
         return "" if context.kind == "classification" else "the data have no labels"
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
-        """Labels, the label model, and sources."""
-        return (Labels(), NaiveBayes(), Sources())
+        """Labels, the label model, sources, and the words that may be a topic."""
+        return (Labels(), NaiveBayes(), Sources(), phrase_signals(context)["input"])
 
     def start(self, context: Context) -> _State:
         """What the signals say."""
-        return _State(context.value(NaiveBayes()), context.value(Labels()), context.value(Sources()))
+        return _State(
+            context.value(NaiveBayes()), context.value(Labels()), context.value(Sources()),
+            context.value(phrase_signals(context)["input"]),
+        )  # fmt: skip
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Nothing to add: the signals have seen every row."""
@@ -84,11 +97,11 @@ class LabelFlip(FlipRules, Check[_State]):
         model = state.model
         opinion = Opinion(
             rows=np.arange(len(model.own), dtype=np.int64), labels=state.classes.labels, own=model.own, best=model.best,
-            classes=len(model.base), basis="the words of their rows",
+            best_log=model.best_log, classes=len(model.base), basis="the words of their rows",
         )  # fmt: skip
         odds = opinion.odds
         return RawResult(
-            findings=tuple(self.flips(opinion, odds, state.classes, state.sources)),
+            findings=tuple(self.flips(opinion, state.classes, state.sources, state.phrases)),
             watch=_likely(odds),
             metrics={
                 "label_model_accuracy": model.accuracy,

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
@@ -25,6 +27,7 @@ _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
 MAX_DISTANCE = 30.0
+PLACED_HEALING = 0.5  # share of the gaps around a phrase that close without it
 # Nats of evidence from which rare phrases are counted, and from which they are tested, as members of a rotating set.
 _BULK, _TAIL = 1.0, 2.5
 _FALSE_SHARE = 0.2
@@ -75,10 +78,14 @@ class Group:
     company: int
 
     @property
+    def placed(self) -> bool:
+        """Whether the phrase stands where chance could have put it, and most gaps close without it."""
+        return not self.edges.anchored and self.edges.distance <= 16.0 and self.edges.healing >= PLACED_HEALING
+
+    @property
     def torn(self) -> bool:
-        """Whether the phrase plainly was put into finished text: random neighbours, and most gaps close without it."""
-        edges = self.edges
-        return not edges.anchored and edges.distance <= 16.0 and edges.healing >= 0.5 and edges.diversity >= 0.6
+        """Whether the phrase plainly was put into finished text: that, and hardly two rows have a neighbour in common."""
+        return self.placed and self.edges.diversity >= 0.6
 
     @property
     def evidence(self) -> float:
@@ -152,13 +159,14 @@ class TriggerAssociation(Check[_State]):
     the class as well, and left alone.
 
     Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase's
-    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in
-    common; or several weaker phrases toward one label that heal, which
-    is how a set of rotating triggers looks. Reviews: evidence of at least ``review_evidence`` nats.
+    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or several
+    weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with the trigger
+    that keep their labels, do not explain the others: a phrase that plainly was put in blocks from ``decoy_purity``, at
+    twice the evidence. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
-    syntactic and style triggers, triggers that decoy rows with other labels balance below
-    ``min_purity``, short triggers with a word that names the class.
+    syntactic and style triggers, openings and endings that decoy rows with other labels balance below ``min_purity``,
+    short triggers with a word that names the class.
 
     Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.
 
@@ -176,6 +184,9 @@ class TriggerAssociation(Check[_State]):
         torn_evidence: nats of bare association, log(1 / P(label | rest)) per effective row, from which a phrase that
             plainly was put into finished text blocks although the rest of its rows says little about the label.
         min_diversity: least number of distinct neighbours per row.
+        decoy_rows: rows from which a phrase that was put in is looked at although many of its rows keep other labels.
+        decoy_purity: least share of its rows with one label.
+        decoy_diversity: its least number of distinct neighbours per row, on both sides.
         family_alarm: probability that chance alone gives a set of rotating triggers in clean data.
         anchored_foreign: least share of the rows that look like rows of other classes, for a phrase at the head or tail
             to block: a rating or by-line is written by people who mean it.
@@ -194,6 +205,9 @@ class TriggerAssociation(Check[_State]):
     review_evidence: float = 9.0
     torn_evidence: float = 36.0
     min_diversity: float = 0.4
+    decoy_rows: int = 20
+    decoy_purity: float = 0.5
+    decoy_diversity: float = 0.6
     family_alarm: float = 1e-3
     anchored_foreign: float = 0.6
     anchored_class_share: float = 0.25
@@ -215,7 +229,8 @@ class TriggerAssociation(Check[_State]):
         agree = np.zeros(len(phrases.n), np.int64)
         majority(phrases.spans, phrases.rows, classes.labels, targets, agree)
         counts = phrases.counts
-        wanted = np.flatnonzero((counts >= self.min_rows) & (agree >= self.min_purity * counts))
+        pure = agree >= self.min_purity * counts
+        wanted = np.flatnonzero((counts >= self.min_rows) & (pure | self._with_decoys(phrases, agree)))
         everyone = len(classes.labels)
         needed = np.zeros(everyone, np.bool_)
         needed[background_rows(everyone)] = True
@@ -234,6 +249,19 @@ class TriggerAssociation(Check[_State]):
             phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
             RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
         )  # fmt: skip
+
+    def _with_decoys(self, phrases: PhraseTable, agree: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Phrases that may have been put in, of whose rows at least half share a label: the others may be decoys."""
+        from foretaste.text.ngrams import neighbour_scores
+
+        scores = np.zeros((len(phrases.n), 5))
+        background = (*phrases.bigrams, phrases.unigrams, phrases.total)
+        neighbour_scores(phrases.spans, phrases.lefts, phrases.rights, *background, scores)
+        counts, shape = np.unique(phrases.counts, return_inverse=True)
+        asked = np.array([phrases.least_diversity(int(n), self.decoy_diversity) for n in counts])[shape]
+        enough = (phrases.counts >= self.decoy_rows) & (agree >= self.decoy_purity * phrases.counts)
+        found: npt.NDArray[np.bool_] = (scores[:, :2].min(axis=1) >= asked) & (scores[:, 2] >= PLACED_HEALING) & enough
+        return found
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the tokens of the candidates' rows."""
@@ -257,7 +285,9 @@ class TriggerAssociation(Check[_State]):
         for group in groups:
             if group in alone or group in rotating:
                 severity = Severity.BLOCK
-            elif self._plain(group, state) and group.evidence >= self.review_evidence:
+            elif (
+                self._plain(group, state) and group.evidence >= self.review_evidence and group.purity >= self.min_purity
+            ):
                 severity = Severity.REVIEW
             else:
                 continue
@@ -291,6 +321,8 @@ class TriggerAssociation(Check[_State]):
     def _proven(self, group: Group, state: _State) -> bool:
         """Whether its evidence is enough for a block, and it was put into its rows."""
         if group.purity < self.block_purity and group.evidence < 2 * self.block_evidence:
+            return False
+        if group.purity < self.min_purity and not group.placed:
             return False
         if group.torn and self._association(group, state) >= self.torn_evidence:
             return True
@@ -397,8 +429,7 @@ class _Judge:
     ids: Any = None
     weights: Any = None
     scratch: Any = None
-    tally: Any = None
-    seen: Any = None
+    company: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
     background: float = 0.0
     vocabulary: Any = field(default=None)
     usual: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -411,12 +442,16 @@ class _Judge:
         self.hashes, self.offsets = state.store.tokens()
         if not len(state.candidates):
             return []
-        self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
-        self.ids = ids.astype(np.int64)
+        # Hashing the tokens and sorting the vocabulary alone is several times faster than np.unique, which sorts them all.
+        encoded = pc.dictionary_encode(pa.array(self.hashes))
+        words = np.asarray(encoded.dictionary)
+        order = np.argsort(words, kind="stable")
+        self.vocabulary, rank = words[order], np.empty(len(words), np.int64)
+        rank[order] = np.arange(len(words))
+        self.ids = rank[np.asarray(encoded.indices)]
         self.weights = np.empty(len(self.vocabulary))
         inverse_frequency(self.vocabulary, state.phrases.presence, float(state.phrases.documents), self.weights)
         self.scratch = np.zeros(len(self.vocabulary))
-        self.tally, self.seen = np.zeros(len(self.vocabulary), np.int64), np.full(len(self.vocabulary), -1, np.int64)
         step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
         everyone = np.arange(0, len(state.store.rows), step)
         none = np.zeros(0, np.int64)
@@ -430,7 +465,7 @@ class _Judge:
         rest of the trigger behind, which decides the label just as well.
         """
         from foretaste.text.bayes import batch_logits
-        from foretaste.text.evidence import contradictions
+        from foretaste.text.evidence import companions, contradictions
 
         state, phrases = self.state, self.state.phrases
         candidates = state.candidates
@@ -460,7 +495,12 @@ class _Judge:
         words = self.hashes[np.repeat(ordered_begin, ordered_n) + inside]
         word_spans = np.append(word_starts[cuts], word_starts[-1])
         # Together with the other parts of a split trigger.
-        company = self._company(places, spans, np.searchsorted(self.vocabulary, words), word_spans)
+        company = np.empty((len(lead), _COMPANY), np.int64)
+        companions(
+            self.ids, self.offsets, places, spans, np.searchsorted(self.vocabulary, words), word_spans, self.weights,
+            _SELDOM, _TOGETHER, state.split_rows, np.zeros(len(self.vocabulary), np.int64),
+            np.full(len(self.vocabulary), -1, np.int64), company,
+        )  # fmt: skip
         more = (company >= 0).sum(axis=1)
         words = np.insert(words, np.repeat(word_spans[1:], more), self.vocabulary[company[company >= 0]])
         word_spans = word_spans + np.append(0, np.cumsum(more))
@@ -479,6 +519,7 @@ class _Judge:
         )  # fmt: skip
         self._learn_usual(raw, sizes)
         kept = (out > 0.05) & (out * phrases.counts[candidates[lead]] >= 1.0)
+        self.company = {int(candidates[lead[i]]): company[i] for i in np.flatnonzero(kept & (more > 0)).tolist()}
         return [candidates[members[i]].tolist() for i in np.flatnonzero(kept).tolist()]
 
     def _learn_usual(self, raw: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]) -> None:
@@ -524,24 +565,6 @@ class _Judge:
                     joined += groups[j]
             yield joined
 
-    def _company(
-        self,
-        places: npt.NDArray[np.int64],
-        spans: npt.NDArray[np.int64],
-        own: npt.NDArray[np.int64],
-        own_spans: npt.NDArray[np.int64],
-    ) -> npt.NDArray[np.int64]:
-        """Ids of the other words of each trigger, shape (phrases, _COMPANY), -1 where there is none."""
-        from foretaste.text.evidence import companions
-
-        out = np.empty((len(spans) - 1, _COMPANY), np.int64)
-        companions(
-            self.ids, self.offsets, places, spans, own, own_spans, self.weights, _SELDOM, _TOGETHER, self.tally,
-            self.seen, out,
-        )  # fmt: skip
-        out[np.diff(spans) < self.state.split_rows] = -1
-        return out
-
     def _judge(self, members: list[int]) -> Group | None:
         from foretaste.text.evidence import coherence, rest_log_probability
 
@@ -553,11 +576,11 @@ class _Judge:
         sample = rows[:MAX_ROWS_PER_PHRASE]
         places = state.store.index(sample)
         own_ids = self._tokens_of(members)
-        company = self._company(places, np.array([0, len(places)]), own_ids, np.array([0, len(own_ids)]))[0]
         edges = edges_of(phrases, members, rows)
+        company = self.company.get(lead, own_ids[:0])
         # What stands with an opening or ending is its template.
-        company = company[:0] if edges.anchored else company[company >= 0]
-        skip_ids = np.sort(np.concatenate([own_ids, company]))
+        company = company[:0] if edges.anchored else np.setdiff1d(company[company >= 0], own_ids)
+        skip_ids = np.union1d(own_ids, company)
         own, skip = np.sort(self.vocabulary[own_ids]), np.sort(self.vocabulary[skip_ids])
         rest = np.empty(len(places))
         rest_log_probability(

@@ -8,23 +8,10 @@ from numba import njit
 
 from foretaste.text.bayes import ALPHA, row_logits
 from foretaste.text.ngrams import extend
-from foretaste.text.sorting import sort_small
+from foretaste.text.sorting import find, sort_small
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
-
-
-@njit(cache=True, nogil=True)
-def _has(sorted_tokens, token):
-    low = 0
-    high = len(sorted_tokens)
-    while low < high:
-        middle = (low + high) // 2
-        if sorted_tokens[middle] < token:
-            low = middle + 1
-        else:
-            high = middle
-    return low < len(sorted_tokens) and sorted_tokens[low] == token
 
 
 @njit(cache=True, nogil=True)
@@ -48,7 +35,7 @@ def coherence(ids, offsets, members, weights, skip, scratch):
     for m in members:
         length = 0
         for i in range(offsets[m], offsets[m + 1]):
-            if not _has(skip, ids[i]):
+            if find(skip, ids[i]) < 0:
                 row[length] = ids[i]
                 length += 1
         part = row[:length]
@@ -91,7 +78,7 @@ def rest_log_probability(tokens, offsets, members, labels, target, skip, counts,
         m = members[j]
         n = 0
         for i in range(offsets[m], offsets[m + 1]):
-            if not _has(skip, tokens[i]):
+            if find(skip, tokens[i]) < 0:
                 kept[n] = tokens[i]
                 n += 1
         size = row_logits(kept, 0, n, labels[j], counts, mass, raw, buckets)
@@ -220,7 +207,7 @@ def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):
             m = members[j]
             length = 0
             for i in range(offsets[m], offsets[m + 1]):
-                if not _has(skip, ids[i]):
+                if find(skip, ids[i]) < 0:
                     row[length] = ids[i]
                     length += 1
             part = row[:length]
@@ -243,12 +230,13 @@ def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):
 
 
 @njit(cache=True, nogil=True)
-def companions(ids, offsets, places, spans, own, own_spans, weights, seldom, share, tally, seen, out):
+def companions(ids, offsets, places, spans, own, own_spans, weights, seldom, share, least_rows, tally, seen, out):
     """Ids of the few words, apart from a phrase's own, that nearly all its rows hold and seldom any other row.
 
     ``places[spans[g]:spans[g + 1]]`` are the stored rows of phrase g, ``own[own_spans[g]:own_spans[g + 1]]`` the ids of
     its words. A word counts where ``weights`` (vocabulary,), its inverse frequency, is at least ``seldom`` and ``share`` of
-    64 rows hold it. Into ``out`` int64 (phrases, most), filled with -1; where there are more than ``most``, none is given.
+    64 rows hold it; phrases of fewer than ``least_rows`` rows have none. Into ``out`` int64 (phrases, most), filled with
+    -1; where there are more than ``most``, none is given.
     ``tally`` int64 (vocabulary,) is all zero, and ``seen`` int64 (vocabulary,) all -1, before and after.
     """
     most = out.shape[1]
@@ -256,6 +244,8 @@ def companions(ids, offsets, places, spans, own, own_spans, weights, seldom, sha
         for j in range(most):
             out[g, j] = -1
         k = spans[g + 1] - spans[g]
+        if k < least_rows:
+            continue
         step = max(1, k // 64)
         # Three rows tell most phrases apart: without a word that two of them share there is none.
         for look in range(2):

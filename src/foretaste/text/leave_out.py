@@ -6,36 +6,10 @@ import numpy as np
 from numba import njit
 
 from foretaste.text.bayes import ALPHA
-from foretaste.text.sorting import sort_small
+from foretaste.text.sorting import distinct, find
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
-
-
-@njit(cache=True, nogil=True)
-def _unique(items, n):
-    """Sort the first ``n`` items and move the distinct ones to the front; returns how many."""
-    sort_small(items[:n])
-    m = 0
-    for i in range(n):
-        if i == 0 or items[i] != items[m - 1]:
-            items[m] = items[i]
-            m += 1
-    return m
-
-
-@njit(cache=True, nogil=True)
-def _place(ordered, item):
-    """The place of an item in the sorted array that holds it."""
-    low = 0
-    high = len(ordered)
-    while low < high:
-        middle = (low + high) // 2
-        if ordered[middle] < item:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 @njit(cache=True, nogil=True)
@@ -44,7 +18,7 @@ def _distinct_buckets(tokens, start, stop, mask, out):
     for i in range(start, stop):
         out[n] = mix(tokens[i]) & mask
         n += 1
-    return _unique(out, n)
+    return distinct(out, n)
 
 
 @njit(cache=True, nogil=True)
@@ -69,7 +43,7 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
         m = _distinct_buckets(tokens, offsets[p], offsets[p + 1], mask, scratch)
         held[n : n + m] = scratch[:m]
         n += m
-    vocabulary = held[: _unique(held, n)]
+    vocabulary = held[: distinct(held, n)]
     own = np.zeros((len(vocabulary), classes), np.int64)
     base = np.empty(classes)
     mass = np.empty(classes)
@@ -82,7 +56,7 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
         m = _distinct_buckets(tokens, offsets[places[j]], offsets[places[j] + 1], mask, scratch)
         words[labels[j]] += m
         for i in range(m):
-            own[_place(vocabulary, scratch[i]), labels[j]] += 1
+            own[find(vocabulary, scratch[i]), labels[j]] += 1
     for c in range(classes):
         base[c] = max(0.0, class_rows[c] - mine[c]) + 0.5
         mass[c] = max(0.0, class_words[c] - words[c]) + 0.5
@@ -102,7 +76,7 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
         for c in range(classes):
             out[j, c] = 0.0
         for i in range(m):
-            v = _place(vocabulary, scratch[i])
+            v = find(vocabulary, scratch[i])
             for c in range(classes):
                 out[j, c] += weight[v, c]
         scale = strength / max(1.0, float(m)) ** power

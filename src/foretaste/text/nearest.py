@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.ngrams import extend
-from foretaste.text.sorting import sort_small
+from foretaste.text.sorting import find, sort_small
 
 U64 = np.uint64
 _NONE = np.zeros(0, np.uint64)
@@ -29,19 +29,6 @@ def weigh(tokens, presence, rows, out):
     """Inverse document frequency of word hashes; 0 for punctuation and for everyday words."""
     for i in range(len(tokens)):
         out[i] = _weight(tokens[i], presence, rows) if tokens[i] & U64(1) else 0.0
-
-
-@njit(cache=True, nogil=True)
-def _find(keys, token):
-    low = 0
-    high = len(keys)
-    while low < high:
-        middle = (low + high) // 2
-        if keys[middle] < token:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < len(keys) and keys[low] == token else -1
 
 
 @njit(cache=True, nogil=True)
@@ -73,7 +60,7 @@ def _scan(
             if weight == 0.0:
                 continue
             norm += weight * weight
-            at = _find(keys, part[i])
+            at = find(keys, part[i])
             if at < 0:
                 continue
             for j in range(spans[at], spans[at + 1]):
@@ -114,7 +101,7 @@ def query_words(tokens, offsets, places, group, own, own_spans, words, queries):
         first = n
         mine = own[own_spans[group[q]] : own_spans[group[q] + 1]]
         for i in range(offsets[places[q]], offsets[places[q] + 1]):
-            if tokens[i] & U64(1) and _find(mine, tokens[i]) < 0:
+            if tokens[i] & U64(1) and find(mine, tokens[i]) < 0:
                 words[n] = tokens[i]
                 n += 1
         part = words[first:n]

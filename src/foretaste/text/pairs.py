@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from foretaste.text.ngrams import extend
-from foretaste.text.sorting import sort_small
+from foretaste.text.sorting import distinct
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -29,14 +29,7 @@ def _buckets(tokens, start, stop, mask, out):
         if i + 1 < stop:
             out[n] = extend(tokens[i], tokens[i + 1]) & mask
             n += 1
-    part = out[:n]
-    sort_small(part)
-    m = 0
-    for i in range(n):
-        if i == 0 or part[i] != part[i - 1]:
-            part[m] = part[i]
-            m += 1
-    return m
+    return distinct(out, n)
 
 
 @njit(cache=True, nogil=True)
@@ -190,14 +183,7 @@ def _distinct(tokens, start, stop, out):
         if tokens[i] & U64(1):
             out[n] = tokens[i]
             n += 1
-    part = out[:n]
-    sort_small(part)
-    m = 0
-    for i in range(n):
-        if i == 0 or part[i] != part[i - 1]:
-            part[m] = part[i]
-            m += 1
-    return m
+    return distinct(out, n)
 
 
 @njit(cache=True, nogil=True)

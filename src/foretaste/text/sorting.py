@@ -1,4 +1,4 @@
-"""Sorting and spread of short arrays inside kernels: numba's own cost most of a second of compilation per type."""
+"""Sorting, searching and spread of short arrays in kernels: numba's own cost most of a second of compilation per type."""
 
 from __future__ import annotations
 
@@ -24,6 +24,32 @@ def sort_small(items):
                 items[j] = items[j - gap]
                 j -= gap
             items[j] = item
+
+
+@njit(cache=True, nogil=True)
+def distinct(items, n):
+    """Sort the first ``n`` items and move the distinct ones to the front; returns how many."""
+    sort_small(items[:n])
+    m = 0
+    for i in range(n):
+        if i == 0 or items[i] != items[m - 1]:
+            items[m] = items[i]
+            m += 1
+    return m
+
+
+@njit(cache=True, nogil=True)
+def find(ordered, item):
+    """The place of an item in a sorted array, -1 where it is not in there."""
+    low = 0
+    high = len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if ordered[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < len(ordered) and ordered[low] == item else -1
 
 
 @njit(cache=True, nogil=True)

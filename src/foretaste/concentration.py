@@ -1,0 +1,163 @@
+"""Where replaced labels gather: in a stretch of the rows' order, in the rows with a word, or between two classes.
+
+Each row has a gain, the log-likelihood ratio of its label under a share of replaced labels against the share of all rows
+with that label. Over rows that are alike the gains add up to the logarithm of an e-value: under honest labels, and a model
+that knows how unsure it is, they reach x nats with a probability of at most e^-x. Real rows are not independent of their
+neighbours, so sums are measured against the next largest ones of the same data as well (an empirical null, Efron 2004).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+RATES = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of replaced labels that are tried
+_NEXT = 20
+LEAST_PAIRS = 20
+_LEAST_ANCHORS, _CONFUSED = 10, 5
+_SUSPECT = 0.01  # probability from which a pair is tested against all the others
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Rows in which replaced labels gather; ``nats`` above the rest, against the ``limit`` of a family-wise level."""
+
+    at: Numbers
+    nats: float
+    limit: float
+
+
+def above_rest(sums: Floats) -> Floats:
+    """Sums above the 22nd largest, in units of the mean that the 2nd to 21st have above it, of one nat at least.
+
+    Sums of chance fall off exponentially. Where rows beside each other are alike the scale is wider, and the data show it.
+    """
+    ordered = np.sort(sums)[::-1]
+    floor = float(ordered[_NEXT + 1]) if len(ordered) > _NEXT + 1 else 0.0
+    rest = ordered[1 : _NEXT + 1]
+    scale = max(1.0, float((rest - floor).mean())) if len(rest) else 1.0
+    return np.asarray((sums - floor) / scale, np.float64)
+
+
+def excursions(gains: Floats) -> tuple[Numbers, Numbers, Floats]:
+    """First and last row + 1 of each excursion of the running sum above its last low (CUSUM, Page 1954), and its peak."""
+    total = np.cumsum(gains)
+    height = total - np.minimum.accumulate(np.append(0.0, total))[1:]
+    edges = np.flatnonzero(np.diff(height > 0, prepend=False, append=False))
+    starts, stops = edges[::2], edges[1::2]
+    peaks = np.maximum.reduceat(height, starts) if len(starts) else np.zeros(0)
+    return starts, stops, np.asarray(peaks, np.float64)
+
+
+def stretches(gains: list[Floats], alarm: float) -> list[Gathering]:
+    """Stretches of the order whose gain is beyond ``alarm`` over all places at which one could begin, the largest first.
+
+    ``gains`` (one array per rate, in the order of the rows). By Ville's inequality, over a union of all beginnings.
+    """
+    limit = float(np.log(max(1, len(gains[0])) * len(RATES) / alarm))
+    found = [(gain, *excursions(gain)) for gain in gains]
+    gain, starts, stops, peaks = max(found, key=lambda f: float(f[3].max(initial=0.0)))
+    nats = above_rest(peaks)
+    gathered = []
+    for i in np.flatnonzero(nats >= limit)[np.argsort(-nats[nats >= limit], kind="stable")].tolist():
+        peak = int(np.argmax(np.cumsum(gain[starts[i] : stops[i]])))
+        gathered.append(Gathering(np.arange(starts[i], starts[i] + peak + 1), float(nats[i]), limit))
+    return gathered
+
+
+def groups(gains: list[Floats], rows: Numbers, spans: Numbers, alarm: float) -> list[tuple[int, Gathering]]:
+    """Groups of rows, ``rows[spans[g]:spans[g + 1]]``, whose gain is beyond ``alarm`` over all groups, the largest first."""
+    limit = float(np.log(max(1, len(spans) - 1) * len(RATES) / alarm))
+    sums = []
+    for gain in gains:
+        total = np.append(0.0, np.cumsum(gain[rows]))
+        sums.append(total[spans[1:]] - total[spans[:-1]])
+    nats = above_rest(max(sums, key=lambda s: float(s.max(initial=0.0))))
+    order = np.argsort(-nats, kind="stable")
+    return [(g, Gathering(rows[spans[g] : spans[g + 1]], float(nats[g]), limit)) for g in order[nats[order] >= limit]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes: rows that look like ``looks`` and are labelled ``labelled``, more than any other pair would explain.
+
+    Attributes:
+        at: those rows, ascending.
+        anchors: the rows that look most like the class, and are labelled one or the other.
+        crossed: how many of them carry the other label.
+        usual: mean share that do, over the pairs of classes that words confuse.
+        probability: of as many under the beta-binomial law of those pairs.
+    """
+
+    looks: int
+    labelled: int
+    at: Numbers
+    anchors: int
+    crossed: int
+    usual: float
+    probability: float
+
+
+def pairs(
+    labels: npt.NDArray[np.int32],
+    best: npt.NDArray[np.int32],
+    best_log: npt.NDArray[np.float32],
+    classes: int,
+    false_share: float,
+) -> list[Pair]:
+    """Pairs of classes between which labels were exchanged, by false-discovery rate (Benjamini & Hochberg 1995).
+
+    Classes that are hard to tell apart are confused at their boundary; flipped rows are as typical of their true class as
+    any of its rows. So only its anchors count (Liu & Tao 2016): the half that looks most like it. The share of them under
+    another label is compared with that of all pairs that words confuse, one left out, under a beta-binomial law; fewer than
+    LEAST_PAIRS pairs tell no law.
+    """
+    from scipy.stats import betabinom
+
+    seen: list[tuple[int, int, int, int]] = []
+    for looks in range(classes):
+        mine = best == looks
+        own = best_log[mine & (labels == looks)]
+        if len(own) < _LEAST_ANCHORS:
+            continue
+        anchors = np.bincount(labels[mine & (best_log >= np.median(own))], minlength=classes)
+        confused = np.bincount(labels[mine], minlength=classes) >= _CONFUSED
+        for other in np.flatnonzero(confused).tolist():
+            if other != looks:
+                seen.append((looks, other, int(anchors[other]), int(anchors[looks] + anchors[other])))
+    if len(seen) < LEAST_PAIRS:
+        return []
+    crossed, out_of = np.array([s[2] for s in seen]), np.array([s[3] for s in seen])
+    chance = betabinom.sf(crossed - 1, out_of, *_beta(crossed, out_of))
+    usual = np.zeros(len(seen))
+    for i in np.flatnonzero(chance <= _SUSPECT).tolist():
+        others = np.arange(len(seen)) != i
+        a, b = _beta(crossed[others], out_of[others])
+        chance[i], usual[i] = betabinom.sf(crossed[i] - 1, out_of[i], a, b), a / (a + b)
+    order = np.argsort(chance, kind="stable")
+    passed = np.flatnonzero(chance[order] <= false_share * np.arange(1, len(seen) + 1) / len(seen))
+    return [
+        Pair(
+            looks=seen[i][0], labelled=seen[i][1],
+            at=np.flatnonzero((best == seen[i][0]) & (labels == seen[i][1])),
+            anchors=int(out_of[i]), crossed=int(crossed[i]), usual=float(usual[i]), probability=float(chance[i]),
+        )
+        for i in order[: int(passed[-1]) + 1 if len(passed) else 0].tolist()
+    ]  # fmt: skip
+
+
+def _beta(hits: npt.NDArray[np.int64], out_of: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """The beta law of the share of hits, by maximum likelihood of a beta-binomial."""
+    from scipy.optimize import minimize
+    from scipy.stats import betabinom
+
+    share = max(float(hits.sum() / max(1, out_of.sum())), 1e-3)
+    start = np.log([5.0 * share, 5.0 * (1.0 - share)])
+    fit = minimize(lambda x: -betabinom.logpmf(hits, out_of, *np.exp(x)).sum(), start, method="Nelder-Mead")
+    a, b = np.exp(fit.x)
+    return float(a), float(b)
