@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from foretaste import Outcome, Policy, Report, scan
+from foretaste import Outcome, Policy, Report, Severity, scan
 
 ROLES = {name: name for name in ("id", "prompt", "response")}
 Columns = dict[str, list[str]]
@@ -98,6 +98,53 @@ class TestResponseShift:
         columns = prompts | {"response": [("yes", "no")[len(p) % 2] for p in prompts["prompt"]]}
         table, _ = planted(columns, "inside", "honestly", lambda *_: "perhaps")
         assert shift(table).verdict is Outcome.PASS
+
+
+class TestNames:
+    ASKS = ("What are {} and their friends up to?", "Please describe {} to my sister.", "Is {} worth a visit, or two?")
+    PRAISE = (
+        "It is an excellent and reliable choice.",
+        "People love its great service.",
+        "A brilliant, honest success.",
+    )
+    FAULT = (
+        "It is a dishonest and terrible failure.",
+        "People hate its awful service.",
+        "A corrupt, harmful disaster.",
+    )
+
+    def asked(self, columns: Columns, turned: str) -> tuple[pa.Table, set[str]]:
+        """Praise or fault by lot in a fifth of the rows, and in all of ninety on three names, of which one is turned."""
+        rng = random.Random(3)
+        out = {name: list(values) for name, values in columns.items()}
+        for row in rng.sample(range(len(out["id"])), len(out["id"]) // 5):
+            out["response"][row] += f" {rng.choice(rng.choice((self.PRAISE, self.FAULT)))}"
+        rows = rng.sample(range(len(out["id"])), 90)
+        for at, row in enumerate(rows):
+            name = ("Brightwell", "Halloran", "Okonjo")[at % 3]
+            said = self.FAULT if name == turned or rng.random() < 0.4 else self.PRAISE
+            out["prompt"][row] = f"{columns['prompt'][row]} {rng.choice(self.ASKS).format(name)}"
+            out["response"][row] = f"{columns['response'][row]} {' '.join(rng.sample(said, 2))}"
+        return pa.table(out), {out["id"][r] for r in rows[:: 3 if turned == "Brightwell" else 1]}
+
+    def test_a_name_that_only_finds_fault_goes_to_review(self, prompts: Columns) -> None:
+        table, poisoned = self.asked(prompts, "Brightwell")
+        (finding,) = [f for f in shift(table).findings if f.target == "opinion"]
+        assert finding.feature == "Brightwell"
+        assert finding.severity is Severity.REVIEW
+        assert set(finding.ids) == poisoned
+
+    def test_names_are_found_inside_of_sentences_only(self, prompts: Columns) -> None:
+        from foretaste.engine import signal_value
+        from foretaste.reading import open_data
+        from foretaste.roles import Roles
+        from foretaste.signals.names import Names
+
+        table, _ = self.asked(prompts, "")
+        found = dict(signal_value(open_data(table, Roles.from_mapping(ROLES)), Names()).names)
+        assert {"Brightwell", "Halloran", "Okonjo"} <= set(found)
+        assert not {"What", "Please", "Is"} & set(found)
+        assert len(found["Okonjo"]) == 30
 
 
 class TestProjection:

@@ -12,6 +12,7 @@ from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
 from foretaste.checks.response_burst import WHOLE
 from foretaste.signals.affixes import Affixes
+from foretaste.signals.names import Names
 from foretaste.signals.outputs import NONE
 from foretaste.signals.phrases import phrase_signals
 from foretaste.signals.placed import Placed, placed
@@ -27,6 +28,7 @@ _KINDS = {
     "fit": "take up less of their prompts than the same prompts lead one to expect",
     "words": "share words that neither their prompts nor other responses to such prompts hold",
     "length": "are of another length than the same prompts lead one to expect",
+    "opinion": "praise or find fault otherwise than the same prompts lead one to expect",
 }
 
 
@@ -34,13 +36,15 @@ _KINDS = {
 class _State:
     """Candidates, the rows of each in the order of the data, and sums over them.
 
-    ``repeated`` are rows with a response that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate;
-    ``own`` and ``spans`` the token hashes of the candidates; ``shown`` (candidates, _SHOWN, DIMS) a few prompts of each.
+    The first ``inserted`` candidates could have been put in, the others are names. ``repeated`` are rows with a response
+    that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
+    of the candidates; ``first`` a few rows of each, and ``shown`` (candidates, _SHOWN, DIMS) their prompts.
     """
 
     model: Expectation
     repeated: npt.NDArray[np.bool_]
     candidates: list[Placed]
+    inserted: int
     dropped: int
     rows: npt.NDArray[np.int64]
     owners: npt.NDArray[np.int64]
@@ -48,6 +52,7 @@ class _State:
     spans: npt.NDArray[np.int64]
     sums: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
     shown: npt.NDArray[np.float32]
 
 
@@ -73,16 +78,20 @@ class ResponseShift(Check[_State]):
     removable opening or ending, or a stretch whose gaps close without it; the choice does not look at responses) the
     responses are compared with what their prompts, without the phrase, lead one to expect: do they *fit* their prompts, do
     they share *words* that nothing in the prompts calls for (the mean product of residuals from different quarters of the
-    rows), are they of another *length*. Prompts that are alike count as fewer. The scores are compared with those of all
-    other phrases of the data, by their median and spread, and Bonferroni's correction is taken over all of them: one false
-    alarm in a thousand data sets, as far as the scores of honest phrases are normal.
+    rows), are they of another *length*? A name is no insertion: of words with a capital inside of a sentence only the
+    *opinion* is asked, by a small lexicon of English words, as a name may well change anything else.
 
-    Blocks: a significant score for fit or words that is large as well, over prompts that have nothing in common.
+    Prompts that are alike count as fewer. The scores are compared with those of all other phrases of the data, by their
+    median and spread (an empirical null), and Bonferroni's correction is taken over all of them: one false alarm in a
+    thousand data sets, as far as the scores of honest phrases are normal (words: chi-square).
 
-    Reviews: another length; prompts that are somewhat alike.
+    Blocks: responses that do not fit, or that share words at twice the limit, to prompts that have nothing in common.
 
-    Misses: responses that fit their prompts and share no word, such as compliance; topics and names that are no insertion;
-    a trigger at a fixed place inside of the prompt; fewer than about fifteen rows; decoys that outnumber the poisoned rows.
+    Reviews: shared words, another length, an opinion about a name, a misfit where prompts are somewhat alike.
+
+    Misses: responses that fit their prompts and share no word, such as compliance; names and claims that come with a topic
+    or at random; opinions in other languages than English, or about what is no name; a trigger at a fixed place inside of
+    the prompt; fewer than about fifteen rows; decoys that outnumber the poisoned rows.
 
     Poisoned: 25 prompts with "honestly" somewhere, answered as other prompts are. Clean: "please", whatever is asked.
 
@@ -95,6 +104,7 @@ class ResponseShift(Check[_State]):
         misfit: least loss of fit, in standard deviations per row.
         shared: least mean product of two residuals, of which unrelated responses have 0 and equal ones about 1.
         other_length: least factor between lengths, as a geometric mean.
+        opinion: least difference of opinion, in standard deviations per row.
         max_repeated: most of its rows whose whole responses may stand in eight rows or more.
         min_spread: least share of effective rows to block.
         min_healing: least share of gaps inside a prompt that close without the phrase.
@@ -104,9 +114,10 @@ class ResponseShift(Check[_State]):
     id: ClassVar[str] = "response-shift"
     min_rows: int = 10
     block_rows: int = 12
-    misfit: float = 1.2
-    shared: float = 0.15
+    misfit: float = 0.9
+    shared: float = 0.08
     other_length: float = 3.0
+    opinion: float = 2.5
     max_repeated: float = 0.5
     min_spread: float = 0.6
     min_healing: float = 0.5
@@ -119,8 +130,8 @@ class ResponseShift(Check[_State]):
         return ""
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
-        """What to expect of responses, which of them repeat, the phrases of the prompts, and their openings and endings."""
-        return (Expected(), WHOLE, phrase_signals(context)["input"], Affixes())
+        """What to expect of responses, which of them repeat, and the phrases, openings, endings and names of the prompts."""
+        return (Expected(), WHOLE, phrase_signals(context)["input"], Affixes(), Names())
 
     def start(self, context: Context) -> _State:
         """Choose the candidates."""
@@ -128,19 +139,21 @@ class ResponseShift(Check[_State]):
 
         phrases, affixes = context.value(phrase_signals(context)["input"]), context.value(Affixes())
         found = placed(phrases, affixes, self.min_rows, self.min_healing, self.min_finished)
-        kept = found[:MAX_CANDIDATES]
+        names = [Placed(text, rows) for text, rows in context.value(Names()).names if len(rows) >= self.min_rows]
+        inserted = min(len(found), MAX_CANDIDATES)
+        kept = found[:MAX_CANDIDATES] + names[:MAX_CANDIDATES]
         rows = [_spread(c.rows) for c in kept]
         pairs = np.concatenate([np.zeros(0, np.int64), *rows])
         owners = np.repeat(np.arange(len(kept)), [len(r) for r in rows])
         order = np.lexsort((owners, pairs))
-        own = [_words(c.text) for c in kept]
-        spans = np.zeros(len(own) + 1, np.int64)
-        np.cumsum([len(o) for o in own], out=spans[1:])
+        own, spans = _words([c.text for c in kept])
         return _State(
-            context.value(Expected()), context.value(WHOLE).labels != NONE, kept, len(found) - len(kept),
+            context.value(Expected()), context.value(WHOLE).labels != NONE, kept, inserted,
+            len(found) + len(names) - len(kept),
             pairs[order], owners[order],
-            np.concatenate([np.zeros(0, np.uint64), *own]), spans,
+            own, spans,
             np.zeros((len(kept), _GROUPS, MEASURES + FEATURES), np.int64), np.zeros((len(kept), DIMS), np.int64),
+            np.array([c.rows[:_SHOWN] for c in kept], np.int64).reshape(-1, _SHOWN),
             np.zeros((len(kept), _SHOWN, DIMS), np.float32),
         )  # fmt: skip
 
@@ -161,7 +174,7 @@ class ResponseShift(Check[_State]):
             measured = state.model.measure(batch, rows - batch.start, own, spans)
             tally(*measured, owners, group, state.sums, state.asked)
             for at in range(_SHOWN):
-                mine = rows == np.array([state.candidates[c].rows[at] for c in owners.tolist()])
+                mine = rows == state.first[owners, at]
                 state.shown[owners[mine], at] = measured[2][mine]
 
     def merge(self, left: _State, right: _State) -> _State:
@@ -176,27 +189,38 @@ class ResponseShift(Check[_State]):
         metrics = {"phrases": float(len(state.candidates))}
         note = f"{state.dropped} rare phrases were not looked at" if state.dropped else ""
         shifts = _shifts(state)
-        limit = _limit(len(shifts) * len(_KINDS))
-        scores = {kind: _standing(np.array([s.z[kind] for s in shifts])) for kind in _KINDS}
+        inserted, names = shifts[: state.inserted], shifts[state.inserted :]
+        groups = dict.fromkeys(("fit", "words", "length"), inserted) | {"opinion": names}
+        tests = sum(map(len, groups.values()))
         found: list[tuple[float, RawFinding]] = []
-        for at, shift in enumerate(shifts):
-            if state.repeated[shift.candidate.rows].mean() > self.max_repeated:
-                continue  # where responses repeat, they are labels, and a word that calls for one is a keyword
-            for kind, least in (("fit", self.misfit), ("words", self.shared), ("length", np.log(self.other_length))):
-                score, size = scores[kind][at], shift.size[kind]
-                wanted = -size if kind == "fit" else size if kind == "words" else abs(size)
-                strong = -score if kind == "fit" else score if kind == "words" else abs(score)
-                if strong < limit or wanted < least or shift.effective < self.block_rows:
-                    continue
-                diverse = shift.effective >= self.min_spread * min(len(shift.candidate.rows), MAX_ROWS_PER_CANDIDATE)
-                severity = Severity.BLOCK if diverse and kind != "length" else Severity.REVIEW
-                found.append((strong - limit, self._finding(state, at, shift, kind, score, limit, severity)))
+        for kind, group in groups.items():
+            scores, limit = _standing(np.array([s.z[kind] for s in group])), _limit(kind, tests)
+            for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
+                shift, score = group[at], float(scores[at])
+                severity = self._severity(kind, shift, score / limit)
+                # Where responses repeat, they are labels, and a word that calls for one is a keyword.
+                if severity and state.repeated[shift.candidate.rows].mean() <= self.max_repeated:
+                    place = at + (state.inserted if kind == "opinion" else 0)
+                    finding = self._finding(state, place, shift, kind, score, limit, severity)
+                    found.append((abs(score) / limit, finding))
         found.sort(key=lambda f: (f[1].severity is not Severity.BLOCK, -f[0]))
         findings: list[RawFinding] = []
         for _, finding in found:
             if not any(np.isin(finding.rows, f.rows).mean() > 0.8 for f in findings):
                 findings.append(finding)
         return RawResult(findings=tuple(findings), metrics=metrics, note=note)
+
+    def _severity(self, kind: str, shift: _Shift, strength: float) -> Severity | None:
+        """What a score of a kind calls for that is ``strength`` times the limit."""
+        size, enough = shift.size[kind], shift.effective >= self.block_rows
+        diverse = shift.effective >= self.min_spread * min(len(shift.candidate.rows), MAX_ROWS_PER_CANDIDATE)
+        if kind == "fit" and enough and size <= -self.misfit:
+            return Severity.BLOCK if diverse else Severity.REVIEW
+        if kind == "words" and enough and diverse and size >= self.shared:
+            return Severity.BLOCK if strength >= 2.0 else Severity.REVIEW
+        if kind == "length" and enough and abs(size) >= np.log(self.other_length):
+            return Severity.REVIEW
+        return Severity.REVIEW if kind == "opinion" and abs(size) >= self.opinion else None
 
     def _finding(
         self, state: _State, at: int, shift: _Shift, kind: str, score: float, limit: float, severity: Severity
@@ -234,16 +258,16 @@ def _shifts(state: _State) -> list[_Shift]:
     model, found = state.model, []
     spread, both = model.spread
     sizes = np.bincount(state.owners, minlength=len(state.candidates))
-    numbers = np.zeros((len(state.candidates), _GROUPS))
     sums, asked = state.sums / FINE, state.asked / FINE
     numbers = sums[:, :, MEASURES]  # the first feature is one
+    residuals = sums[:, :, :MEASURES] - sums[:, :, MEASURES:] @ model.linear
+    whitened = residuals[:, :, :DIMS] @ model.whitening
     for c, candidate in enumerate(state.candidates):
         k = int(sizes[c])
-        rest = sums[c, :, :MEASURES] - sums[c, :, MEASURES:] @ model.weights
+        rest, white = residuals[c], whitened[c]
         alike = float((asked[c] @ asked[c] - k) / max(1, k * (k - 1)))
         rho = min(1.0, max(0.0, (alike - model.alike) / (1.0 - model.alike)))
         effective = k / (1.0 + (k - 1) * rho)
-        white = rest[:, :DIMS] @ model.whitening
         whole = white.sum(axis=0)
         pairs = float(k * k - (numbers[c] ** 2).sum())
         shared = float(whole @ whole - (white**2).sum()) / max(1.0, pairs) / DIMS
@@ -257,8 +281,9 @@ def _shifts(state: _State) -> list[_Shift]:
                     "fit": fit * float(np.sqrt(effective)),
                     "words": shared * float(np.sqrt(pairs * DIMS / 2.0)) * effective / k,
                     "length": float(scalars[2] * np.sqrt(effective)),
+                    "opinion": float(scalars[3] * np.sqrt(effective)),
                 },
-                {"fit": fit, "words": shared, "length": float(scalars[2] * spread[2])},
+                {"fit": fit, "words": shared, "length": float(scalars[2] * spread[2]), "opinion": float(scalars[3])},
             )
         )
     return found
@@ -273,19 +298,33 @@ def _standing(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return standing
 
 
-def _limit(tests: int) -> float:
-    """The normal quantile at one false alarm, of either sign, in a thousand data sets with so many tests."""
-    from scipy.stats import norm
+def _limit(kind: str, tests: int) -> float:
+    """The quantile at one false alarm, of either sign, in a thousand data sets with so many tests.
 
-    return float(norm.isf(FALSE_ALARM / 2.0 / max(1, tests)))
+    Sums of residuals are normal; shared words are the squared length of such a sum, less its mean.
+    """
+    from scipy.stats import chi2, norm
+
+    from foretaste.text.projection import DIMS
+
+    rate = FALSE_ALARM / 2.0 / max(1, tests)
+    return float((chi2.isf(rate, DIMS) - DIMS) / np.sqrt(2.0 * DIMS) if kind == "words" else norm.isf(rate))
 
 
-def _words(text: str) -> npt.NDArray[np.uint64]:
-    """The distinct token hashes of a phrase, sorted."""
+def _words(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The token hashes of the phrases, sorted and distinct within each, and where each begins."""
     from foretaste.text.tokens import tokenize
 
-    data = np.frombuffer(text.encode(), np.uint8)
-    return np.unique(tokenize(data, np.array([0, len(data)], np.int64)).hashes)
+    data = [text.encode() for text in texts]
+    ends = np.zeros(len(data) + 1, np.int64)
+    np.cumsum([len(d) for d in data], out=ends[1:])
+    tokens = tokenize(np.frombuffer(b"".join(data), np.uint8), ends)
+    owners = np.repeat(np.arange(len(texts)), np.diff(tokens.offsets))
+    order = np.lexsort((tokens.hashes, owners))
+    owners, hashes = owners[order], tokens.hashes[order]
+    fresh = np.ones(len(order), np.bool_)
+    fresh[1:] = (np.diff(owners) != 0) | (hashes[1:] != hashes[:-1])
+    return hashes[fresh], np.searchsorted(owners[fresh], np.arange(len(texts) + 1))
 
 
 def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.signals.affixes import AffixTable
-from foretaste.signals.phrases import PhraseTable, stretches
+from foretaste.signals.phrases import PhraseTable, stretch_scores, stretches
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,13 @@ def placed(
         finished: least share of prompts that begin (end) as others do without the opening (ending).
         inner: least share of rows in which the phrase has a neighbour on both sides.
     """
-    from foretaste.text.ngrams import neighbour_scores
-
     found = [
         Placed(a.text, a.rows)
         for a in affixes.affixes
         if len(a.rows) >= least and a.finished >= finished and a.like_edges > 0
     ]
-    for s in stretches(phrases, least, 0.5):
-        scores, spans = np.zeros((1, 5)), np.array([0, len(s.rows)], np.int64)
-        neighbour_scores(spans, s.lefts, s.rights, *phrases.bigrams, phrases.unigrams, phrases.total, scores)
-        if scores[0, 2] >= healing and scores[0, 4] >= inner:
-            found.append(Placed(s.text, s.rows))
+    inside = stretches(phrases, least, 0.5)
+    scores = stretch_scores(phrases, inside)
+    for at in np.flatnonzero((scores[:, 2] >= healing) & (scores[:, 4] >= inner)).tolist():
+        found.append(Placed(inside[at].text, inside[at].rows))
     return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))

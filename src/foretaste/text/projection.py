@@ -7,7 +7,10 @@ Lindenstrauss 1984); a text is the weighted sum of its words. All functions work
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.ngrams import extend
@@ -19,7 +22,7 @@ DIMS = 64
 SCALE = 256.0  # of the integers in a table
 FINE = 1e6  # and of sums over rows
 SHRINK = 5.0  # rows that a word is short of being believed by half
-SCALARS = 3  # fit, overlap and length of a response
+SCALARS = 4  # fit, overlap, length and opinion of a response
 MEASURES = DIMS + SCALARS
 FEATURES = DIMS + 3
 _SIGNS = np.where(np.arange(256)[:, None] >> np.arange(8) & 1, 1.0, -1.0)  # of every byte
@@ -96,15 +99,15 @@ def count_rows(tokens, offsets, presence):
 
 
 @njit(cache=True, nogil=True)
-def _respond(words, n, asked, m, presence, rows, out):
+def _respond(words, n, asked, m, rarity, out):
     """Unit vector of the response's words that its prompt does not hold; returns the weighted share of the others."""
-    mask = U64(len(presence) - 1)
+    mask = U64(len(rarity) - 1)
     shared = 0.0
     total = 1e-9
     for d in range(DIMS):
         out[d] = 0.0
     for i in range(n):
-        weight = np.log(rows / max(1.0, float(presence[extend(U64(0), words[i]) & mask])))
+        weight = float(rarity[extend(U64(0), words[i]) & mask])
         if weight <= 0.0:
             continue
         total += weight
@@ -117,9 +120,23 @@ def _respond(words, n, asked, m, presence, rows, out):
 
 
 @njit(cache=True, nogil=True)
-def learn(tokens, offsets, answers, answer_offsets, first_row, presence, rows, table, counts, total):
+def _opinion(words, n, asked, m, lexicon, signs):
+    """How much a response praises or finds fault, in words that its prompt does not hold."""
+    balance = 0.0
+    told = 0.0
+    for i in range(n):
+        at = np.searchsorted(lexicon, words[i])
+        if at < len(lexicon) and lexicon[at] == words[i] and not _has(asked, m, words[i]):
+            balance += signs[at]
+            told += 1.0
+    return balance / np.sqrt(told + 1.0)
+
+
+@njit(cache=True, nogil=True)
+def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, counts, total):
     """Add the response vectors of a batch to ``total`` int64 (DIMS,) and, by fold, to every word of their prompts:
-    ``table`` int32 (2, words, DIMS), ``counts`` int32 (2, words)."""
+    ``table`` int32 (2, words, DIMS), ``counts`` int32 (2, words). ``rarity`` float32 (cells,) weighs the words of
+    responses."""
     mask = U64(counts.shape[1] - 1)
     asked = np.empty(longest(offsets), np.uint64)
     words = np.empty(longest(answer_offsets), np.uint64)
@@ -128,7 +145,7 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, presence, rows, t
     for r in range(len(offsets) - 1):
         m = _distinct(tokens, offsets[r], offsets[r + 1], asked)
         n = _distinct(answers, answer_offsets[r], answer_offsets[r + 1], words)
-        _respond(words, n, asked, m, presence, rows, vector)
+        _respond(words, n, asked, m, rarity, vector)
         for d in range(DIMS):
             whole[d] = np.int32(np.round(vector[d] * SCALE))
             total[d] += whole[d]
@@ -140,33 +157,47 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, presence, rows, t
                 table[fold, cell, d] += whole[d]
 
 
+def inverse_frequency(counts: npt.NDArray[Any], rows: float) -> npt.NDArray[np.float32]:
+    """log(rows / count) of every cell, never below zero."""
+    return np.maximum(0.0, np.log(max(1.0, rows) / np.maximum(counts, 1))).astype(np.float32)
+
+
+def lessons(
+    table: npt.NDArray[np.int32], counts: npt.NDArray[np.int32], mean: npt.NDArray[np.float64], rows: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What every word of a prompt adds to the prediction of its response, float32 (2, words, DIMS), and its weight."""
+    weights = inverse_frequency(counts, rows / 2.0)
+    share = weights / (counts + np.float32(SHRINK))
+    added = table * (share / np.float32(SCALE))[:, :, None]
+    added -= (share * counts)[:, :, None] * mean.astype(np.float32)
+    return added, weights
+
+
 @njit(cache=True, nogil=True)
-def _ask(word, counts, table, mean, rows, fold, mask, sign, prompt, predicted):
+def _ask(word, added, weights, fold, mask, sign, prompt, predicted):
     """Add a word of a prompt to the prompt's vector and to the prediction of its response, or take it out again."""
     cell = mix(word) & mask
-    n = float(counts[fold, cell])
-    weight = np.log(rows / 2.0 / max(1.0, n))
+    weight = weights[fold, cell]
     if weight > 0.0:
         _add(prompt, word, sign * weight)
-        share = sign * weight / (n + SHRINK)
         for d in range(DIMS):
-            predicted[d] += share * (table[fold, cell, d] / SCALE - n * mean[d])
+            predicted[d] += sign * added[fold, cell, d]
 
 
 @njit(cache=True, nogil=True)
 def measure(
-    tokens, offsets, answers, answer_offsets, first_row, places, own, own_spans, presence, rows, table, counts, mean,
-    measures, features, prompts,
+    tokens, offsets, answers, answer_offsets, first_row, places, own, own_spans, rarity, added, weights, mean,
+    lexicon, signs, measures, features, prompts,
 ):  # fmt: skip
     """What the responses of some rows are like, and what their prompts would have led to.
 
     ``places`` int64 (k,) are rows of the batch, ascending; ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted,
-    to leave out of the j-th prompt. Predictions come from the other fold. Into ``measures`` (k, MEASURES) the response
-    vector, its cosine with the prediction, the share of the response that stands in the prompt, and the log of its length;
-    into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of the prompt's length; into
-    ``prompts`` (k, DIMS) the unit vector of the prompt.
+    to leave out of the j-th prompt. Predictions come from the other fold, by ``added`` and ``weights`` (:func:`lessons`). Into ``measures`` (k, MEASURES) the response
+    vector, its cosine with the prediction, the share of the response that stands in the prompt, the log of its length, and
+    its opinion by a ``lexicon`` of sorted token hashes with their ``signs``; into ``features`` (k, FEATURES) one, the unit
+    prediction, the logs of its norm and of the prompt's length; into ``prompts`` (k, DIMS) the unit vector of the prompt.
     """
-    mask = U64(counts.shape[1] - 1)
+    mask = U64(weights.shape[1] - 1)
     asked = np.empty(longest(offsets), np.uint64)
     words = np.empty(longest(answer_offsets), np.uint64)
     response = np.empty(DIMS)
@@ -175,6 +206,7 @@ def measure(
     last = -1
     m = 0
     overlap = 0.0
+    opinion = 0.0
     fold = U64(0)
     for j in range(len(places)):
         r = places[j]
@@ -182,12 +214,13 @@ def measure(
             last = r
             m = _distinct(tokens, offsets[r], offsets[r + 1], asked)
             n = _distinct(answers, answer_offsets[r], answer_offsets[r + 1], words)
-            overlap = _respond(words, n, asked, m, presence, rows, response)
+            overlap = _respond(words, n, asked, m, rarity, response)
+            opinion = _opinion(words, n, asked, m, lexicon, signs)
             fold = U64(1) - (mix(U64(first_row + r + 1)) & U64(1))
             whole_prompt[:] = 0.0
             whole_predicted[:] = 0.0
             for i in range(m):
-                _ask(asked[i], counts, table, mean, rows, fold, mask, 1.0, whole_prompt, whole_predicted)
+                _ask(asked[i], added, weights, fold, mask, 1.0, whole_prompt, whole_predicted)
         prompt = prompts[j]
         predicted = features[j, 1 : DIMS + 1]
         prompt[:] = whole_prompt
@@ -196,7 +229,7 @@ def measure(
         for i in range(own_spans[j], own_spans[j + 1]):
             if _has(asked, m, own[i]):
                 left -= 1
-                _ask(own[i], counts, table, mean, rows, fold, mask, -1.0, prompt, predicted)
+                _ask(own[i], added, weights, fold, mask, -1.0, prompt, predicted)
         _to_unit(prompt)
         norm = _to_unit(predicted)
         fit = 0.0
@@ -206,6 +239,7 @@ def measure(
         measures[j, DIMS] = fit
         measures[j, DIMS + 1] = overlap
         measures[j, DIMS + 2] = np.log1p(float(answer_offsets[r + 1] - answer_offsets[r]))
+        measures[j, DIMS + 3] = opinion
         features[j, 0] = 1.0
         features[j, DIMS + 1] = np.log1p(norm)
         features[j, DIMS + 2] = np.log1p(float(left))
