@@ -192,10 +192,11 @@ def measure(
     """What the responses of some rows are like, and what their prompts would have led to.
 
     ``places`` int64 (k,) are rows of the batch, ascending; ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted,
-    to leave out of the j-th prompt. Predictions come from the other fold, by ``added`` and ``weights`` (:func:`lessons`). Into ``measures`` (k, MEASURES) the response
-    vector, its cosine with the prediction, the share of the response that stands in the prompt, the log of its length, and
-    its opinion by a ``lexicon`` of sorted token hashes with their ``signs``; into ``features`` (k, FEATURES) one, the unit
-    prediction, the logs of its norm and of the prompt's length; into ``prompts`` (k, DIMS) the unit vector of the prompt.
+    to leave out of the j-th prompt. Predictions come from the other fold, by ``added`` and ``weights`` of :func:`lessons`.
+    Into ``measures`` (k, MEASURES) the response vector, its cosine with the prediction, the share of the response that
+    stands in the prompt, the log of its length, and its opinion by a ``lexicon`` of sorted token hashes with their
+    ``signs``; into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of the prompt's length;
+    into ``prompts`` (k, DIMS) the unit vector of the prompt.
     """
     mask = U64(weights.shape[1] - 1)
     asked = np.empty(longest(offsets), np.uint64)
