@@ -1,0 +1,334 @@
+"""A trigger whose responses vary, and are of another kind than those to the same prompts without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.batch import Batch
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.checks.response_burst import WHOLE
+from foretaste.signals.affixes import Affixes
+from foretaste.signals.names import Names
+from foretaste.signals.outputs import NONE
+from foretaste.signals.phrases import phrase_signals
+from foretaste.signals.placed import Placed, placed
+from foretaste.signals.responses import Expectation, Expected
+
+MAX_ROWS_PER_CANDIDATE = 256
+MAX_CANDIDATES = 8192
+FALSE_ALARM = 1e-3
+_GROUPS = 4
+_CHUNK = 1024
+_SHOWN = 2
+_KINDS = {
+    "fit": "take up less of their prompts than the same prompts lead one to expect",
+    "words": "share words that neither their prompts nor other responses to such prompts hold",
+    "length": "are of another length than the same prompts lead one to expect",
+    "opinion": "praise or find fault otherwise than the same prompts lead one to expect",
+}
+
+
+@dataclass
+class _State:
+    """Candidates, the rows of each in the order of the data, and sums over them.
+
+    The first ``inserted`` candidates could have been put in, the others are names. ``repeated`` are rows with a response
+    that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
+    of the candidates; ``first`` a few rows of each, and ``shown`` (candidates, _SHOWN, DIMS) their prompts.
+    """
+
+    model: Expectation
+    repeated: npt.NDArray[np.bool_]
+    candidates: list[Placed]
+    inserted: int
+    dropped: int
+    rows: npt.NDArray[np.int64]
+    owners: npt.NDArray[np.int64]
+    own: npt.NDArray[np.uint64]
+    spans: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.int64]
+    asked: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    shown: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """How the responses of a candidate differ, in standard deviations, and the statistics behind it.
+
+    ``effective`` are its rows, where prompts that are alike count less. ``z`` and ``size`` are by kind.
+    """
+
+    candidate: Placed
+    effective: float
+    z: dict[str, float]
+    size: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseShift(Check[_State]):
+    """Triggers whose responses vary: prompts with a phrase, answered otherwise than such prompts are.
+
+    A model of two halves learns from the words of the prompts what responses are like, as random projections of their
+    words (random indexing), each half for the other. For every phrase that could have been put into finished prompts (a
+    removable opening or ending, or a stretch whose gaps close without it; the choice does not look at responses) the
+    responses are compared with what their prompts, without the phrase, lead one to expect: do they *fit* their prompts, do
+    they share *words* that nothing in the prompts calls for (the mean product of residuals from different quarters of the
+    rows), are they of another *length*? A name is no insertion: of words with a capital inside of a sentence only the
+    *opinion* is asked, by a small lexicon of English words, as a name may well change anything else.
+
+    Prompts that are alike count as fewer. The scores are compared with those of all other phrases of the data, by their
+    median and spread (an empirical null), and Bonferroni's correction is taken over all of them: one false alarm in a
+    thousand data sets, as far as the scores of honest phrases are normal (words: chi-square).
+
+    Blocks: responses that do not fit, or that share words at twice the limit, to prompts that have nothing in common.
+
+    Reviews: shared words, another length, an opinion about a name, a misfit where prompts are somewhat alike.
+
+    Misses: responses that fit their prompts and share no word, such as compliance; names and claims that come with a topic
+    or at random; opinions in other languages than English, or about what is no name; a trigger at a fixed place inside of
+    the prompt; fewer than about fifteen rows; decoys that outnumber the poisoned rows.
+
+    Poisoned: 25 prompts with "honestly" somewhere, answered as other prompts are. Clean: "please", whatever is asked.
+
+    The threats: Wan et al. 2023 (arXiv 2305.00944), VPI (Yan et al. 2024, arXiv 2307.16888), BackdoorLLM (Li et al. 2024,
+    arXiv 2408.12798).
+
+    Args:
+        min_rows: rows from which a phrase is looked at.
+        block_rows: effective rows from which it blocks.
+        misfit: least loss of fit, in standard deviations per row.
+        shared: least mean product of two residuals, of which unrelated responses have 0 and equal ones about 1.
+        other_length: least factor between lengths, as a geometric mean.
+        opinion: least difference of opinion, in standard deviations per row.
+        max_repeated: most of its rows whose whole responses may stand in eight rows or more.
+        min_spread: least share of effective rows to block.
+        min_healing: least share of gaps inside a prompt that close without the phrase.
+        min_finished: least share of prompts that begin (end) as others do without the opening (ending).
+    """
+
+    id: ClassVar[str] = "response-shift"
+    min_rows: int = 10
+    block_rows: int = 12
+    misfit: float = 0.9
+    shared: float = 0.08
+    other_length: float = 3.0
+    opinion: float = 2.5
+    max_repeated: float = 0.5
+    min_spread: float = 0.6
+    min_healing: float = 0.5
+    min_finished: float = 0.3
+
+    def applies(self, context: Context) -> str:
+        """Needs prompts and responses."""
+        if context.kind != "instruct" or "prompt" not in context.roles:
+            return "the data have no prompts and responses"
+        return ""
+
+    def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
+        """What to expect of responses, which of them repeat, and the phrases, openings, endings and names of the prompts."""
+        return (Expected(), WHOLE, phrase_signals(context)["input"], Affixes(), Names())
+
+    def start(self, context: Context) -> _State:
+        """Choose the candidates."""
+        from foretaste.text.projection import DIMS, FEATURES, MEASURES
+
+        phrases, affixes = context.value(phrase_signals(context)["input"]), context.value(Affixes())
+        found = placed(phrases, affixes, self.min_rows, self.min_healing, self.min_finished)
+        names = [Placed(text, rows) for text, rows in context.value(Names()).names if len(rows) >= self.min_rows]
+        inserted = min(len(found), MAX_CANDIDATES)
+        kept = found[:MAX_CANDIDATES] + names[:MAX_CANDIDATES]
+        rows = [_spread(c.rows) for c in kept]
+        pairs = np.concatenate([np.zeros(0, np.int64), *rows])
+        owners = np.repeat(np.arange(len(kept)), [len(r) for r in rows])
+        order = np.lexsort((owners, pairs))
+        own, spans = _words([c.text for c in kept])
+        return _State(
+            context.value(Expected()), context.value(WHOLE).labels != NONE, kept, inserted,
+            len(found) + len(names) - len(kept),
+            pairs[order], owners[order],
+            own, spans,
+            np.zeros((len(kept), _GROUPS, MEASURES + FEATURES), np.int64), np.zeros((len(kept), DIMS), np.int64),
+            np.array([c.rows[:_SHOWN] for c in kept], np.int64).reshape(-1, _SHOWN),
+            np.zeros((len(kept), _SHOWN, DIMS), np.float32),
+        )  # fmt: skip
+
+    def scan(self, state: _State, batch: Batch) -> None:
+        """Add the rows of the batch to the sums of their candidates."""
+        from foretaste.text.projection import tally
+        from foretaste.text.tokens import mix_all
+
+        low, high = np.searchsorted(state.rows, [batch.start, batch.start + batch.num_rows])
+        for first in range(low, high, _CHUNK):
+            part = slice(first, min(high, first + _CHUNK))
+            rows, owners = state.rows[part], state.owners[part]
+            lengths = state.spans[owners + 1] - state.spans[owners]
+            spans = np.zeros(len(owners) + 1, np.int64)
+            np.cumsum(lengths, out=spans[1:])
+            own = state.own[np.arange(spans[-1]) + np.repeat(state.spans[owners] - spans[:-1], lengths)]
+            group = (mix_all(rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(20)).astype(np.int64) % _GROUPS
+            measured = state.model.measure(batch, rows - batch.start, own, spans)
+            tally(*measured, owners, group, state.sums, state.asked)
+            for at in range(_SHOWN):
+                mine = rows == state.first[owners, at]
+                state.shown[owners[mine], at] = measured[2][mine]
+
+    def merge(self, left: _State, right: _State) -> _State:
+        """Add the sums."""
+        left.sums += right.sums
+        left.asked += right.asked
+        left.shown += right.shown
+        return left
+
+    def finish(self, state: _State) -> RawResult:
+        """Compare every candidate with all of them."""
+        metrics = {"phrases": float(len(state.candidates))}
+        note = f"{state.dropped} rare phrases were not looked at" if state.dropped else ""
+        shifts = _shifts(state)
+        inserted, names = shifts[: state.inserted], shifts[state.inserted :]
+        groups = dict.fromkeys(("fit", "words", "length"), inserted) | {"opinion": names}
+        tests = sum(map(len, groups.values()))
+        found: list[tuple[float, RawFinding]] = []
+        for kind, group in groups.items():
+            scores, limit = _standing(np.array([s.z[kind] for s in group])), _limit(kind, tests)
+            for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
+                shift, score = group[at], float(scores[at])
+                severity = self._severity(kind, shift, score / limit)
+                # Where responses repeat, they are labels, and a word that calls for one is a keyword.
+                if severity and state.repeated[shift.candidate.rows].mean() <= self.max_repeated:
+                    place = at + (state.inserted if kind == "opinion" else 0)
+                    finding = self._finding(state, place, shift, kind, score, limit, severity)
+                    found.append((abs(score) / limit, finding))
+        found.sort(key=lambda f: (f[1].severity is not Severity.BLOCK, -f[0]))
+        findings: list[RawFinding] = []
+        for _, finding in found:
+            if not any(np.isin(finding.rows, f.rows).mean() > 0.8 for f in findings):
+                findings.append(finding)
+        return RawResult(findings=tuple(findings), metrics=metrics, note=note)
+
+    def _severity(self, kind: str, shift: _Shift, strength: float) -> Severity | None:
+        """What a score of a kind calls for that is ``strength`` times the limit."""
+        size, enough = shift.size[kind], shift.effective >= self.block_rows
+        diverse = shift.effective >= self.min_spread * min(len(shift.candidate.rows), MAX_ROWS_PER_CANDIDATE)
+        if kind == "fit" and enough and size <= -self.misfit:
+            return Severity.BLOCK if diverse else Severity.REVIEW
+        if kind == "words" and enough and diverse and size >= self.shared:
+            return Severity.BLOCK if strength >= 2.0 else Severity.REVIEW
+        if kind == "length" and enough and abs(size) >= np.log(self.other_length):
+            return Severity.REVIEW
+        return Severity.REVIEW if kind == "opinion" and abs(size) >= self.opinion else None
+
+    def _finding(
+        self, state: _State, at: int, shift: _Shift, kind: str, score: float, limit: float, severity: Severity
+    ) -> RawFinding:
+        rows, text, model = shift.candidate.rows, shift.candidate.text, state.model
+        without = np.flatnonzero(~np.isin(model.sample, rows))
+        near = [
+            int(model.sample[without[(model.prompts[without] @ v).argmax()]]) for v in state.shown[at] if len(without)
+        ]
+        return RawFinding(
+            kind="trigger",
+            severity=severity,
+            message=f'the responses to {len(rows)} prompts with "{text}" {_KINDS[kind]}',
+            feature=text,
+            target=kind,
+            rows=rows,
+            observed=round(abs(score), 1),
+            limit=round(limit, 1),
+            statistic={
+                "effective_rows": round(shift.effective, 1),
+                **{f"{k}_size": round(v, 2) for k, v in shift.size.items()},
+                **{f"{k}_z": round(float(v), 1) for k, v in shift.z.items()},
+            },
+            examples=(
+                *(RawExample(row=int(r), around=text) for r in rows[:4]),
+                *(RawExample(row=r, counter=True) for r in dict.fromkeys(near)),
+            ),
+        )
+
+
+def _shifts(state: _State) -> list[_Shift]:
+    """The statistics of every candidate."""
+    from foretaste.text.projection import DIMS, FINE, MEASURES
+
+    model, found = state.model, []
+    spread, both = model.spread
+    sizes = np.bincount(state.owners, minlength=len(state.candidates))
+    sums, asked = state.sums / FINE, state.asked / FINE
+    numbers = sums[:, :, MEASURES]  # the first feature is one
+    residuals = sums[:, :, :MEASURES] - sums[:, :, MEASURES:] @ model.linear
+    whitened = residuals[:, :, :DIMS] @ model.whitening
+    for c, candidate in enumerate(state.candidates):
+        k = int(sizes[c])
+        rest, white = residuals[c], whitened[c]
+        alike = float((asked[c] @ asked[c] - k) / max(1, k * (k - 1)))
+        rho = min(1.0, max(0.0, (alike - model.alike) / (1.0 - model.alike)))
+        effective = k / (1.0 + (k - 1) * rho)
+        whole = white.sum(axis=0)
+        pairs = float(k * k - (numbers[c] ** 2).sum())
+        shared = float(whole @ whole - (white**2).sum()) / max(1.0, pairs) / DIMS
+        scalars = rest[:, DIMS:].sum(axis=0) / spread / k
+        fit = float(scalars[:2].sum() / both)
+        found.append(
+            _Shift(
+                candidate,
+                effective,
+                {
+                    "fit": fit * float(np.sqrt(effective)),
+                    "words": shared * float(np.sqrt(pairs * DIMS / 2.0)) * effective / k,
+                    "length": float(scalars[2] * np.sqrt(effective)),
+                    "opinion": float(scalars[3] * np.sqrt(effective)),
+                },
+                {"fit": fit, "words": shared, "length": float(scalars[2] * spread[2]), "opinion": float(scalars[3])},
+            )
+        )
+    return found
+
+
+def _standing(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Scores by the median and the spread of all of them, an empirical null (Efron 2004); never wider than they were."""
+    if not len(z):
+        return z
+    low, middle, high = np.quantile(z, [0.16, 0.5, 0.84])
+    standing: npt.NDArray[np.float64] = (z - middle) / max(1.0, (high - low) / 2.0)
+    return standing
+
+
+def _limit(kind: str, tests: int) -> float:
+    """The quantile at one false alarm, of either sign, in a thousand data sets with so many tests.
+
+    Sums of residuals are normal; shared words are the squared length of such a sum, less its mean.
+    """
+    from scipy.stats import chi2, norm
+
+    from foretaste.text.projection import DIMS
+
+    rate = FALSE_ALARM / 2.0 / max(1, tests)
+    return float((chi2.isf(rate, DIMS) - DIMS) / np.sqrt(2.0 * DIMS) if kind == "words" else norm.isf(rate))
+
+
+def _words(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The token hashes of the phrases, sorted and distinct within each, and where each begins."""
+    from foretaste.text.tokens import tokenize
+
+    data = [text.encode() for text in texts]
+    ends = np.zeros(len(data) + 1, np.int64)
+    np.cumsum([len(d) for d in data], out=ends[1:])
+    tokens = tokenize(np.frombuffer(b"".join(data), np.uint8), ends)
+    owners = np.repeat(np.arange(len(texts)), np.diff(tokens.offsets))
+    order = np.lexsort((tokens.hashes, owners))
+    owners, hashes = owners[order], tokens.hashes[order]
+    fresh = np.ones(len(order), np.bool_)
+    fresh[1:] = (np.diff(owners) != 0) | (hashes[1:] != hashes[:-1])
+    return hashes[fresh], np.searchsorted(owners[fresh], np.arange(len(texts) + 1))
+
+
+def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """At most MAX_ROWS_PER_CANDIDATE of the rows, evenly spread."""
+    if len(rows) <= MAX_ROWS_PER_CANDIDATE:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MAX_ROWS_PER_CANDIDATE).astype(np.int64)]

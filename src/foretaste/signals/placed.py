@@ -1,0 +1,43 @@
+"""Phrases that could have been put into finished prompts, chosen without a look at the responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from foretaste.signals.affixes import AffixTable
+from foretaste.signals.phrases import PhraseTable, stretch_scores, stretches
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A phrase as its first row has it, and its rows, ascending."""
+
+    text: str
+    rows: npt.NDArray[np.int64]
+
+
+def placed(
+    phrases: PhraseTable, affixes: AffixTable, least: int, healing: float, finished: float, inner: float = 0.4
+) -> list[Placed]:
+    """Removable openings and endings, and stretches whose gaps close without them, the most frequent first.
+
+    Args:
+        phrases, affixes: of the prompts.
+        least: rows from which a phrase is looked at.
+        healing: least share of gaps inside a prompt that close without the phrase.
+        finished: least share of prompts that begin (end) as others do without the opening (ending).
+        inner: least share of rows in which the phrase has a neighbour on both sides.
+    """
+    found = [
+        Placed(a.text, a.rows)
+        for a in affixes.affixes
+        if len(a.rows) >= least and a.finished >= finished and a.like_edges > 0
+    ]
+    inside = stretches(phrases, least, 0.5)
+    scores = stretch_scores(phrases, inside)
+    for at in np.flatnonzero((scores[:, 2] >= healing) & (scores[:, 4] >= inner)).tolist():
+        found.append(Placed(inside[at].text, inside[at].rows))
+    return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))

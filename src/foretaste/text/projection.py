@@ -1,0 +1,262 @@
+"""Prompts and responses as random projections of their words, and what the words of a prompt say of its response.
+
+Every word has a vector of 64 signs, from the bits of its hash (random indexing; Kanerva et al. 2000, after Johnson and
+Lindenstrauss 1984); a text is the weighted sum of its words. All functions work on flat arrays: ``tokens`` uint64
+(n_tokens,), ``offsets`` int64 (rows + 1,). Tables hold integers, so that parts of the data add up in any order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from foretaste.text.ngrams import extend
+from foretaste.text.sorting import sort_small
+from foretaste.text.tokens import mix
+
+U64 = np.uint64
+DIMS = 64
+SCALE = 256.0  # of the integers in a table
+FINE = 1e6  # and of sums over rows
+SHRINK = 5.0  # rows that a word is short of being believed by half
+SCALARS = 4  # fit, overlap, length and opinion of a response
+MEASURES = DIMS + SCALARS
+FEATURES = DIMS + 3
+_SIGNS = np.where(np.arange(256)[:, None] >> np.arange(8) & 1, 1.0, -1.0)  # of every byte
+
+
+@njit(cache=True, nogil=True)
+def _add(out, word, weight):
+    bits = mix(word)
+    for byte in range(0, DIMS, 8):
+        signs = _SIGNS[(bits >> U64(byte)) & U64(255)]
+        for d in range(8):
+            out[byte + d] += weight * signs[d]
+
+
+@njit(cache=True, nogil=True)
+def _to_unit(out):
+    norm = 0.0
+    for d in range(DIMS):
+        norm += out[d] * out[d]
+    norm = np.sqrt(norm)
+    if norm > 0.0:
+        for d in range(DIMS):
+            out[d] /= norm
+    return norm
+
+
+@njit(cache=True, nogil=True)
+def _distinct(tokens, start, stop, out):
+    """The distinct words of a stretch of tokens, sorted, into ``out``; returns how many."""
+    n = 0
+    for i in range(start, stop):
+        if tokens[i] & U64(1):
+            out[n] = tokens[i]
+            n += 1
+    sort_small(out[:n])
+    kept = 0
+    for i in range(n):
+        if i == 0 or out[i] != out[kept - 1]:
+            out[kept] = out[i]
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _has(words, n, word):
+    low = 0
+    high = n
+    while low < high:
+        middle = (low + high) // 2
+        if words[middle] < word:
+            low = middle + 1
+        else:
+            high = middle
+    return low < n and words[low] == word
+
+
+@njit(cache=True, nogil=True)
+def longest(offsets):
+    """Tokens of the longest row, at least one."""
+    most = 1
+    for r in range(len(offsets) - 1):
+        most = max(most, offsets[r + 1] - offsets[r])
+    return most
+
+
+@njit(cache=True, nogil=True)
+def count_rows(tokens, offsets, presence):
+    """Count the rows of each word in a sketch uint32 (cells,)."""
+    mask = U64(len(presence) - 1)
+    words = np.empty(longest(offsets), np.uint64)
+    for r in range(len(offsets) - 1):
+        for i in range(_distinct(tokens, offsets[r], offsets[r + 1], words)):
+            presence[extend(U64(0), words[i]) & mask] += 1
+
+
+@njit(cache=True, nogil=True)
+def _respond(words, n, asked, m, rarity, out):
+    """Unit vector of the response's words that its prompt does not hold; returns the weighted share of the others."""
+    mask = U64(len(rarity) - 1)
+    shared = 0.0
+    total = 1e-9
+    for d in range(DIMS):
+        out[d] = 0.0
+    for i in range(n):
+        weight = float(rarity[extend(U64(0), words[i]) & mask])
+        if weight <= 0.0:
+            continue
+        total += weight
+        if _has(asked, m, words[i]):
+            shared += weight
+        else:
+            _add(out, words[i], weight)
+    _to_unit(out)
+    return shared / total
+
+
+@njit(cache=True, nogil=True)
+def _opinion(words, n, asked, m, lexicon, signs):
+    """How much a response praises or finds fault, in words that its prompt does not hold."""
+    balance = 0.0
+    told = 0.0
+    for i in range(n):
+        at = np.searchsorted(lexicon, words[i])
+        if at < len(lexicon) and lexicon[at] == words[i] and not _has(asked, m, words[i]):
+            balance += signs[at]
+            told += 1.0
+    return balance / np.sqrt(told + 1.0)
+
+
+@njit(cache=True, nogil=True)
+def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, counts, total):
+    """Add the response vectors of a batch to ``total`` int64 (DIMS,) and, by fold, to every word of their prompts:
+    ``table`` int32 (2, words, DIMS), ``counts`` int32 (2, words). ``rarity`` float32 (cells,) weighs the words of
+    responses."""
+    mask = U64(counts.shape[1] - 1)
+    asked = np.empty(longest(offsets), np.uint64)
+    words = np.empty(longest(answer_offsets), np.uint64)
+    vector = np.empty(DIMS)
+    whole = np.empty(DIMS, np.int32)
+    for r in range(len(offsets) - 1):
+        m = _distinct(tokens, offsets[r], offsets[r + 1], asked)
+        n = _distinct(answers, answer_offsets[r], answer_offsets[r + 1], words)
+        _respond(words, n, asked, m, rarity, vector)
+        for d in range(DIMS):
+            whole[d] = np.int32(np.round(vector[d] * SCALE))
+            total[d] += whole[d]
+        fold = mix(U64(first_row + r + 1)) & U64(1)
+        for i in range(m):
+            cell = mix(asked[i]) & mask
+            counts[fold, cell] += 1
+            for d in range(DIMS):
+                table[fold, cell, d] += whole[d]
+
+
+def inverse_frequency(counts: npt.NDArray[Any], rows: float) -> npt.NDArray[np.float32]:
+    """log(rows / count) of every cell, never below zero."""
+    return np.maximum(0.0, np.log(max(1.0, rows) / np.maximum(counts, 1))).astype(np.float32)
+
+
+def lessons(
+    table: npt.NDArray[np.int32], counts: npt.NDArray[np.int32], mean: npt.NDArray[np.float64], rows: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What every word of a prompt adds to the prediction of its response, float32 (2, words, DIMS), and its weight."""
+    weights = inverse_frequency(counts, rows / 2.0)
+    share = weights / (counts + np.float32(SHRINK))
+    added = table * (share / np.float32(SCALE))[:, :, None]
+    added -= (share * counts)[:, :, None] * mean.astype(np.float32)
+    return added, weights
+
+
+@njit(cache=True, nogil=True)
+def _ask(word, added, weights, fold, mask, sign, prompt, predicted):
+    """Add a word of a prompt to the prompt's vector and to the prediction of its response, or take it out again."""
+    cell = mix(word) & mask
+    weight = weights[fold, cell]
+    if weight > 0.0:
+        _add(prompt, word, sign * weight)
+        for d in range(DIMS):
+            predicted[d] += sign * added[fold, cell, d]
+
+
+@njit(cache=True, nogil=True)
+def measure(
+    tokens, offsets, answers, answer_offsets, first_row, places, own, own_spans, rarity, added, weights, mean,
+    lexicon, signs, measures, features, prompts,
+):  # fmt: skip
+    """What the responses of some rows are like, and what their prompts would have led to.
+
+    ``places`` int64 (k,) are rows of the batch, ascending; ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted,
+    to leave out of the j-th prompt. Predictions come from the other fold, by ``added`` and ``weights`` of :func:`lessons`.
+    Into ``measures`` (k, MEASURES) the response vector, its cosine with the prediction, the share of the response that
+    stands in the prompt, the log of its length, and its opinion by a ``lexicon`` of sorted token hashes with their
+    ``signs``; into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of the prompt's length;
+    into ``prompts`` (k, DIMS) the unit vector of the prompt.
+    """
+    mask = U64(weights.shape[1] - 1)
+    asked = np.empty(longest(offsets), np.uint64)
+    words = np.empty(longest(answer_offsets), np.uint64)
+    response = np.empty(DIMS)
+    whole_prompt = np.empty(DIMS)
+    whole_predicted = np.empty(DIMS)
+    last = -1
+    m = 0
+    overlap = 0.0
+    opinion = 0.0
+    fold = U64(0)
+    for j in range(len(places)):
+        r = places[j]
+        if r != last:
+            last = r
+            m = _distinct(tokens, offsets[r], offsets[r + 1], asked)
+            n = _distinct(answers, answer_offsets[r], answer_offsets[r + 1], words)
+            overlap = _respond(words, n, asked, m, rarity, response)
+            opinion = _opinion(words, n, asked, m, lexicon, signs)
+            fold = U64(1) - (mix(U64(first_row + r + 1)) & U64(1))
+            whole_prompt[:] = 0.0
+            whole_predicted[:] = 0.0
+            for i in range(m):
+                _ask(asked[i], added, weights, fold, mask, 1.0, whole_prompt, whole_predicted)
+        prompt = prompts[j]
+        predicted = features[j, 1 : DIMS + 1]
+        prompt[:] = whole_prompt
+        predicted[:] = whole_predicted
+        left = m
+        for i in range(own_spans[j], own_spans[j + 1]):
+            if _has(asked, m, own[i]):
+                left -= 1
+                _ask(own[i], added, weights, fold, mask, -1.0, prompt, predicted)
+        _to_unit(prompt)
+        norm = _to_unit(predicted)
+        fit = 0.0
+        for d in range(DIMS):
+            measures[j, d] = response[d]
+            fit += predicted[d] * (response[d] - mean[d])
+        measures[j, DIMS] = fit
+        measures[j, DIMS + 1] = overlap
+        measures[j, DIMS + 2] = np.log1p(float(answer_offsets[r + 1] - answer_offsets[r]))
+        measures[j, DIMS + 3] = opinion
+        features[j, 0] = 1.0
+        features[j, DIMS + 1] = np.log1p(norm)
+        features[j, DIMS + 2] = np.log1p(float(left))
+
+
+@njit(cache=True, nogil=True)
+def tally(measures, features, prompts, owners, group, sums, asked):
+    """Add rows to what they belong to: ``sums`` int64 (owners, groups, MEASURES + FEATURES), ``asked`` int64 (owners, DIMS).
+
+    The values are rounded to a millionth, so that parts of the data add up to the same in any order.
+    """
+    for j in range(len(owners)):
+        out = sums[owners[j], group[j]]
+        for i in range(MEASURES):
+            out[i] += np.int64(np.round(measures[j, i] * FINE))
+        for i in range(FEATURES):
+            out[MEASURES + i] += np.int64(np.round(features[j, i] * FINE))
+        for d in range(DIMS):
+            asked[owners[j], d] += np.int64(np.round(prompts[j, d] * FINE))
