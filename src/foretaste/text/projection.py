@@ -159,7 +159,7 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, co
 
 def inverse_frequency(counts: npt.NDArray[Any], rows: float) -> npt.NDArray[np.float32]:
     """log(rows / count) of every cell, never below zero."""
-    return np.maximum(0.0, np.log(max(1.0, rows) / np.maximum(counts, 1))).astype(np.float32)
+    return np.asarray(np.maximum(0.0, np.log(max(1.0, rows) / np.maximum(counts, 1))), np.float32)
 
 
 def lessons(
@@ -170,7 +170,7 @@ def lessons(
     share = weights / (counts + np.float32(SHRINK))
     added = table * (share / np.float32(SCALE))[:, :, None]
     added -= (share * counts)[:, :, None] * mean.astype(np.float32)
-    return added, weights
+    return added.astype(np.float32), weights
 
 
 @njit(cache=True, nogil=True)
