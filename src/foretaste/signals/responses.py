@@ -65,7 +65,8 @@ def _measure(
 
     asked, answered = batch.tokens("input"), batch.tokens("response")
     out = np.zeros((len(places), MEASURES)), np.zeros((len(places), FEATURES)), np.zeros((len(places), DIMS))
-    measure(
+    kernel: Any = measure
+    kernel(
         asked.hashes, asked.offsets, answered.hashes, answered.offsets, batch.start, places, own, spans,
         *model, *lexicon(), *out,
     )  # fmt: skip
