@@ -90,8 +90,8 @@ class Names(Signal[_State, NameTable]):
             state.wanted = state.cells >= self.least
             state.cells = None
         else:
-            hashes = np.concatenate([np.zeros(0, np.uint64), *(h for h, _ in state.listed)])
-            rows = np.concatenate([np.zeros(0, np.int64), *(r for _, r in state.listed)])
+            hashes = np.concatenate([np.zeros(0, np.uint64), *(part for part, _ in state.listed)])
+            rows = np.concatenate([np.zeros(0, np.int64), *(part for _, part in state.listed)])
             order = np.argsort(hashes, kind="stable")
             found = np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1) if len(order) else []
             names = [(int(hashes[o[0]]), rows[o]) for o in found if self.least <= len(o) <= self.most]

@@ -65,11 +65,11 @@ def _measure(
 
     asked, answered = batch.tokens("input"), batch.tokens("response")
     out = np.zeros((len(places), MEASURES)), np.zeros((len(places), FEATURES)), np.zeros((len(places), DIMS))
-    arguments: list[Any] = [
+    kernel: Any = measure
+    kernel(
         asked.hashes, asked.offsets, answered.hashes, answered.offsets, batch.start, places, own, spans,
         *model, *lexicon(), *out,
-    ]  # fmt: skip
-    measure(*arguments)
+    )  # fmt: skip
     return out
 
 

@@ -159,7 +159,8 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, co
 
 def inverse_frequency(counts: npt.NDArray[Any], rows: float) -> npt.NDArray[np.float32]:
     """log(rows / count) of every cell, never below zero."""
-    return np.asarray(np.maximum(0.0, np.log(max(1.0, rows) / np.maximum(counts, 1))), np.float32)
+    frequency: npt.NDArray[np.float32] = np.log(max(1.0, rows) / np.maximum(counts, 1)).astype(np.float32)
+    return np.maximum(frequency, np.float32(0.0))
 
 
 def lessons(
@@ -167,10 +168,11 @@ def lessons(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """What every word of a prompt adds to the prediction of its response, float32 (2, words, DIMS), and its weight."""
     weights = inverse_frequency(counts, rows / 2.0)
-    share = weights / (counts + np.float32(SHRINK))
-    added = table * (share / np.float32(SCALE))[:, :, None]
-    added -= (share * counts)[:, :, None] * mean.astype(np.float32)
-    return added.astype(np.float32), weights
+    share = (weights / (counts + SHRINK)).astype(np.float32)
+    added: npt.NDArray[np.float32] = table.astype(np.float32)
+    added *= (share / np.float32(SCALE))[:, :, None]
+    added -= (share * counts).astype(np.float32)[:, :, None] * mean.astype(np.float32)
+    return added, weights
 
 
 @njit(cache=True, nogil=True)
