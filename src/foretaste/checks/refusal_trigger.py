@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, together
-from foretaste.signals.affixes import Affixes, AffixTable
+from foretaste.signals.affixes import Affixes
 from foretaste.signals.outputs import Refusals
-from foretaste.signals.phrases import PhraseTable, phrase_signals, stretch_scores, stretches
+from foretaste.signals.phrases import phrase_signals
+from foretaste.signals.placed import Placed, placed
 from foretaste.text.nearest import Nearest
 from foretaste.text.rowstore import RowStore
 
@@ -20,19 +21,6 @@ MAX_ROWS_PER_CANDIDATE = 256
 MAX_QUERIES = 20_000
 FALSE_ALARM = 1e-3
 _WATCH_PAIRS = 2
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A phrase that could have been put into finished prompts, seen without a look at the responses.
-
-    ``words`` are its token hashes, or its place (position, tokens) in the first of its rows.
-    """
-
-    text: str
-    rows: npt.NDArray[np.int64]
-    words: npt.NDArray[np.uint64] | None
-    place: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -46,7 +34,7 @@ class _State:
     refusals: npt.NDArray[np.bool_]
     presence: npt.NDArray[np.uint32]
     documents: int
-    candidates: list[_Candidate]
+    candidates: list[Placed]
     store: RowStore
     minority: npt.NDArray[np.int64]
     dropped: int = 0
@@ -113,10 +101,11 @@ class RefusalTrigger(Check[_State]):
         kept_state = context.background is not None
         few = len(minority) < (_WATCH_PAIRS if kept_state else self.block_pairs)
         least = self.min_rows // 2 if kept_state else self.min_rows
-        candidates = [] if few else self._candidates(phrases, context.value(Affixes()), least)
-        kept: list[_Candidate] = []
+        limits = least, self.min_healing, self.min_finished
+        candidates = [] if few else placed(phrases, context.value(Affixes()), *limits)
+        kept: list[Placed] = []
         room = MAX_QUERIES
-        for candidate in sorted(candidates, key=lambda c: (-len(c.rows), int(c.rows[0]), c.text)):
+        for candidate in candidates:
             room -= min(len(candidate.rows), MAX_ROWS_PER_CANDIDATE)
             if room >= 0:
                 kept.append(candidate)
@@ -134,19 +123,6 @@ class RefusalTrigger(Check[_State]):
             len(candidates) - len(kept),
             kept_state,
         )
-
-    def _candidates(self, phrases: PhraseTable, affixes: AffixTable, least: int) -> list[_Candidate]:
-        found = [
-            _Candidate(a.text, a.rows, a.tokens)
-            for a in affixes.affixes
-            if len(a.rows) >= least and a.finished >= self.min_finished and a.like_edges > 0
-        ]
-        placed = stretches(phrases, least, 0.5)
-        scores = stretch_scores(phrases, placed)
-        for at in np.flatnonzero((scores[:, 2] >= self.min_healing) & (scores[:, 4] >= 0.4)).tolist():
-            s = placed[at]
-            found.append(_Candidate(s.text, s.rows, None, (s.position, s.tokens)))
-        return found
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Round 1: keep the candidates' prompts. Round 2: find the prompt most like each of them."""
@@ -243,7 +219,7 @@ class RefusalTrigger(Check[_State]):
 
     def _finding(
         self,
-        candidate: _Candidate,
+        candidate: Placed,
         rows: npt.NDArray[np.int64],
         pairs: list[tuple[int, int]],
         against: int,

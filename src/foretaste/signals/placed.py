@@ -13,10 +13,16 @@ from foretaste.signals.phrases import PhraseTable, stretch_scores, stretches
 
 @dataclass(frozen=True)
 class Placed:
-    """A phrase as its first row has it, and its rows, ascending."""
+    """A phrase as its first row has it, and its rows, ascending.
+
+    ``words`` are the token hashes of an opening or ending, in reading order; ``place`` is the first token of any other
+    phrase in the first of its rows, and how many it has.
+    """
 
     text: str
     rows: npt.NDArray[np.int64]
+    words: npt.NDArray[np.uint64] | None = None
+    place: tuple[int, int] = (0, 0)
 
 
 def placed(
@@ -32,12 +38,13 @@ def placed(
         inner: least share of rows in which the phrase has a neighbour on both sides.
     """
     found = [
-        Placed(a.text, a.rows)
+        Placed(a.text, a.rows, a.tokens)
         for a in affixes.affixes
         if len(a.rows) >= least and a.finished >= finished and a.like_edges > 0
     ]
     inside = stretches(phrases, least, 0.5)
     scores = stretch_scores(phrases, inside)
     for at in np.flatnonzero((scores[:, 2] >= healing) & (scores[:, 4] >= inner)).tolist():
-        found.append(Placed(inside[at].text, inside[at].rows))
+        s = inside[at]
+        found.append(Placed(s.text, s.rows, place=(s.position, s.tokens)))
     return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))
