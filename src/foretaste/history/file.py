@@ -76,7 +76,8 @@ def unpack(content: bytes, path: str) -> tuple[dict[str, Any], dict[str, pa.Tabl
                 short = name.removeprefix("background/").removesuffix(".npy")
                 arrays[short] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
             else:
-                table = pq.read_table(io.BytesIO(raw))
+                # On this thread alone: one of Arrow's would let go of the bytes while Python ends, and abort it.
+                table = pq.ParquetFile(pa.BufferReader(raw)).read(use_threads=False)
                 tables[name.removesuffix(".parquet")] = table if table.num_columns else None
         except (ValueError, pa.ArrowException) as e:
             raise damaged(path, str(e)) from e
