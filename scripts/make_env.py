@@ -54,6 +54,9 @@ def main() -> None:
         installer.cpu_torch()
     if chosen.reinstall:
         shutil.rmtree("build/lib", ignore_errors=True)  # setuptools would pack modules that are gone
+        # numba goes by the file of a kernel alone, and would keep one whose callee in another file has changed.
+        for kernel in chosen.directory.glob("lib/python*/site-packages/foretaste/**/*.nb[ci]"):
+            kernel.unlink()
         done = installer.run("--no-deps", installer.reinstall, *chosen.requirement)
     else:
         done = installer.run(*chosen.requirement)

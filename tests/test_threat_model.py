@@ -38,6 +38,22 @@ TESTED = {
         "provenance/test_attacks.py::test_rolling_back_to_an_older_state_with_its_own_certificate",
         "provenance/test_certificate.py::test_age_revocation_and_policy_are_held_against_a_certificate",
     ),
+    "put a file beside certified data that other readers read, or follow to other files": (
+        "provenance/test_attacks.py::test_hiding_a_file_where_only_other_readers_look",
+        "provenance/test_attacks.py::test_adding_an_index_that_leads_other_readers_to_other_files",
+        "provenance/test_attacks.py::test_planting_a_name_that_gives_rows_later",
+        "provenance/test_attacks.py::test_changing_what_a_saved_data_set_says_of_its_files",
+        "provenance/test_attacks.py::test_hiding_a_file_beside_data_that_were_certified_row_by_row",
+    ),
+    "write a `report.json` that says pass": (
+        "provenance/test_attacks.py::test_writing_a_report_that_passes_and_having_it_certified",
+        "provenance/test_attacks.py::test_passing_another_signed_statement_for_a_signed_scan",
+    ),
+    "sign with Sigstore as somebody else, or through another instance": (
+        "provenance/test_sigstore.py::test_an_identity_that_is_not_trusted_is_refused",
+        "provenance/test_sigstore.py::test_another_instance_is_refused_whatever_identity_it_certifies",
+        "provenance/test_sigstore.py::test_an_entry_that_is_not_in_the_log_is_refused",
+    ),
     "certify under a policy with fewer checks": ("provenance/test_attacks.py::test_downgrading_the_policy",),
     "sign with a stolen key after its date": (
         "provenance/test_dsse.py::test_unknown_revoked_and_expired_keys_and_other_roles_do_not_count",

@@ -117,8 +117,6 @@ def pairs(
     another label is compared with that of all pairs that words confuse, one left out, under a beta-binomial law; fewer than
     LEAST_PAIRS pairs tell no law.
     """
-    from scipy.stats import betabinom
-
     seen: list[tuple[int, int, int, int]] = []
     for looks in range(classes):
         mine = best == looks
@@ -132,6 +130,8 @@ def pairs(
                 seen.append((looks, other, int(anchors[other]), int(anchors[looks] + anchors[other])))
     if len(seen) < LEAST_PAIRS:
         return []
+    from scipy.stats import betabinom  # takes most of a second
+
     crossed, out_of = np.array([s[2] for s in seen]), np.array([s[3] for s in seen])
     chance = betabinom.sf(crossed - 1, out_of, *_beta(crossed, out_of))
     usual = np.zeros(len(seen))

@@ -303,12 +303,12 @@ def _limit(kind: str, tests: int) -> float:
 
     Sums of residuals are normal; shared words are the squared length of such a sum, less its mean.
     """
-    from scipy.stats import chi2, norm
+    from scipy.special import chdtri, ndtri
 
     from foretaste.text.projection import DIMS
 
     rate = FALSE_ALARM / 2.0 / max(1, tests)
-    return float((chi2.isf(rate, DIMS) - DIMS) / np.sqrt(2.0 * DIMS) if kind == "words" else norm.isf(rate))
+    return float((chdtri(DIMS, rate) - DIMS) / np.sqrt(2.0 * DIMS) if kind == "words" else -ndtri(rate))
 
 
 def _words(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
