@@ -92,8 +92,14 @@ def _answer(asked: dict[str, Any]) -> None:
     client = TestClient(app, headers={"Authorization": f"Bearer {token}"})
     scheduler: Any = SimpleNamespace(log=logging.getLogger(__name__))
     while True:
-        SchedulerJobRunner.check_awaiting_input_timeouts(scheduler)
-        found = client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params={"response_received": False})
+        try:
+            SchedulerJobRunner.check_awaiting_input_timeouts(scheduler)
+            found = client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params={"response_received": False})
+        except RuntimeError as e:
+            if "Session must be set" not in str(e):
+                raise
+            time.sleep(0.3)  # between two runs Airflow lets go of its database for a moment
+            continue
         for one in found.raise_for_status().json()["hitl_details"]:
             ti = one["task_instance"]
             place = (
