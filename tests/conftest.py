@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -31,9 +32,10 @@ _TOPICS = {
 @pytest.fixture(scope="session")
 def clean_table() -> pa.Table:
     """About 2,000 rows of real text: columns id, text, source."""
-    from foretaste.testing import docstring_rows
-
-    rows = docstring_rows()
+    # In a process of its own: what other tests import puts more into the modules, and the rows would depend on their order.
+    code = "import json; from foretaste.testing import docstring_rows; print(json.dumps(docstring_rows()))"
+    made = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    rows = json.loads(made.stdout)
     return pa.table(
         {
             "id": [f"r{i:05d}" for i in range(len(rows))],

@@ -206,7 +206,9 @@ def _sh(block: Block, folder: Path, environment: dict[str, str]) -> str:
 
 
 def _exec(block: Block, folder: Path, namespace: dict[str, Any]) -> None:
-    code = compile(_rooted(block.code, folder), str(block), "exec", dont_inherit=True)
+    # A session of Spark that another test started has another working directory.
+    source = block.code.replace('("corpus/', f'("{folder}/corpus/') if block.page == "spark.md" else block.code
+    code = compile(_rooted(source, folder), str(block), "exec", dont_inherit=True)
     try:
         exec(code, namespace)
     except SystemExit as e:

@@ -72,9 +72,12 @@ class TestSlowDrip:
             report = run(table, tmp_path / "state", chosen)
             if report.verdict is Outcome.BLOCK:
                 break
-        whole = run(pa.concat_tables(so_far), None, chosen)
-        assert whole.verdict is Outcome.BLOCK
-        assert run(pa.concat_tables(so_far[:-1]), None, chosen).verdict is not Outcome.BLOCK
+        # Where rows are known by their counts alone, it may be one delivery more or less.
+        exact = held > 9 * ROWS
+        most = so_far if exact else [*so_far, batch(shuffled, number + 1, poisoned=2)]
+        assert run(pa.concat_tables(most), None, chosen).verdict is Outcome.BLOCK
+        fewest = so_far[:-1] if exact else so_far[:-2]
+        assert run(pa.concat_tables(fewest), None, chosen).verdict is not Outcome.BLOCK
         finding = next(f for f in report.findings if f.severity is Severity.BLOCK and f.feature == "zxqv")
         assert len(finding.rows) == 2
         assert len(finding.earlier) == 2 * number
