@@ -19,16 +19,16 @@ from pathlib import Path
 PACKAGES = ("softhsm2", "libsofthsm2")
 FOLDER = Path(sys.prefix) / "softhsm"
 LIBRARY = "libsofthsm2.so"
-ROOTS = (FOLDER / "usr", Path("/usr"), Path("/usr/local"), Path("/opt/homebrew"))
+ROOTS = (FOLDER / "usr", Path("/usr"), Path("/usr/local"))
 
 
 def installed() -> tuple[Path, Path] | None:
     """The library and the tool that are there already; ``SOFTHSM2_MODULE`` names a library elsewhere."""
     named = [Path(os.environ["SOFTHSM2_MODULE"])] if "SOFTHSM2_MODULE" in os.environ else []
-    found = [*named, *(at for root in ROOTS for at in sorted((root / "lib").glob(f"**/softhsm/{LIBRARY}")))]
-    tools = [root / "bin" / "softhsm2-util" for root in ROOTS]
-    if on_path := shutil.which("softhsm2-util"):
-        tools.insert(0, Path(on_path))
+    on_path = shutil.which("softhsm2-util")
+    roots = [*ROOTS, *([Path(on_path).parents[1]] if on_path else [])]
+    found = [*named, *(at for root in roots for at in sorted((root / "lib").glob(f"**/softhsm/{LIBRARY}")))]
+    tools = [root / "bin" / "softhsm2-util" for root in roots]
     libraries, tools = [p for p in found if p.is_file()], [p for p in tools if p.is_file()]
     return (libraries[0], tools[0]) if libraries and tools else None
 
