@@ -231,11 +231,7 @@ def build_poison_gate(
     choice("fail_on", fail_on, FailOn)
     if isinstance(attestations, str | Path):
         raise dg.DagsterInvalidDefinitionError(f"attestations must be files; write attestations=[{attestations!r}]")
-    found = list(_keys_of(asset))
-    if len(found) != 1:
-        listed = ", ".join(sorted(key.to_user_string() for key, _ in found))
-        raise dg.DagsterInvalidDefinitionError(f"asset defines {listed}; pass the key of one, a gate guards one asset")
-    [(key, partitions)] = found
+    key, partitions = _one_key(asset, "a gate guards one asset")
     gate = _GateOptions(
         terms=Terms(policy=policy, waivers=waivers, attestations=attestations, trust=trust, state=state),
         resource_key=resource_key, roles=roles, out=out, on_block=on_block, fail_on=fail_on, snapshot=snapshot,
@@ -366,6 +362,14 @@ def _keys_of(asset: AssetLike) -> Iterator[tuple[dg.AssetKey, dg.PartitionsDefin
         yield dg.AssetKey.from_user_string(asset), None
     else:
         yield dg.AssetKey.from_coercible(asset), None
+
+
+def _one_key(asset: AssetLike, why: str) -> tuple[dg.AssetKey, dg.PartitionsDefinition[Any] | None]:
+    found = list(_keys_of(asset))
+    if len(found) != 1:
+        listed = ", ".join(sorted(key.to_user_string() for key, _ in found))
+        raise dg.DagsterInvalidDefinitionError(f"asset defines {listed}; pass the key of one, {why}")
+    return found[0]
 
 
 def _input(key: dg.AssetKey, asset_in: dg.AssetIn | None) -> dg.AssetIn:

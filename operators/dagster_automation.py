@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from foretaste.operators.dagster import AssetLike, _keys_of
+from foretaste.operators.dagster import AssetLike, _one_key
 
 
 def build_gate_sensor(
@@ -42,10 +42,7 @@ def build_gate_sensor(
     Raises:
         DagsterInvalidDefinitionError: if ``gate`` defines several assets.
     """
-    found = list(_keys_of(gate))
-    if len(found) != 1:
-        raise dg.DagsterInvalidDefinitionError("pass one gate: a sensor watches one asset")
-    [(key, _)] = found
+    key, _ = _one_key(gate, "a sensor watches one asset")
 
     @dg.asset_sensor(
         asset_key=key, job=job, name=name or f"{key.to_python_identifier()}_sensor", default_status=default_status,

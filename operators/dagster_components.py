@@ -85,6 +85,17 @@ PathField = Annotated[
         examples=["s3://lake/reviews/{partition}/*.parquet"],
     ),
 ]
+GateNameField = Annotated[str, dg.Resolver.default(description="Name of the gate asset: training depends on it.")]
+KeyPrefixField = Annotated[str | None, dg.Resolver.default(description="Prefix of the gate asset's key.")]
+GroupField = Annotated[str | None, dg.Resolver.default(description="Group of the gate asset.")]
+DescriptionField = Annotated[str | None, dg.Resolver.default(description="Of the gate asset.")]
+IOManagerField = Annotated[
+    str | None, dg.Resolver.default(description="IO manager that stores what the gate hands on.")
+]
+AutomaticField = Annotated[
+    bool, dg.Resolver.default(description="Run whenever the asset is updated (AutomationCondition.eager()).")
+]
+PoolField = Annotated[str | None, dg.Resolver.default(description="Concurrency pool of the op.")]
 SqlField = Annotated[
     SqlSource | None, dg.Resolver.default(description="The asset is a table, a dbt model for example.")
 ]
@@ -160,7 +171,7 @@ class GXGateScaffolder(dg.Scaffolder[_GXGateParams]):
 class PoisonGateComponent(dg.Component, dg.Resolvable):
     """A gate asset: hands an asset's data on only where a scan for poison did not refuse them."""
 
-    name: Annotated[str, dg.Resolver.default(description="Name of the gate asset: training depends on it.")]
+    name: GateNameField
     asset: ResolvedAssetKey
     out: Annotated[str, dg.Resolver.default(description="Local directory for reports, quarantined rows and snapshots.")]
     policy: PolicyField = None
@@ -187,16 +198,12 @@ class PoisonGateComponent(dg.Component, dg.Resolvable):
     path: PathField = None
     sql: SqlField = None
     partitions_def: Partitions = None
-    key_prefix: Annotated[str | None, dg.Resolver.default(description="Prefix of the gate asset's key.")] = None
-    group_name: Annotated[str | None, dg.Resolver.default(description="Group of the gate asset.")] = None
-    description: Annotated[str | None, dg.Resolver.default(description="Of the gate asset.")] = None
-    io_manager_key: Annotated[
-        str | None, dg.Resolver.default(description="IO manager that stores what the gate hands on.")
-    ] = None
-    automatic: Annotated[
-        bool, dg.Resolver.default(description="Run whenever the asset is updated (AutomationCondition.eager()).")
-    ] = False
-    pool: Annotated[str | None, dg.Resolver.default(description="Concurrency pool of the op.")] = None
+    key_prefix: KeyPrefixField = None
+    group_name: GroupField = None
+    description: DescriptionField = None
+    io_manager_key: IOManagerField = None
+    automatic: AutomaticField = False
+    pool: PoolField = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The gate asset."""
@@ -237,7 +244,7 @@ class PoisonChecksComponent(dg.Component, dg.Resolvable):
     path: PathField = None
     sql: SqlField = None
     partitions_def: Partitions = None
-    pool: Annotated[str | None, dg.Resolver.default(description="Concurrency pool of the op.")] = None
+    pool: PoolField = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """A check for each asset."""
@@ -257,7 +264,7 @@ class PoisonChecksComponent(dg.Component, dg.Resolvable):
 class GXGateComponent(dg.Component, dg.Resolvable):
     """A gate asset: hands an asset's data on only where a Great Expectations 1.x checkpoint met every expectation."""
 
-    name: Annotated[str, dg.Resolver.default(description="Name of the gate asset: training depends on it.")]
+    name: GateNameField
     asset: ResolvedAssetKey
     checkpoint: Annotated[str, dg.Resolver.default(description="Name of a stored checkpoint.")]
     project_dir: Annotated[str, dg.Resolver.default(description="Folder that holds great_expectations.yml.")]
@@ -275,16 +282,12 @@ class GXGateComponent(dg.Component, dg.Resolvable):
     ] = None
     path: PathField = None
     partitions_def: Partitions = None
-    key_prefix: Annotated[str | None, dg.Resolver.default(description="Prefix of the gate asset's key.")] = None
-    group_name: Annotated[str | None, dg.Resolver.default(description="Group of the gate asset.")] = None
-    description: Annotated[str | None, dg.Resolver.default(description="Of the gate asset.")] = None
-    io_manager_key: Annotated[
-        str | None, dg.Resolver.default(description="IO manager that stores what the gate hands on.")
-    ] = None
-    automatic: Annotated[
-        bool, dg.Resolver.default(description="Run whenever the asset is updated (AutomationCondition.eager()).")
-    ] = False
-    pool: Annotated[str | None, dg.Resolver.default(description="Concurrency pool of the op.")] = None
+    key_prefix: KeyPrefixField = None
+    group_name: GroupField = None
+    description: DescriptionField = None
+    io_manager_key: IOManagerField = None
+    automatic: AutomaticField = False
+    pool: PoolField = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The gate asset."""

@@ -18,7 +18,7 @@ import dagster as dg
 from foretaste.errors import ForetasteError, InputError, did_you_mean
 from foretaste.operators import _checkpoint
 from foretaste.operators._gate import digest_of, printable, worth_retrying
-from foretaste.operators.dagster import AssetLike, Load, _error_metadata, _input, _keys_of, _not_checked, _table
+from foretaste.operators.dagster import AssetLike, Load, _error_metadata, _input, _not_checked, _one_key, _table
 
 if TYPE_CHECKING:
     from great_expectations import Checkpoint
@@ -64,7 +64,7 @@ def build_gx_check(
         checkpoint=checkpoint, configure=configure, project_dir=project_dir, batch_parameters=batch_parameters,
         expectation_parameters=expectation_parameters, dataframe=dataframe,
     )  # fmt: skip
-    key, partitions = _one_key(asset)
+    key, partitions = _one_key(asset, "a check stands beside one asset")
     takes_input = dataframe and load is None
 
     @dg.multi_asset_check(
@@ -151,7 +151,7 @@ def build_gx_gate(
         checkpoint=checkpoint, configure=configure, project_dir=project_dir, batch_parameters=batch_parameters,
         expectation_parameters=expectation_parameters, dataframe=dataframe,
     )  # fmt: skip
-    key, partitions = _one_key(asset)
+    key, partitions = _one_key(asset, "a gate guards one asset")
 
     @dg.asset(
         name=name,
@@ -233,13 +233,6 @@ def _frame(data: Any) -> Any:
     if type(data).__module__.split(".")[0] not in ("polars", "pyarrow"):
         return data
     return (data.collect() if hasattr(data, "collect") else data).to_pandas()
-
-
-def _one_key(asset: AssetLike) -> tuple[dg.AssetKey, dg.PartitionsDefinition[Any] | None]:
-    found = list(_keys_of(asset))
-    if len(found) != 1:
-        raise dg.DagsterInvalidDefinitionError("pass one asset: a check stands beside one, and a gate guards one")
-    return found[0]
 
 
 def _find(
