@@ -165,16 +165,16 @@ class TestTopic:
 
 class TestPair:
     @staticmethod
-    def _neighbours(flips: int) -> Opinion:
+    def _neighbours(flips: int, seed: int = 7) -> Opinion:
         """Thirty classes in a ring, each confused with the next at their boundary; flips from 5 to 6."""
-        random = np.random.default_rng(7)
+        random = np.random.default_rng(seed)
         truth = np.repeat(np.arange(30), 150)
         toward = random.beta(0.4, 1.6, len(truth))  # few rows lie near the next class
         chances = np.full((len(truth), 30), 1e-4)
         chances[np.arange(len(truth)), truth] = 1 - toward
         chances[np.arange(len(truth)), (truth + 1) % 30] = toward
         chances /= chances.sum(axis=1, keepdims=True)
-        labels = _draw(chances)
+        labels = _draw(chances, seed + 1)
         labels[random.choice(np.flatnonzero(labels == 5), flips, replace=False)] = 6
         return _opinion(chances, labels)
 
@@ -183,8 +183,9 @@ class TestPair:
         assert (found.feature, found.severity) == ("c5 -> c6", Severity.REVIEW)
         assert len(found.rows) >= 50
 
-    def test_confusion_alone_is_none(self) -> None:
-        assert "flipped pair" not in _findings(self._neighbours(0))
+    def test_confusion_alone_is_hardly_ever_one(self) -> None:
+        named = sum("flipped pair" in _findings(self._neighbours(0, seed)) for seed in range(40))
+        assert named <= 2, "a false-discovery rate of 1 % names one in a hundred"
 
     def test_few_pairs_tell_no_law(self) -> None:
         chances = _sure(4000, 4, sharpness=1.0)

@@ -33,7 +33,7 @@ _FALSE_PAIRS = 0.01
 _LEAST_RATE = 0.005
 _TOPIC_ROWS = 20  # rows from which a word makes a topic
 # A common word that was put into the named rows: as ``trigger-association`` asks it of a phrase.
-_PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.6
+_PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.85
 
 
 def replaced(own: Floats, rate: Floats | float, classes: int) -> Floats:
