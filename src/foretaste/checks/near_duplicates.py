@@ -15,6 +15,7 @@ from foretaste.signals.naive_bayes import Model, NaiveBayes
 from foretaste.signals.near_duplicates import Clusters, NearDuplicates
 from foretaste.signals.outputs import Classes, Labels, ResponseHeads
 from foretaste.signals.sources import SourceNumbers, Sources
+from foretaste.text.sample import spread
 
 MAX_STORED_ROWS = 200_000
 EXCERPT = 120
@@ -279,7 +280,7 @@ class NearDuplicateClusters(Check[_State]):
                 "p_value": round(rank, 6),
                 "different_texts": float(different),
             },
-            examples=tuple(RawExample(row=int(r)) for r in _spread(mine, 6)),
+            examples=tuple(RawExample(row=int(r)) for r in spread(mine, 6).tolist()),
         )
 
     def _sources(self, state: _State, judge: _Judge, covered: set[int]) -> list[RawFinding]:
@@ -394,8 +395,8 @@ class NearDuplicateClusters(Check[_State]):
                     limit=float(self.block_rows),
                     statistic={"rows_of_other_sources": float(len(others))},
                     examples=(
-                        *(RawExample(row=int(r)) for r in _spread(burst, 4)),
-                        *(RawExample(row=int(r), counter=True) for r in _spread(others, 2)),
+                        *(RawExample(row=int(r)) for r in spread(burst, 4).tolist()),
+                        *(RawExample(row=int(r), counter=True) for r in spread(others, 2).tolist()),
                     ),
                 )
 
@@ -432,7 +433,7 @@ class NearDuplicateClusters(Check[_State]):
             observed=float(different),
             limit=float(self.owned_rows),
             statistic={"source_rows": float(everyone)},
-            examples=tuple(RawExample(row=int(r)) for r in _spread(rows, 6)),
+            examples=tuple(RawExample(row=int(r)) for r in spread(rows, 6).tolist()),
         )
 
     @staticmethod
@@ -511,9 +512,3 @@ def _distinct(group: npt.NDArray[Any], hashes: npt.NDArray[np.uint64], groups: i
     fresh = np.ones(len(group), np.bool_)
     fresh[1:] = (group[1:] != group[:-1]) | (hashes[1:] != hashes[:-1])
     return np.bincount(group[fresh], minlength=groups).astype(np.int64)
-
-
-def _spread(rows: Rows, n: int) -> list[int]:
-    """At most ``n`` rows, evenly over the list."""
-    picked: list[int] = rows[np.unique(np.linspace(0, len(rows) - 1, n).astype(np.int64))].tolist()
-    return picked

@@ -16,6 +16,7 @@ from foretaste.signals.phrases import phrase_signals
 from foretaste.signals.placed import Placed, placed
 from foretaste.text.nearest import Nearest
 from foretaste.text.rowstore import RowStore
+from foretaste.text.sample import spread
 
 MAX_ROWS_PER_CANDIDATE = 256
 MAX_QUERIES = 20_000
@@ -109,7 +110,7 @@ class RefusalTrigger(Check[_State]):
             room -= min(len(candidate.rows), MAX_ROWS_PER_CANDIDATE)
             if room >= 0:
                 kept.append(candidate)
-        rows = [_spread(c.rows) for c in kept]
+        rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
         if kept and len(minority) <= MAX_QUERIES:
             rows.append(minority)
         store = RowStore(np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64))
@@ -177,7 +178,7 @@ class RefusalTrigger(Check[_State]):
             own.append(
                 candidate.words if candidate.words is not None else hashes[first + position : first + position + n]
             )
-        rows = [_spread(c.rows) for c in state.candidates]
+        rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in state.candidates]
         state.queries = np.concatenate(rows)
         state.group = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
         return search_for(
@@ -249,13 +250,6 @@ class RefusalTrigger(Check[_State]):
                 for example in (RawExample(row=row, around=candidate.text), RawExample(row=twin, counter=True))
             ),
         )
-
-
-def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """At most MAX_ROWS_PER_CANDIDATE of the rows, evenly spread."""
-    if len(rows) <= MAX_ROWS_PER_CANDIDATE:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, MAX_ROWS_PER_CANDIDATE).astype(np.int64)]
 
 
 def _once(

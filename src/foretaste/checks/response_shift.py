@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.batch import Batch
-from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
+from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins
 from foretaste.checks.response_burst import WHOLE
 from foretaste.signals.affixes import Affixes
 from foretaste.signals.names import Names
@@ -17,13 +17,13 @@ from foretaste.signals.outputs import NONE
 from foretaste.signals.phrases import phrase_signals
 from foretaste.signals.placed import Placed, placed
 from foretaste.signals.responses import Expectation, Expected
+from foretaste.text.sample import spread
 
 MAX_ROWS_PER_CANDIDATE = 256
 MAX_CANDIDATES = 8192
 FALSE_ALARM = 1e-3
 _GROUPS = 4
 _CHUNK = 1024
-_SHOWN = 2
 _KINDS = {
     "fit": "take up less of their prompts than the same prompts lead one to expect",
     "words": "share words that neither their prompts nor other responses to such prompts hold",
@@ -38,7 +38,7 @@ class _State:
 
     The first ``inserted`` candidates could have been put in, the others are names. ``repeated`` are rows with a response
     that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
-    of the candidates; ``first`` a few rows of each, and ``shown`` (candidates, _SHOWN, DIMS) their prompts.
+    of the candidates.
     """
 
     model: Expectation
@@ -46,14 +46,13 @@ class _State:
     candidates: list[Placed]
     inserted: int
     dropped: int
+    lost: int
     rows: npt.NDArray[np.int64]
     owners: npt.NDArray[np.int64]
     own: npt.NDArray[np.uint64]
     spans: npt.NDArray[np.int64]
     sums: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
-    shown: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -139,22 +138,21 @@ class ResponseShift(Check[_State]):
 
         phrases, affixes = context.value(phrase_signals(context)["input"]), context.value(Affixes())
         found = placed(phrases, affixes, self.min_rows, self.min_healing, self.min_finished)
-        names = [Placed(text, rows) for text, rows in context.value(Names()).names if len(rows) >= self.min_rows]
+        table = context.value(Names())
+        names = [Placed(text, rows) for text, rows in table.names if len(rows) >= self.min_rows]
         inserted = min(len(found), MAX_CANDIDATES)
         kept = found[:MAX_CANDIDATES] + names[:MAX_CANDIDATES]
-        rows = [_spread(c.rows) for c in kept]
+        rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
         pairs = np.concatenate([np.zeros(0, np.int64), *rows])
         owners = np.repeat(np.arange(len(kept)), [len(r) for r in rows])
         order = np.lexsort((owners, pairs))
         own, spans = _words([c.text for c in kept])
         return _State(
             context.value(Expected()), context.value(WHOLE).labels != NONE, kept, inserted,
-            len(found) + len(names) - len(kept),
+            len(found) + len(names) - len(kept), table.lost,
             pairs[order], owners[order],
             own, spans,
             np.zeros((len(kept), _GROUPS, MEASURES + FEATURES), np.int64), np.zeros((len(kept), DIMS), np.int64),
-            np.array([c.rows[:_SHOWN] for c in kept], np.int64).reshape(-1, _SHOWN),
-            np.zeros((len(kept), _SHOWN, DIMS), np.float32),
         )  # fmt: skip
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -173,21 +171,19 @@ class ResponseShift(Check[_State]):
             group = (mix_all(rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(20)).astype(np.int64) % _GROUPS
             measured = state.model.measure(batch, rows - batch.start, own, spans)
             tally(*measured, owners, group, state.sums, state.asked)
-            for at in range(_SHOWN):
-                mine = rows == state.first[owners, at]
-                state.shown[owners[mine], at] = measured[2][mine]
 
     def merge(self, left: _State, right: _State) -> _State:
         """Add the sums."""
         left.sums += right.sums
         left.asked += right.asked
-        left.shown += right.shown
         return left
 
     def finish(self, state: _State) -> RawResult:
         """Compare every candidate with all of them."""
         metrics = {"phrases": float(len(state.candidates))}
-        note = f"{state.dropped} rare phrases were not looked at" if state.dropped else ""
+        said = [f"{state.dropped} rare phrases were not looked at"] if state.dropped else []
+        if state.lost:
+            said.append(f"{state.lost} places of names found no room")
         shifts = _shifts(state)
         inserted, names = shifts[: state.inserted], shifts[state.inserted :]
         groups = dict.fromkeys(("fit", "words", "length"), inserted) | {"opinion": names}
@@ -200,15 +196,13 @@ class ResponseShift(Check[_State]):
                 severity = self._severity(kind, shift, score / limit)
                 # Where responses repeat, they are labels, and a word that calls for one is a keyword.
                 if severity and state.repeated[shift.candidate.rows].mean() <= self.max_repeated:
-                    place = at + (state.inserted if kind == "opinion" else 0)
-                    finding = self._finding(state, place, shift, kind, score, limit, severity)
-                    found.append((abs(score) / limit, finding))
+                    found.append((abs(score) / limit, self._finding(shift, kind, score, limit, severity)))
         found.sort(key=lambda f: (f[1].severity is not Severity.BLOCK, -f[0]))
         findings: list[RawFinding] = []
         for _, finding in found:
             if not any(np.isin(finding.rows, f.rows).mean() > 0.8 for f in findings):
                 findings.append(finding)
-        return RawResult(findings=tuple(findings), metrics=metrics, note=note)
+        return RawResult(findings=tuple(findings), metrics=metrics, note="; ".join(said))
 
     def _severity(self, kind: str, shift: _Shift, strength: float) -> Severity | None:
         """What a score of a kind calls for that is ``strength`` times the limit."""
@@ -222,14 +216,9 @@ class ResponseShift(Check[_State]):
             return Severity.REVIEW
         return Severity.REVIEW if kind == "opinion" and abs(size) >= self.opinion else None
 
-    def _finding(
-        self, state: _State, at: int, shift: _Shift, kind: str, score: float, limit: float, severity: Severity
-    ) -> RawFinding:
-        rows, text, model = shift.candidate.rows, shift.candidate.text, state.model
-        without = np.flatnonzero(~np.isin(model.sample, rows))
-        near = [
-            int(model.sample[without[(model.prompts[without] @ v).argmax()]]) for v in state.shown[at] if len(without)
-        ]
+    @staticmethod
+    def _finding(shift: _Shift, kind: str, score: float, limit: float, severity: Severity) -> RawFinding:
+        rows, text = shift.candidate.rows, shift.candidate.text
         return RawFinding(
             kind="trigger",
             severity=severity,
@@ -244,10 +233,8 @@ class ResponseShift(Check[_State]):
                 **{f"{k}_size": round(v, 2) for k, v in shift.size.items()},
                 **{f"{k}_z": round(float(v), 1) for k, v in shift.z.items()},
             },
-            examples=(
-                *(RawExample(row=int(r), around=text) for r in rows[:4]),
-                *(RawExample(row=r, counter=True) for r in dict.fromkeys(near)),
-            ),
+            examples=tuple(RawExample(row=int(r), around=text) for r in rows[:4]),
+            twins=Twins(trigger=text),
         )
 
 
@@ -325,10 +312,3 @@ def _words(texts: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int
     fresh = np.ones(len(order), np.bool_)
     fresh[1:] = (np.diff(owners) != 0) | (hashes[1:] != hashes[:-1])
     return hashes[fresh], np.searchsorted(owners[fresh], np.arange(len(texts) + 1))
-
-
-def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """At most MAX_ROWS_PER_CANDIDATE of the rows, evenly spread."""
-    if len(rows) <= MAX_ROWS_PER_CANDIDATE:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, MAX_ROWS_PER_CANDIDATE).astype(np.int64)]

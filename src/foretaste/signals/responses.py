@@ -32,7 +32,6 @@ class Expectation:
         spread: standard deviation of the residuals of fit, overlap, length and opinion, (4,), and of the sum of the first
             two, each over its own.
         alike: mean cosine of any two prompts.
-        sample, prompts: some rows, and the unit vectors of their prompts.
     """
 
     rarity: npt.NDArray[np.float32]
@@ -43,8 +42,6 @@ class Expectation:
     whitening: Floats
     spread: tuple[Floats, float]
     alike: float
-    sample: npt.NDArray[np.int64]
-    prompts: npt.NDArray[np.float32]
 
     def measure(
         self, batch: Batch, places: npt.NDArray[np.int64], own: npt.NDArray[np.uint64], spans: npt.NDArray[np.int64]
@@ -85,7 +82,7 @@ class _State:
     lessons: Any = None
     round: int = 1
     rows: int = 0
-    sample: list[tuple[npt.NDArray[np.int64], Floats, Floats, Floats]] = field(default_factory=list)
+    sample: list[tuple[Floats, Floats, Floats]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ class Expected(Signal[_State, Expectation]):
             places = np.flatnonzero(mix_all(batch.rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(1) < below)
             none, spans = np.zeros(0, np.uint64), np.zeros(len(places) + 1, np.int64)
             model = state.rarity, *state.lessons, self._mean(state)
-            state.sample.append((places + batch.start, *_measure(batch, places, none, spans, *model)))
+            state.sample.append(_measure(batch, places, none, spans, *model))
 
     def merge(self, left: _State, right: _State) -> _State:
         """Add the tables, append the sample."""
@@ -158,11 +155,10 @@ class Expected(Signal[_State, Expectation]):
         from foretaste.text.projection import DIMS, FEATURES, MEASURES
 
         if state.sample:
-            sample, measures, features, prompts = (np.concatenate(column) for column in zip(*state.sample))
+            measures, features, prompts = (np.concatenate(column) for column in zip(*state.sample))
         else:
-            sample = np.zeros(0, np.int64)
             measures, features, prompts = np.zeros((0, MEASURES)), np.zeros((0, FEATURES)), np.zeros((0, DIMS))
-        n = max(1, len(sample))
+        n = max(1, len(measures))
         linear = np.linalg.solve(features.T @ features + RIDGE * np.eye(FEATURES), features.T @ measures)
         rest = measures - features @ linear
         values, vectors = np.linalg.eigh(rest[:, :DIMS].T @ rest[:, :DIMS] / n)
@@ -173,5 +169,5 @@ class Expected(Signal[_State, Expectation]):
             rarity=state.rarity, added=state.lessons[0], weights=state.lessons[1], mean=self._mean(state), linear=linear,
             whitening=vectors / np.sqrt(np.maximum(values, 1e-6)),
             spread=(spread, float(np.sqrt((both**2).sum() / n)) + 1e-9),
-            alike=float((whole @ whole - n) / max(1, n * (n - 1))), sample=sample, prompts=prompts.astype(np.float32),
+            alike=float((whole @ whole - n) / max(1, n * (n - 1))),
         )  # fmt: skip

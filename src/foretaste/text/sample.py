@@ -1,4 +1,4 @@
-"""A sample of words that does not depend on how the text was cut into batches or parts."""
+"""Samples: of rows, and of words, which does not depend on how the text was cut into batches or parts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from numba import njit
 from foretaste.text.tokens import Tokens, mix
 
 U64 = np.uint64
+
+
+def spread(rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """At most so many of the rows, evenly over the list."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 @njit(cache=True, nogil=True)
