@@ -118,12 +118,14 @@ def pairs(
     LEAST_PAIRS pairs tell no law.
     """
     seen: list[tuple[int, int, int, int]] = []
+    order = np.argsort(best, kind="stable")
+    spans = np.searchsorted(best[order], np.arange(classes + 1))
     for looks in range(classes):
-        mine = best == looks
-        own = best_log[mine & (labels == looks)]
+        mine = order[spans[looks] : spans[looks + 1]]
+        own = best_log[mine[labels[mine] == looks]]
         if len(own) < _LEAST_ANCHORS:
             continue
-        anchors = np.bincount(labels[mine & (best_log >= np.median(own))], minlength=classes)
+        anchors = np.bincount(labels[mine[best_log[mine] >= np.median(own)]], minlength=classes)
         confused = np.bincount(labels[mine], minlength=classes) >= _CONFUSED
         for other in np.flatnonzero(confused).tolist():
             if other != looks:

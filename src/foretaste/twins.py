@@ -46,8 +46,8 @@ class _Words:
     def scan(self, batch: Batch) -> None:
         from foretaste.text.nearest import count_presence
 
-        tokens = batch.tokens("input")
         if batch.start < MAX_ROWS:
+            tokens = batch.tokens("input")
             count_presence(tokens.hashes, tokens.offsets, self.presence)
             self.rows += batch.num_rows
         low, high = np.searchsorted(self.store.rows, [batch.start, batch.start + batch.num_rows])

@@ -67,11 +67,12 @@ class Names(Signal[_State, NameTable]):
         mine = np.flatnonzero((firsts >= batch.start) & (firsts < batch.start + batch.num_rows))
         if len(mine):
             hashes, rows, tokens = capitalised(t.hashes, t.offsets, t.starts, t.ends, t.data)
-            places = {(int(h), int(r)): int(at) for h, r, at in zip(hashes, rows + batch.start, tokens)}
             # A Python loop over names: each is cut out of the text once in a scan.
             for name in mine.tolist():
-                key, row = state.names[name][0], int(firsts[name])
-                state.texts[name] = t.text(row - batch.start, places[key, row] - int(t.offsets[row - batch.start]), 1)
+                row = int(firsts[name]) - batch.start
+                low, high = np.searchsorted(rows, [row, row + 1])
+                at = low + int(np.flatnonzero(hashes[low:high] == np.uint64(state.names[name][0]))[0])
+                state.texts[name] = t.text(row, int(tokens[at] - t.offsets[row]), 1)
 
     def merge(self, left: _State, right: _State) -> _State:
         """Add the sketch, append what is listed, join the texts."""

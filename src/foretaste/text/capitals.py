@@ -15,7 +15,6 @@ U64 = np.uint64
 def _list(tokens, offsets, starts, ends, data, hashes, rows, places):
     n = 0
     for r in range(len(offsets) - 1):
-        first = n
         for i in range(offsets[r] + 1, offsets[r + 1]):
             # Behind a word, a comma or a bracket; a line break or a full stop begins a sentence.
             if not tokens[i] & U64(1) or ends[i] - starts[i] < 3:
@@ -35,14 +34,10 @@ def _list(tokens, offsets, starts, ends, data, hashes, rows, places):
                 upper = 0x86 <= data[starts[i] + 1] <= 0xAB
             if not upper:
                 continue
-            known = False
-            for j in range(first, n):
-                known = known or hashes[j] == mix(tokens[i])
-            if not known:
-                hashes[n] = mix(tokens[i])
-                rows[n] = r
-                places[n] = i
-                n += 1
+            hashes[n] = mix(tokens[i])
+            rows[n] = r
+            places[n] = i
+            n += 1
     return n
 
 
@@ -54,9 +49,15 @@ def capitalised(
     data: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Mixed hash, row of the batch, and token of every such word, once per row: Latin, Greek and Cyrillic capitals."""
-    out = np.empty(len(tokens), np.uint64), np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64)
-    n = _list(tokens, offsets, starts, ends, data, *out)
-    return out[0][:n], out[1][:n], out[2][:n]
+    hashes = np.empty(len(tokens), np.uint64)
+    rows, places = np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64)
+    n = _list(tokens, offsets, starts, ends, data, hashes, rows, places)
+    hashes, rows, places = hashes[:n], rows[:n], places[:n]
+    order = np.lexsort((hashes, rows))
+    fresh = np.ones(n, np.bool_)
+    fresh[1:] = (np.diff(rows[order]) != 0) | (np.diff(hashes[order]) != 0)
+    kept = np.sort(order[fresh])
+    return hashes[kept], rows[kept], places[kept]
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.ngrams import extend
-from foretaste.text.sorting import sort_small
+from foretaste.text.sorting import distinct, find
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -50,33 +50,14 @@ def _to_unit(out):
 
 
 @njit(cache=True, nogil=True)
-def _distinct(tokens, start, stop, out):
+def _words(tokens, start, stop, out):
     """The distinct words of a stretch of tokens, sorted, into ``out``; returns how many."""
     n = 0
     for i in range(start, stop):
         if tokens[i] & U64(1):
             out[n] = tokens[i]
             n += 1
-    sort_small(out[:n])
-    kept = 0
-    for i in range(n):
-        if i == 0 or out[i] != out[kept - 1]:
-            out[kept] = out[i]
-            kept += 1
-    return kept
-
-
-@njit(cache=True, nogil=True)
-def _has(words, n, word):
-    low = 0
-    high = n
-    while low < high:
-        middle = (low + high) // 2
-        if words[middle] < word:
-            low = middle + 1
-        else:
-            high = middle
-    return low < n and words[low] == word
+    return distinct(out, n)
 
 
 @njit(cache=True, nogil=True)
@@ -94,7 +75,7 @@ def count_rows(tokens, offsets, presence):
     mask = U64(len(presence) - 1)
     words = np.empty(longest(offsets), np.uint64)
     for r in range(len(offsets) - 1):
-        for i in range(_distinct(tokens, offsets[r], offsets[r + 1], words)):
+        for i in range(_words(tokens, offsets[r], offsets[r + 1], words)):
             presence[extend(U64(0), words[i]) & mask] += 1
 
 
@@ -111,7 +92,7 @@ def _respond(words, n, asked, m, rarity, out):
         if weight <= 0.0:
             continue
         total += weight
-        if _has(asked, m, words[i]):
+        if find(asked[:m], words[i]) >= 0:
             shared += weight
         else:
             _add(out, words[i], weight)
@@ -125,8 +106,8 @@ def _opinion(words, n, asked, m, lexicon, signs):
     balance = 0.0
     told = 0.0
     for i in range(n):
-        at = np.searchsorted(lexicon, words[i])
-        if at < len(lexicon) and lexicon[at] == words[i] and not _has(asked, m, words[i]):
+        at = find(lexicon, words[i])
+        if at >= 0 and find(asked[:m], words[i]) < 0:
             balance += signs[at]
             told += 1.0
     return balance / np.sqrt(told + 1.0)
@@ -143,8 +124,8 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, co
     vector = np.empty(DIMS)
     whole = np.empty(DIMS, np.int32)
     for r in range(len(offsets) - 1):
-        m = _distinct(tokens, offsets[r], offsets[r + 1], asked)
-        n = _distinct(answers, answer_offsets[r], answer_offsets[r + 1], words)
+        m = _words(tokens, offsets[r], offsets[r + 1], asked)
+        n = _words(answers, answer_offsets[r], answer_offsets[r + 1], words)
         _respond(words, n, asked, m, rarity, vector)
         for d in range(DIMS):
             whole[d] = np.int32(np.round(vector[d] * SCALE))
@@ -215,8 +196,8 @@ def measure(
         r = places[j]
         if r != last:
             last = r
-            m = _distinct(tokens, offsets[r], offsets[r + 1], asked)
-            n = _distinct(answers, answer_offsets[r], answer_offsets[r + 1], words)
+            m = _words(tokens, offsets[r], offsets[r + 1], asked)
+            n = _words(answers, answer_offsets[r], answer_offsets[r + 1], words)
             overlap = _respond(words, n, asked, m, rarity, response)
             opinion = _opinion(words, n, asked, m, lexicon, signs)
             fold = U64(1) - (mix(U64(first_row + r + 1)) & U64(1))
@@ -230,7 +211,7 @@ def measure(
         predicted[:] = whole_predicted
         left = m
         for i in range(own_spans[j], own_spans[j + 1]):
-            if _has(asked, m, own[i]):
+            if find(asked[:m], own[i]) >= 0:
                 left -= 1
                 _ask(own[i], added, weights, fold, mask, -1.0, prompt, predicted)
         _to_unit(prompt)
