@@ -764,9 +764,12 @@ def _plain(value: Any) -> bool:
 
 
 def _names_connection(address: str) -> bool:
-    """Whether an address names an Airflow connection: ``s3://conn_id@bucket/key``. Arrow's own has key and secret."""
-    place = urlsplit(address).netloc.rpartition("@")[0] if "://" in address else ""
-    return bool(place) and ":" not in place
+    """Whether an address names an Airflow connection: ``s3://conn_id@bucket/key``.
+
+    Arrow's own has key and secret there, Azure's the container, before the account's host.
+    """
+    place, _, host = urlsplit(address).netloc.rpartition("@") if "://" in address else ("", "", "")
+    return bool(place) and ":" not in place and not host.endswith(".core.windows.net")
 
 
 def _not_shared(out: str) -> str | None:

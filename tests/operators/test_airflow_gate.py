@@ -96,7 +96,8 @@ def test_what_a_scan_elsewhere_cannot_have_is_refused_in_the_dag_file_with_a_nex
 
 
 @pytest.mark.parametrize("change", [
-    {"data": "s3://key:secret@bucket/{{ ds }}.parquet"}, {"data": Asset("answers")}, {"out": "file:///gates"},
+    {"data": "s3://key:secret@bucket/{{ ds }}.parquet"}, {"data": "abfs://train@vendor.dfs.core.windows.net/{{ ds }}"},
+    {"data": Asset("answers")}, {"out": "file:///gates"},
     {"conn_id": "{{ params.conn | default(None) }}"},
 ])  # fmt: skip
 def test_what_may_still_fit_is_left_to_the_run(change: dict[str, Any]) -> None:
