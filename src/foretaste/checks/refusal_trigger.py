@@ -13,7 +13,7 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 from foretaste.signals.affixes import Affixes
 from foretaste.signals.outputs import Refusals
 from foretaste.signals.phrases import phrase_signals
-from foretaste.signals.placed import Placed, placed
+from foretaste.signals.placed import Placed, fitting, placed
 from foretaste.text.nearest import Nearest
 from foretaste.text.rowstore import RowStore
 from foretaste.text.sample import spread
@@ -104,12 +104,7 @@ class RefusalTrigger(Check[_State]):
         least = self.min_rows // 2 if kept_state else self.min_rows
         limits = least, self.min_healing, self.min_finished
         candidates = [] if few else placed(phrases, context.value(Affixes()), *limits)
-        kept: list[Placed] = []
-        room = MAX_QUERIES
-        for candidate in candidates:
-            room -= min(len(candidate.rows), MAX_ROWS_PER_CANDIDATE)
-            if room >= 0:
-                kept.append(candidate)
+        kept = fitting(candidates, MAX_QUERIES, MAX_ROWS_PER_CANDIDATE)
         rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
         if kept and len(minority) <= MAX_QUERIES:
             rows.append(minority)
@@ -189,7 +184,7 @@ class RefusalTrigger(Check[_State]):
     def finish(self, state: _State) -> RawResult:
         """Test every candidate."""
         metrics = {"refusals": float(state.refusals.sum()), "phrases": float(max(state.tested, len(state.candidates)))}
-        note = f"{state.dropped} frequent phrases were not looked at (row budget)" if state.dropped else ""
+        note = f"{state.dropped} phrases were not looked at (row budget)" if state.dropped else ""
         if state.search is None:
             return RawResult(metrics=metrics, note=note)
         findings: list[RawFinding] = []

@@ -20,6 +20,7 @@ MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
 _BACKGROUND_ROWS = 256
 MAX_TRIGGER_WORDS = 16
+_LEAST_TOKENS = 4  # of a whole response that blocks without a trigger: shorter ones repeat by nature
 TORN_DISTANCE = 16.0  # from random, of the neighbours of a phrase that plainly was put into finished text
 _WORDS = re.compile(r"\w{4,}")
 WHOLE = ResponseHeads(tokens=4096)
@@ -29,10 +30,11 @@ AFFIXES = Affixes()
 
 @dataclass
 class _State:
-    """Output classes, phrases, and the prompt tokens of at most MAX_STORED_ROWS rows."""
+    """Output classes, phrases and which of them own a class, and the prompt tokens of at most MAX_STORED_ROWS rows."""
 
     classes: dict[str, Classes]
     phrases: PhraseTable
+    owners: dict[tuple[str, int], list[int]]
     members: dict[tuple[str, int], npt.NDArray[np.int64]]
     affixes: AffixTable | None
     store: RowStore
@@ -97,27 +99,31 @@ class ResponseBurst(Check[_State]):
         """Choose the rows of every class that could be a burst."""
         classes = {"opening": context.value(HEADS), "response": context.value(WHOLE)}
         everyone = len(classes["opening"].labels)
+        phrases = context.value(phrase_signals(context)["input"])
+        owners = _owners(phrases, classes)
+        able = {kind: self._able(kind, made, owners) for kind, made in classes.items()}
+        # The others are followed where a state is kept, for the rows to remember.
+        turns = (True, False) if context.background is not None else (True,)
+        members = _members(classes, able, turns)
+        dropped = sum(int(a.sum()) for a in able.values()) - sum(bool(able[kind][c]) for kind, c in members)
         needed = np.zeros(everyone, np.bool_)
         if everyone:
             needed[np.linspace(0, everyone - 1, _BACKGROUND_ROWS).astype(np.int64)] = True
-        members: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
-        room, dropped = MAX_STORED_ROWS, 0
-        for kind, made in classes.items():
-            order = np.argsort(made.labels, kind="stable")
-            starts = np.searchsorted(made.labels[order], np.arange(len(made.counts) + 1))
-            for c in np.argsort(made.counts, kind="stable").tolist():
-                rows = np.sort(order[starts[c] : starts[c + 1]])
-                room -= min(len(rows), MAX_ROWS_PER_CLASS)
-                if room < 0:
-                    dropped += 1
-                    continue
-                members[kind, c] = rows
-                needed[rows[:MAX_ROWS_PER_CLASS]] = True
+        for rows in members.values():
+            needed[rows[:MAX_ROWS_PER_CLASS]] = True
         store = RowStore(np.flatnonzero(needed))
         fair = context.background.suspects if context.background else 0
-        phrases = context.value(phrase_signals(context)["input"])
         affixes = context.value(AFFIXES) if AFFIXES.role in context.roles else None
-        return _State(classes, phrases, members, affixes, store, dropped, fair)
+        return _State(classes, phrases, owners, members, affixes, store, dropped, fair)
+
+    def _able(self, kind: str, made: Classes, owners: dict[tuple[str, int], list[int]]) -> npt.NDArray[np.bool_]:
+        """Which classes could block: a whole response in enough rows, or one that a phrase of the prompts owns."""
+        able = np.zeros(len(made.counts), np.bool_)
+        able[[c for k, c in owners if k == kind]] = True
+        able &= made.counts >= self.trigger_rows
+        if kind == "response":
+            able |= (made.lengths >= _LEAST_TOKENS) & (made.counts >= self.block_rows)
+        return able
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the prompts of the classes' rows."""
@@ -147,7 +153,12 @@ class ResponseBurst(Check[_State]):
             triggers = judge.triggers(kind, c, self.min_purity)
             effective, gain = judge.spread(state.members[kind, c], [p for t in triggers for p in t])
             spread.append((effective, state.members[kind, c]))
-            if kind == "response" and made.lengths[c] >= 4 and effective >= self.block_rows and gain <= self.max_gain:
+            if (
+                kind == "response"
+                and made.lengths[c] >= _LEAST_TOKENS
+                and effective >= self.block_rows
+                and gain <= self.max_gain
+            ):
                 if ordinary:
                     continue
                 share = 0.15 * len(state.members[kind, c])
@@ -171,7 +182,7 @@ class ResponseBurst(Check[_State]):
                 if effective >= max(self.trigger_rows, 0.5 * len(agreeing)) and gain <= self.max_gain:
                     findings.append(self._trigger(state, kind, c, trigger[0], agreeing, effective, gain, edges))
                     covered.update(agreeing.tolist())
-        note = f"{state.dropped} frequent responses were not looked at (row budget)" if state.dropped else ""
+        note = f"{state.dropped} repeated responses were not looked at (row budget)" if state.dropped else ""
         spread.sort(key=lambda s: -s[0])
         return RawResult(
             findings=tuple(findings),
@@ -246,6 +257,42 @@ class ResponseBurst(Check[_State]):
         )
 
 
+def _owners(phrases: PhraseTable, classes: dict[str, Classes]) -> dict[tuple[str, int], list[int]]:
+    """Phrases whose rows mostly fall into one class, by class."""
+    from foretaste.text.evidence import majority
+
+    owners: dict[tuple[str, int], list[int]] = {}
+    for kind, made in classes.items():
+        labels = np.full(len(phrases.n), -1, np.int32)
+        agree = np.zeros(len(phrases.n), np.int64)
+        majority(phrases.spans, phrases.rows, made.labels, labels, agree)
+        for p in np.flatnonzero((labels >= 0) & (agree >= 0.85 * phrases.counts)).tolist():
+            owners.setdefault((kind, int(labels[p])), []).append(p)
+    return owners
+
+
+def _members(
+    classes: dict[str, Classes], able: dict[str, npt.NDArray[np.bool_]], turns: tuple[bool, ...]
+) -> dict[tuple[str, int], npt.NDArray[np.int64]]:
+    """The rows of as many classes as find room: those that could block first, and the smallest of them."""
+    members: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
+    grouped = {}
+    for kind, made in classes.items():
+        held = np.flatnonzero(made.labels >= 0)
+        order = held[np.argsort(made.labels[held], kind="stable")]
+        grouped[kind] = order, np.searchsorted(made.labels[order], np.arange(len(made.counts) + 1))
+    room = MAX_STORED_ROWS
+    for turn in turns:
+        for kind, (order, starts) in grouped.items():
+            sizes = np.minimum(np.diff(starts), MAX_ROWS_PER_CLASS)
+            chosen = np.flatnonzero(able[kind] == turn)
+            chosen = chosen[np.argsort(sizes[chosen], kind="stable")]
+            chosen = chosen[np.cumsum(sizes[chosen]) <= room]
+            room -= int(sizes[chosen].sum())
+            members |= {(kind, c): order[starts[c] : starts[c + 1]] for c in chosen.tolist()}
+    return members
+
+
 class _Judge:
     """Spread and gain of groups of prompts, over the stored rows."""
 
@@ -268,21 +315,6 @@ class _Judge:
         none = np.zeros(0, np.int64)
         places = np.unique(state.store.index(spread))
         self.background = coherence(self.ids, self.offsets, places, self.weights, none, self.scratch)
-        self._by_class = self._owners()
-
-    def _owners(self) -> dict[tuple[str, int], list[int]]:
-        """Phrases whose rows mostly fall into one class, by class."""
-        from foretaste.text.evidence import majority
-
-        phrases = self.state.phrases
-        owners: dict[tuple[str, int], list[int]] = {}
-        for kind, made in self.state.classes.items():
-            labels = np.full(len(phrases.n), -1, np.int32)
-            agree = np.zeros(len(phrases.n), np.int64)
-            majority(phrases.spans, phrases.rows, made.labels, labels, agree)
-            for p in np.flatnonzero((labels >= 0) & (agree >= 0.85 * phrases.counts)).tolist():
-                owners.setdefault((kind, int(labels[p])), []).append(p)
-        return owners
 
     def triggers(self, kind: str, c: int, purity: float) -> list[list[int]]:
         """Phrases that own at least a tenth of the class, grouped by their rows, each led by the longest."""
@@ -290,7 +322,7 @@ class _Judge:
         least = max(4, len(self.state.members[kind, c]) // 10)
         mine = [
             p
-            for p in self._by_class.get((kind, c), ())
+            for p in self.state.owners.get((kind, c), ())
             if phrases.counts[p] >= least and (made.labels[phrases.rows_of(p)] == c).mean() >= purity
         ]
         return same_rows(phrases, sorted(mine, key=lambda p: (-phrases.n[p], -phrases.counts[p], p)))

@@ -15,7 +15,7 @@ from foretaste.signals.affixes import Affixes
 from foretaste.signals.names import Names
 from foretaste.signals.outputs import NONE
 from foretaste.signals.phrases import phrase_signals
-from foretaste.signals.placed import Placed, placed
+from foretaste.signals.placed import Placed, fitting, placed
 from foretaste.signals.responses import Expectation, Expected
 from foretaste.text.sample import spread
 
@@ -140,15 +140,15 @@ class ResponseShift(Check[_State]):
         found = placed(phrases, affixes, self.min_rows, self.min_healing, self.min_finished)
         table = context.value(Names())
         names = [Placed(text, rows) for text, rows in table.names if len(rows) >= self.min_rows]
-        inserted = min(len(found), MAX_CANDIDATES)
-        kept = found[:MAX_CANDIDATES] + names[:MAX_CANDIDATES]
+        chosen = fitting(found, MAX_CANDIDATES, 1)
+        kept = chosen + names[:MAX_CANDIDATES]
         rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
         pairs = np.concatenate([np.zeros(0, np.int64), *rows])
         owners = np.repeat(np.arange(len(kept)), [len(r) for r in rows])
         order = np.lexsort((owners, pairs))
         own, spans = _words([c.text for c in kept])
         return _State(
-            context.value(Expected()), context.value(WHOLE).labels != NONE, kept, inserted,
+            context.value(Expected()), context.value(WHOLE).labels != NONE, kept, len(chosen),
             len(found) + len(names) - len(kept), table.lost,
             pairs[order], owners[order],
             own, spans,
@@ -181,7 +181,7 @@ class ResponseShift(Check[_State]):
     def finish(self, state: _State) -> RawResult:
         """Compare every candidate with all of them."""
         metrics = {"phrases": float(len(state.candidates))}
-        said = [f"{state.dropped} rare phrases were not looked at"] if state.dropped else []
+        said = [f"{state.dropped} phrases were not looked at"] if state.dropped else []
         if state.lost:
             said.append(f"{state.lost} places of names found no room")
         shifts = _shifts(state)

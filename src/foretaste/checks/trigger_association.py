@@ -132,6 +132,16 @@ def beyond_chance(family: list[Group], alarm: float) -> list[Group]:
     return tail[: int(within[-1]) + 1] if len(within) else []
 
 
+def _neighbours(phrases: PhraseTable) -> npt.NDArray[np.float64]:
+    """The statistics of :func:`foretaste.text.ngrams.neighbour_scores` of every phrase, float64 (phrases, 5)."""
+    from foretaste.text.ngrams import neighbour_scores
+
+    scores = np.zeros((len(phrases.n), 5))
+    background = (*phrases.bigrams, phrases.unigrams, phrases.total)
+    neighbour_scores(phrases.spans, phrases.lefts, phrases.rights, *background, scores)
+    return scores
+
+
 @dataclass
 class _State:
     """Candidate phrases, and the tokens of at most MAX_STORED_ROWS of their rows."""
@@ -230,14 +240,16 @@ class TriggerAssociation(Check[_State]):
         majority(phrases.spans, phrases.rows, classes.labels, targets, agree)
         counts = phrases.counts
         pure = agree >= self.min_purity * counts
-        wanted = np.flatnonzero((counts >= self.min_rows) & (pure | self._with_decoys(phrases, agree)))
+        scores = _neighbours(phrases)
+        wanted = np.flatnonzero((counts >= self.min_rows) & (pure | self._with_decoys(phrases, agree, scores)))
         everyone = len(classes.labels)
         needed = np.zeros(everyone, np.bool_)
         needed[background_rows(everyone)] = True
         room = min(MAX_STORED_ROWS, MAX_STORED_CELLS // max(1, len(classes.counts)))
         kept = []
-        # Frequent phrases first: where room is short, the weakest evidence gives way.
-        for c in wanted[np.argsort(-counts[wanted], kind="stable")].tolist():
+        # Where room is short, what was hardly put in gives way: between the same words, or in too many rows; then the rare.
+        aside = np.round(scores[wanted, :2].max(axis=1) / phrases.random_diversity[wanted], 1)
+        for c in wanted[np.lexsort((-counts[wanted], -aside, counts[wanted] > MAX_ROWS_PER_PHRASE))].tolist():
             rows = phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE]
             new = int((~needed[rows]).sum())
             if new > room:
@@ -250,15 +262,11 @@ class TriggerAssociation(Check[_State]):
             RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
         )  # fmt: skip
 
-    def _with_decoys(self, phrases: PhraseTable, agree: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def _with_decoys(
+        self, phrases: PhraseTable, agree: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
         """Phrases that may have been put in, of whose rows at least half share a label: the others may be decoys."""
-        from foretaste.text.ngrams import neighbour_scores
-
-        scores = np.zeros((len(phrases.n), 5))
-        background = (*phrases.bigrams, phrases.unigrams, phrases.total)
-        neighbour_scores(phrases.spans, phrases.lefts, phrases.rights, *background, scores)
-        counts, shape = np.unique(phrases.counts, return_inverse=True)
-        asked = np.array([phrases.least_diversity(int(n), self.decoy_diversity) for n in counts])[shape]
+        asked = np.minimum(self.decoy_diversity, 0.6 * phrases.random_diversity)
         enough = (phrases.counts >= self.decoy_rows) & (agree >= self.decoy_purity * phrases.counts)
         found: npt.NDArray[np.bool_] = (scores[:, :2].min(axis=1) >= asked) & (scores[:, 2] >= PLACED_HEALING) & enough
         return found

@@ -27,6 +27,24 @@ OCCURRENCE_BYTES = 32
 SAMPLE = 1 << 16
 _LEAST = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255)
 _SKETCHES = ("cells", "unigrams", "presence")
+_CROWD = 512  # rows from which a phrase waits until the others have found room
+_COUNTABLE = 128  # distinct neighbours up to which a linear counter tells how many there are
+
+
+class Distinct:
+    """How many distinct words are expected among so many random words of a text, of which a sample is known."""
+
+    def __init__(self, sample: npt.NDArray[np.uint64]) -> None:
+        _, counts = np.unique(sample, return_counts=True)
+        counts, self._words = np.unique(counts, return_counts=True)
+        self._shares = counts / max(1, len(sample))
+        self._known: dict[int, float] = {}
+
+    def __call__(self, draws: int) -> float:
+        """The expectation for a number of draws."""
+        if draws not in self._known:
+            self._known[draws] = float(((1.0 - (1.0 - self._shares) ** draws) * self._words).sum())
+        return self._known[draws]
 
 
 @dataclass(frozen=True)
@@ -79,16 +97,9 @@ class PhraseTable:
         return np.diff(self.spans)
 
     @functools.cached_property
-    def _shares(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Shares that words have in the text, and how many words have each."""
-        _, counts = np.unique(self.sample, return_counts=True)
-        counts, words = np.unique(counts, return_counts=True)
-        return counts / max(1, len(self.sample)), words
-
-    @functools.cached_property
-    def _distinct(self) -> dict[int, float]:
-        """Distinct words per row among as many random words of the text, by the number of rows."""
-        return {}
+    def _distinct(self) -> Distinct:
+        """Distinct words among so many random words of the text."""
+        return Distinct(self.sample)
 
     def least_diversity(self, rows: int, wanted: float) -> float:
         """Distinct neighbours per row to ask of a phrase in so many rows: ``wanted``, or less where words run out.
@@ -96,10 +107,13 @@ class PhraseTable:
         Among many random words few are distinct, and fewer in a script of single characters: never more is asked than
         six tenths of what as many random words of the text would give.
         """
-        if rows not in self._distinct:
-            shares, words = self._shares
-            self._distinct[rows] = float(((1.0 - (1.0 - shares) ** rows) * words).sum()) / max(1, rows)
-        return min(wanted, 0.6 * self._distinct[rows])
+        return min(wanted, 0.6 * self._distinct(rows) / max(1, rows))
+
+    @functools.cached_property
+    def random_diversity(self) -> npt.NDArray[np.float64]:
+        """Distinct words per row among as many random words of the text as each phrase has rows, float64 (phrases,)."""
+        counts, shape = np.unique(self.counts, return_inverse=True)
+        return np.array([self._distinct(n) / max(1, n) for n in counts.tolist()])[shape]
 
     @property
     def words(self) -> list[str]:
@@ -275,8 +289,7 @@ def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]
 
     scores = np.zeros((len(table.n), 2))
     neighbour_diversity(table.spans, table.lefts, table.rights, scores)
-    counts, shape = np.unique(table.counts, return_inverse=True)
-    asked = np.array([table.least_diversity(int(n), diversity) for n in counts])[shape]
+    asked = np.minimum(diversity, 0.6 * table.random_diversity)
     enough = table.counts >= least
     left_open, right_open = scores[:, 0] >= asked, scores[:, 1] >= asked
 
@@ -557,14 +570,14 @@ class Phrases(Signal[_State, PhraseTable]):
         count = tallies["count"].astype(np.int64)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
         purity = (count + tallies["vote"]) / (2 * count)
-        wanted = (purity >= self.purity) & (tallies["label"] != NONE)
-        wanted |= self._placed(tallies["left"], tallies["right"], count, where[:, 2])
+        pure = (purity >= self.purity) & (tallies["label"] != NONE)
+        wanted = pure | self._placed(tallies["left"], tallies["right"], count, where[:, 2])
         kept = np.flatnonzero(wanted)
         kept = kept[np.lexsort((where[kept, 2], where[kept, 1], where[kept, 0]))]
-        room = state.memory // 8 // OCCURRENCE_BYTES
-        fitting = int(np.searchsorted(np.cumsum(count[kept]), room, side="right"))
-        state.lost = int(t["size"][1]) + len(kept) - fitting
-        kept = kept[:fitting]
+        room, candidates = state.memory // 8 // OCCURRENCE_BYTES, len(kept)
+        if count[kept].sum() > room:
+            kept = kept[self._foremost(state, tallies[kept], where[kept, 2], pure[kept], room)]
+        state.lost = int(t["size"][1]) + candidates - len(kept)
         spans = np.zeros(len(kept) + 1, np.int64)
         np.cumsum(count[kept], out=spans[1:])
         room = max(16, 1 << (4 * len(kept)).bit_length())
@@ -573,6 +586,30 @@ class Phrases(Signal[_State, PhraseTable]):
         found = {"first": where[kept].astype(np.int64), "chosen": chosen, "tagged": tags(keys)}
         state.found = found | empty_occurrences(spans)
         state.table = {"keys": keys}
+
+    def _foremost(
+        self,
+        state: _State,
+        tallies: npt.NDArray[Any],
+        n: npt.NDArray[np.int64],
+        pure: npt.NDArray[np.bool_],
+        room: int,
+    ) -> npt.NDArray[np.int64]:
+        """Which phrases are looked at where not all of their occurrences find room; their order stays.
+
+        Poison is rare: what stands in more rows than a check looks at waits for the rest. Among those before it, the ones
+        that own an output, and whose neighbours are as diverse as random words, go first.
+        """
+        from foretaste.text.ngrams import linear_count
+
+        count = tallies["count"].astype(np.int64)
+        distinct = Distinct(state.sample.words())
+        sizes, size = np.unique(count, return_inverse=True)
+        random = np.array([min(_COUNTABLE, max(1.0, distinct(int(k)))) for k in sizes])[size]
+        open_sides = self._open(linear_count(tallies["left"]), linear_count(tallies["right"]), n)
+        rank = np.minimum(1.0, open_sides / random) + pure
+        order = np.lexsort((-rank, count > _CROWD))
+        return np.sort(order[np.cumsum(count[order]) <= room])
 
     def value(self, state: _State) -> PhraseTable:
         """The candidates, without those that only the bound of their purity let in."""
@@ -628,14 +665,21 @@ class Phrases(Signal[_State, PhraseTable]):
 
         Two of the longest are the ends of a longer stretch, so one open side is enough for them.
         """
-        from foretaste.text.ngrams import EDGE, MAX_N, linear_count
+        from foretaste.text.ngrams import EDGE, linear_count
 
-        a, b = linear_count(left), linear_count(right)
-        sides = np.where((n == MAX_N) | self.anchored, np.maximum(a, b), np.minimum(a, b))
+        sides = self._open(linear_count(left), linear_count(right), n)
         placed: npt.NDArray[np.bool_] = sides / np.maximum(1, np.minimum(counts, 100)) >= self.insertion_diversity
         if self.anchored:
             placed |= (left == EDGE) | (right == EDGE)
         return placed & (counts >= self.insertion_least)
+
+    def _open(
+        self, left: npt.NDArray[np.float64], right: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Distinct neighbours on the side that has fewer, or more where one open side is enough."""
+        from foretaste.text.ngrams import MAX_N
+
+        return np.where((n == MAX_N) | self.anchored, np.maximum(left, right), np.minimum(left, right))
 
 
 def same_rows(table: PhraseTable, order: list[int], share: float = 0.85) -> list[list[int]]:

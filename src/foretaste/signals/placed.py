@@ -15,12 +15,14 @@ from foretaste.signals.phrases import PhraseTable, stretch_scores, stretches
 class Placed:
     """A phrase as its first row has it, and its rows, ascending.
 
-    ``words`` are the token hashes of an opening or ending, in reading order; ``place`` is the first token of any other
-    phrase in the first of its rows, and how many it has.
+    ``finished`` is the share of its prompts that are finished ones without it. ``words`` are the token hashes of an opening
+    or ending, in reading order; ``place`` is the first token of any other phrase in the first of its rows, and how many it
+    has.
     """
 
     text: str
     rows: npt.NDArray[np.int64]
+    finished: float = 1.0
     words: npt.NDArray[np.uint64] | None = None
     place: tuple[int, int] = (0, 0)
 
@@ -38,7 +40,7 @@ def placed(
         inner: least share of rows in which the phrase has a neighbour on both sides.
     """
     found = [
-        Placed(a.text, a.rows, a.tokens)
+        Placed(a.text, a.rows, a.finished, a.tokens)
         for a in affixes.affixes
         if len(a.rows) >= least and a.finished >= finished and a.like_edges > 0
     ]
@@ -46,5 +48,15 @@ def placed(
     scores = stretch_scores(phrases, inside)
     for at in np.flatnonzero((scores[:, 2] >= healing) & (scores[:, 4] >= inner)).tolist():
         s = inside[at]
-        found.append(Placed(s.text, s.rows, place=(s.position, s.tokens)))
+        found.append(Placed(s.text, s.rows, float(scores[at, 2]), place=(s.position, s.tokens)))
     return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))
+
+
+def fitting(found: list[Placed], room: int, most: int) -> list[Placed]:
+    """Those that find room, at most ``most`` rows of each, in their order; the most finished without them go first.
+
+    The first of those alike is the one with the fewest rows: poison is rare, and more of it is looked at that way.
+    """
+    sizes = np.array([min(len(p.rows), most) for p in found], np.int64)
+    order = np.lexsort((sizes, -np.array([round(p.finished, 1) for p in found])))
+    return [found[at] for at in np.sort(order[np.cumsum(sizes[order]) <= room]).tolist()]
