@@ -15,6 +15,7 @@ from foretaste.check import Context, Signal
 CELLS = 1 << 22
 EDGE_CELLS = 1 << 20
 MAX_LISTED = 1 << 22
+_CROWD = 512  # places from which a cell waits until the others have found room
 SIDES = ("opening", "ending")
 MIN_FINISHED, MIN_LIKE_EDGES, MIN_APART = 0.6, 1.5, 0.8
 
@@ -67,7 +68,8 @@ class Affix:
 class AffixTable:
     """All affixes with diverse rests, those whose rests are most like whole texts first.
 
-    ``capital`` is the share of all texts that begin with a capital, of those that begin with an ASCII letter.
+    ``capital`` is the share of all texts that begin with a capital, of those that begin with an ASCII letter; ``lost`` are
+    the places that found no room.
     """
 
     affixes: tuple[Affix, ...]
@@ -187,8 +189,12 @@ class Affixes(Signal[_State, AffixTable]):
             state.rows += state.older_rows
             enough = np.flatnonzero((here >= state.least) & (state.cells <= self.most))
             bound = np.maximum(3.0, self.diversity * np.minimum(here[enough], 40)) - 0.1
+            enough = enough[linear_count(state.following[enough]) >= bound]
+            places = here[enough].astype(np.int64)
+            fitting = _fitting(places, MAX_LISTED)
+            state.lost = int(places[~fitting].sum())
             state.wanted = np.zeros(len(state.cells), np.bool_)
-            state.wanted[enough] = linear_count(state.following[enough]) >= bound
+            state.wanted[enough[fitting]] = True
             state.cells = state.following = None
         elif state.round == 2:
             self._group(state)
@@ -263,6 +269,18 @@ class Affixes(Signal[_State, AffixTable]):
             for i, ((side, _), rows) in enumerate(state.groups)
         )
         return AffixTable(affixes, int(state.capitals[0]) / max(1, int(state.capitals[1])), state.lost)
+
+
+def _fitting(sizes: npt.NDArray[np.int64], room: int) -> npt.NDArray[np.bool_]:
+    """Which cells are listed where not all of their places find room, bool (cells,).
+
+    Poison is rare, so the largest cells wait for the others; of those the fuller come first, since by chance alone a cell
+    holds a few places of others.
+    """
+    order = np.lexsort((-sizes, sizes > _CROWD))
+    fitting = np.zeros(len(sizes), np.bool_)
+    fitting[order] = np.cumsum(sizes[order]) <= room
+    return fitting
 
 
 def _distinct(values: npt.NDArray[np.uint64], groups: npt.NDArray[np.int64], number: int) -> npt.NDArray[np.int64]:
