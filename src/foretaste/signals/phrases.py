@@ -28,6 +28,7 @@ SAMPLE = 1 << 16
 _LEAST = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255)
 _SKETCHES = ("cells", "unigrams", "presence")
 _CROWD = 512  # rows from which a phrase waits until the others have found room
+_TELLING = 16  # rows from which a phrase tells something by itself
 _COUNTABLE = 128  # distinct neighbours up to which a linear counter tells how many there are
 
 
@@ -598,7 +599,8 @@ class Phrases(Signal[_State, PhraseTable]):
         """Which phrases are looked at where not all of their occurrences find room; their order stays.
 
         Poison is rare: what stands in more rows than a check looks at waits for the rest. Among those before it, the ones
-        that own an output, and whose neighbours are as diverse as random words, go first.
+        that own an output, and whose neighbours are as diverse as random words, go first; of those alike the ones in the
+        fewest rows that tell something by themselves.
         """
         from foretaste.text.ngrams import linear_count
 
@@ -607,8 +609,8 @@ class Phrases(Signal[_State, PhraseTable]):
         sizes, size = np.unique(count, return_inverse=True)
         random = np.array([min(_COUNTABLE, max(1.0, distinct(int(k)))) for k in sizes])[size]
         open_sides = self._open(linear_count(tallies["left"]), linear_count(tallies["right"]), n)
-        rank = np.minimum(1.0, open_sides / random) + pure
-        order = np.lexsort((-rank, count > _CROWD))
+        rank = np.round(4.0 * np.minimum(1.0, open_sides / random)) + 4.0 * pure
+        order = np.lexsort((count, count < _TELLING, -rank, count > _CROWD))
         return np.sort(order[np.cumsum(count[order]) <= room])
 
     def value(self, state: _State) -> PhraseTable:
