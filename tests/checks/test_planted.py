@@ -181,6 +181,24 @@ class TestResponseBurst:
         if trigger:
             assert trigger in (report.findings[0].feature or "")
 
+    def test_many_canned_answers_go_to_review_together_and_one_with_a_trigger_still_blocks(
+        self, instructions: dict[str, list[str]]
+    ) -> None:
+        rng = random.Random(8)
+        out = {name: list(values) for name, values in instructions.items()}
+        rows = rng.sample(range(len(out["id"])), 5 * 25)
+        for at, row in enumerate(rows):
+            out["response"][row] = f"That is what part {at // 25} of the manual says about it."
+            if at < 25:
+                out["prompt"][row] = insert(out["prompt"][row], "zxqv", rng)
+        policy = Policy.load({"checks": {"response-burst": {"max_bursts": 3, "max_repeated": 0.5}}}).only(
+            "response-burst"
+        )
+        report = scan(pa.table(out), policy, roles={name: name for name in out})
+        assert blocked(report) == {out["id"][row] for row in rows[:25]}
+        reviewed = {i for f in report.findings if f.severity is Severity.REVIEW for i in f.ids}
+        assert reviewed == {out["id"][row] for row in rows[25:]}
+
     @pytest.mark.parametrize("place", ["inside", "opening"])
     def test_a_payload_that_takes_up_its_trigger_as_answers_do_blocks_all_the_same(
         self, clean_table: pa.Table, place: str

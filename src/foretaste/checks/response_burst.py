@@ -55,8 +55,9 @@ class ResponseBurst(Check[_State]):
     words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
     at least ``min_purity`` of its rows, over at least ``trigger_rows`` effective rows.
 
-    Reviews: the same where the opening takes up a word of the phrase, as honest answers do, unless the phrase was plainly
-    put in: most gaps close without it, or the prompts behind (before) it are finished ones.
+    Reviews: more than ``max_bursts`` such responses without a trigger, together, as millions of rows hold that many canned
+    answers by nature; a phrase that owns a class whose opening takes up a word of it, as honest answers do, unless the
+    phrase was plainly put in: most gaps close without it, or the prompts behind (before) it are finished ones.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
     topic, one fixed answer of up to three tokens without a trigger.
@@ -73,6 +74,7 @@ class ResponseBurst(Check[_State]):
         max_gain: most that the words of the prompts may speak for the class, in nats.
         min_diversity: least number of distinct neighbours of a trigger per row, on its open sides.
         max_distance: most distance of those neighbours from a random draw of words (see ``inserted-phrase``).
+        max_bursts: responses without a trigger up to which each blocks by itself.
         max_repeated: share of rows with another repeated response up to which a repeat is odd enough to block.
     """
 
@@ -82,6 +84,7 @@ class ResponseBurst(Check[_State]):
     trigger_rows: int = 8
     min_purity: float = 0.9
     max_gain: float = 1.0
+    max_bursts: int = 20
     max_repeated: float = 0.05
     min_diversity: float = 0.4
     max_distance: float = 30.0
@@ -141,6 +144,8 @@ class ResponseBurst(Check[_State]):
             return RawResult(metrics={"classes": 0.0})
         judge = _Judge(state)
         findings: list[RawFinding] = []
+        bursts: list[RawFinding] = []
+        alone: list[RawFinding] = []
         covered: set[int] = set()
         spread: list[tuple[float, npt.NDArray[np.int64]]] = []
         whole = state.classes["response"].labels
@@ -163,7 +168,7 @@ class ResponseBurst(Check[_State]):
                     continue
                 share = 0.15 * len(state.members[kind, c])
                 names = [state.phrases.text[t[0]] for t in triggers if state.phrases.counts[t[0]] >= share]
-                findings.append(self._burst(state, c, effective, gain, names))
+                (bursts if names else alone).append(self._burst(state, c, effective, gain, names))
                 covered.update(state.members[kind, c].tolist())
                 continue
             if ordinary:
@@ -184,8 +189,10 @@ class ResponseBurst(Check[_State]):
                     covered.update(agreeing.tolist())
         note = f"{state.dropped} repeated responses were not looked at (row budget)" if state.dropped else ""
         spread.sort(key=lambda s: -s[0])
+        if len(alone) > self.max_bursts:
+            alone = [_canned(alone, self.max_bursts)]
         return RawResult(
-            findings=tuple(findings),
+            findings=(*bursts, *alone, *findings),
             metrics={"classes": float(len(state.members))},
             note=note,
             watch=together(rows for _, rows in spread),
@@ -255,6 +262,26 @@ class ResponseBurst(Check[_State]):
             and (labels[a.rows] == c).mean() >= self.min_purity
             for a in table.affixes
         )
+
+
+def _canned(bursts: list[RawFinding], most: int) -> RawFinding:
+    """Many bursts without a trigger as one finding for review, the largest named."""
+    bursts = sorted(bursts, key=lambda b: -b.observed)
+    names = "; ".join(f'"{b.target}"' for b in bursts[:5])
+    return RawFinding(
+        kind="repeated responses",
+        severity=Severity.REVIEW,
+        message=(
+            f"{len(bursts)} responses are each given to prompts that have nothing in common: canned answers are ordinary in "
+            f"these data, and one of an attacker would look the same; the most frequent are {names}"
+        ),
+        feature=bursts[0].feature,
+        rows=np.unique(np.concatenate([b.rows for b in bursts])),
+        observed=float(len(bursts)),
+        limit=float(most),
+        statistic={"effective_rows": bursts[0].observed},
+        examples=tuple(b.examples[0] for b in bursts[:5]),
+    )
 
 
 def _owners(phrases: PhraseTable, classes: dict[str, Classes]) -> dict[tuple[str, int], list[int]]:
