@@ -189,9 +189,15 @@ class Planted:
             plants.pool = [w for w in held if w.isalpha() and len(w) > 2] or ["nothing"]
 
     def values(self, known: Mapping[Signal[Any, Any], Any]) -> dict[Signal[Any, Any], Any]:
-        """What can be told of the planted data from the finished signals of the data, without a scan: the phrases."""
+        """What can be told of the planted data from the finished signals of the data, without a scan of all rows.
+
+        That is the phrases, and what responses begin alike. Openings and endings stay those of the data: plants stand at
+        random places, and what they tear apart is not taken back.
+        """
+        from foretaste.signals.affixes import Affixes
+        from foretaste.signals.outputs import ResponseHeads
         from foretaste.signals.phrases import Phrases
-        from foretaste.signals.planted import with_plants
+        from foretaste.signals.planted import heads_with_plants, with_plants
 
         rows = np.concatenate(list(self.plants.rows_of.values()))
         order = np.argsort(rows)
@@ -201,11 +207,16 @@ class Planted:
         self.sweep([Part(Itself(), taken)], lambda rows: None)
         original, planted = (Batch(t.joined(), start=0, kind=self.kind) for t in (was, taken))
         words = [w.lower() for w in self.plants.words.values()]
-        return {
-            signal: with_plants(table, signal, original, planted, taken.rows, outputs[order].astype(np.int32), words)
-            for signal, table in known.items()
-            if isinstance(signal, Phrases)
-        }
+        made: dict[Signal[Any, Any], Any] = {}
+        for signal, value in known.items():
+            if isinstance(signal, Phrases):
+                told = outputs[order].astype(np.int32)
+                made[signal] = with_plants(value, signal, original, planted, taken.rows, told, words)
+            elif isinstance(signal, ResponseHeads):
+                made[signal] = heads_with_plants(value, signal, planted, taken.rows)
+            elif isinstance(signal, Affixes):
+                made[signal] = value
+        return made
 
     def sweep(
         self, parts: Sequence[Part], tick: Tick, *, edit: Edit | None = None, before: Sequence[pa.RecordBatch] = ()

@@ -12,11 +12,12 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.signals.outputs import Classes, Labels
-from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretch_scores, stretches
+from foretaste.signals.phrases import PhraseTable, Stretch, phrase_signals, stretches
 
 _WORDS = re.compile(r"\w+(?:[ '’-]\w+)*")
 _MAX_ROWS = 512
 _WATCH_ROWS = 5
+_INNER = 0.4  # least share of rows with a neighbour on both sides
 _HINT = 0.5  # of enough: in few rows, few gaps are known to close
 
 
@@ -101,9 +102,16 @@ class InsertedPhrase(Check[_State]):
         classes = context.value(Labels()) if context.kind == "classification" else None
         state = _State({r: context.value(s) for r, s in phrase_signals(context).items()}, classes, context.seed, {})
         for role, table in state.tables.items():
-            found = stretches(table, min(_WATCH_ROWS, self.review_rows), self.min_diversity)
-            state.judged += sum(len(s.rows) >= self.review_rows for s in found)
-            hints = self._healing([s for s in found if _WORDS.fullmatch(s.text)], table, _HINT)
+            least, hint = min(_WATCH_ROWS, self.review_rows), _HINT * self.min_healing
+            found, scores, rows_of_all = stretches(table, least, self.min_diversity, hint, _INNER)
+            state.judged += int((rows_of_all >= self.review_rows).sum())
+            hints = [
+                (stretch, row)
+                for stretch, row in zip(found, scores.tolist())
+                if _WORDS.fullmatch(stretch.text)
+                and self._heals(row, _HINT)
+                and min(row[:2]) >= table.least_diversity(len(stretch.rows), self.min_diversity)
+            ]
             state.near[role] = [h for h in hints if self._heals(h[1])]
             state.hints += hints
             rows = [s.rows[:_MAX_ROWS] for s, _ in state.near[role] if len(s.rows) >= self.review_rows]
@@ -169,16 +177,9 @@ class InsertedPhrase(Check[_State]):
 
     def _heals(self, scores: list[float], share: float = 1.0) -> bool:
         """Whether enough of the gaps close, or this share of enough."""
-        return scores[2] >= share * self.min_healing and scores[3] >= share * self.min_healing_pmi and scores[4] >= 0.4
-
-    def _healing(self, found: list[Stretch], table: PhraseTable, share: float) -> list[tuple[Stretch, list[float]]]:
-        """Those of the stretches without which enough of the gaps close (a share of enough), with their scores."""
-        scores = stretch_scores(table, found)
-        kept = []
-        for at in (i for i, row in enumerate(scores.tolist()) if self._heals(row, share)):
-            if scores[at, :2].min() >= table.least_diversity(len(found[at].rows), self.min_diversity):
-                kept.append((found[at], scores[at].tolist()))
-        return kept
+        return (
+            scores[2] >= share * self.min_healing and scores[3] >= share * self.min_healing_pmi and scores[4] >= _INNER
+        )
 
     def _judge(
         self,

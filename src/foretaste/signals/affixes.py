@@ -224,9 +224,10 @@ class Affixes(Signal[_State, AffixTable]):
         if older is not None:
             firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
             gone += older.cells[keys[order[firsts]] & np.uint64(len(older.cells) - 1)]
+        spans = np.concatenate([[0], np.cumsum(sizes)])
+        beside = _beside(rows, sides, order, spans)
         # From here one place per listed affix, those of a group side by side, or one per group.
         rows, sides, lengths, nexts, pairs, seams = (a[order] for a in (rows, sides, lengths, nexts, pairs, seams))
-        spans = np.concatenate([[0], np.cumsum(sizes)])
         starts = spans[:-1]
         distinct = _distinct(np.where(sides == 0, nexts, pairs), np.repeat(np.arange(len(sizes)), sizes), len(sizes))
         total, mask = float(max(1, state.words.sum())), np.uint64(len(state.words) - 1)
@@ -242,25 +243,16 @@ class Affixes(Signal[_State, AffixTable]):
             distinct / sizes,
         ], axis=1)  # fmt: skip
         scored = [
-            (
-                (int(sides[spans[g]]), int(lengths[spans[g]])),
-                rows[spans[g] : spans[g + 1]],
-                (*table[g].tolist(), int(gone[g])),
-            )
+            (g, (int(sides[spans[g]]), int(lengths[spans[g]])), rows[spans[g] : spans[g + 1]], table[g].tolist())
             for g in np.flatnonzero(distinct >= self.diversity * np.minimum(sizes, 40)).tolist()
         ]
-        scored.sort(key=lambda g: (len(g[1]) < self.least, -round(g[2][1], 9), -g[0][1], int(g[1][0]), g[0][0]))
-        taken: dict[tuple[int, int], list[int]] = {}
-        for place, mine, scores in scored:
-            # Of two openings one holds the rows of the other, so their sizes tell how many rows they share.
-            near = {g for at in (0, len(mine) // 2, -1) for g in taken.get((place[0], int(mine[at])), ())}
-            beside = [len(state.groups[g][1]) for g in near]
-            if any(min(n, len(mine)) >= 0.85 * max(n, len(mine)) for n in beside):
-                continue
-            for row in mine.tolist():
-                taken.setdefault((place[0], row), []).append(len(state.groups))
-            state.groups.append((place, mine))
-            state.scores.append(scores)
+        scored.sort(key=lambda g: (len(g[2]) < self.least, -round(g[3][1], 9), -g[1][1], int(g[2][0]), g[1][0]))
+        kept: set[int] = set()
+        for g, place, mine, scores in scored:
+            if kept.isdisjoint(beside.get(g, ())):
+                kept.add(g)
+                state.groups.append((place, mine))
+                state.scores.append((*scores, int(gone[g])))
 
     def value(self, state: _State) -> AffixTable:
         """The affixes with their texts."""
@@ -281,6 +273,42 @@ def _fitting(sizes: npt.NDArray[np.int64], room: int) -> npt.NDArray[np.bool_]:
     fitting = np.zeros(len(sizes), np.bool_)
     fitting[order] = np.cumsum(sizes[order]) <= room
     return fitting
+
+
+def _beside(
+    rows: npt.NDArray[np.int64],
+    sides: npt.NDArray[np.int8],
+    order: npt.NDArray[np.int64],
+    spans: npt.NDArray[np.int64],
+    share: float = 0.85,
+) -> dict[int, list[int]]:
+    """For each group of places those other groups that have ``share`` of their rows in common with it.
+
+    Of two openings one holds the rows of the other, so that one row in common and their sizes tell how many they share. A
+    row's openings (endings) were listed one behind the other: the first, the middle and the last row are looked up there.
+
+    Args:
+        rows, sides: of each place, as they were listed.
+        order: the places of the groups, one group after the other.
+        spans: where each group begins in ``order``, and the end.
+    """
+    from foretaste.text.affixes import MAX_TOKENS
+
+    starts, sizes = spans[:-1], np.diff(spans)
+    group = np.full(len(rows), -1, np.int64)
+    group[order] = np.repeat(np.arange(len(sizes)), sizes)
+    pairs = []
+    for at in (order[starts], order[starts + sizes // 2], order[spans[1:] - 1]):
+        for step in (n for n in range(1 - MAX_TOKENS, MAX_TOKENS) if n):
+            there = np.clip(at + step, 0, len(rows) - 1)
+            other = group[there]
+            near = (other >= 0) & (other != group[at]) & (rows[there] == rows[at]) & (sides[there] == sides[at])
+            near &= np.minimum(sizes, sizes[other]) >= share * np.maximum(sizes, sizes[other])
+            pairs.append(np.stack([group[at[near]], other[near]], axis=1))
+    found: dict[int, list[int]] = {}
+    for mine, other in np.concatenate(pairs).tolist():
+        found.setdefault(mine, []).append(other)
+    return found
 
 
 def _distinct(values: npt.NDArray[np.uint64], groups: npt.NDArray[np.int64], number: int) -> npt.NDArray[np.int64]:

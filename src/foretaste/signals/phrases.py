@@ -284,8 +284,16 @@ class Stretch:
     rights: npt.NDArray[np.uint64]
 
 
-def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]:
-    """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one."""
+def stretches(
+    table: PhraseTable, least: int, diversity: float, healing: float = 0.0, inner: float = 0.0
+) -> tuple[list[Stretch], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one.
+
+    Returns:
+        those without which at least a share ``healing`` of the gaps close, with a neighbour on both sides in at least a
+        share ``inner`` of the rows; what :func:`foretaste.text.ngrams.neighbour_scores` gives for each of them, float64
+        (stretches, 5); and the rows of each phrase or pair, int64, whether its gaps close or not.
+    """
     from foretaste.text.ngrams import neighbour_diversity
 
     scores = np.zeros((len(table.n), 2))
@@ -295,13 +303,21 @@ def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]
     left_open, right_open = scores[:, 0] >= asked, scores[:, 1] >= asked
 
     starts, lengths = table.spans.tolist(), table.n.tolist()
+    open_ones = np.flatnonzero(enough & left_open & right_open)
+    sizes = table.counts[open_ones]
+    spans = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    places = np.repeat(table.spans[open_ones] - spans[:-1], sizes) + np.arange(spans[-1])
+    open_scores = _scores(table, spans, table.lefts[places], table.rights[places])
+    # Few are left of tens of thousands: only those are made into objects.
+    closing = (open_scores[:, 2] >= healing) & (open_scores[:, 4] >= inner)
     found = []
-    for c in np.flatnonzero(enough & left_open & right_open).tolist():
+    for c in open_ones[closing].tolist():
         span = slice(starts[c], starts[c + 1])
         position = int(table.positions[starts[c]])
         found.append(
             Stretch(table.text[c], position, lengths[c], table.rows[span], table.lefts[span], table.rights[span])
         )
+    pairs: list[Stretch] = []
     longest = table.n == (table.n.max() if len(table.n) else 0)
     heads = np.flatnonzero(enough & longest & left_open & ~right_open)
     tails: dict[int, list[int]] = {}
@@ -325,19 +341,23 @@ def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]
             joined = _overlap(table.text[head], table.text[tail], int(gap[0]) >= lengths[head])
             position = int(table.positions[mine][at[0]])
             lefts, rights = table.lefts[mine][at], table.rights[its][at_its]
-            found.append(Stretch(joined, position, int(gap[0]) + lengths[tail], common, lefts, rights))
-    return found
+            pairs.append(Stretch(joined, position, int(gap[0]) + lengths[tail], common, lefts, rights))
+    pair_sizes = np.array([len(s.rows) for s in pairs], np.int64)
+    none = np.zeros(0, np.uint64)
+    lefts, rights = (np.concatenate([none, *(getattr(s, side) for s in pairs)]) for side in ("lefts", "rights"))
+    pair_scores = _scores(table, np.concatenate([[0], np.cumsum(pair_sizes)]), lefts, rights)
+    kept = (pair_scores[:, 2] >= healing) & (pair_scores[:, 4] >= inner)
+    found += [pairs[i] for i in np.flatnonzero(kept).tolist()]
+    return found, np.concatenate([open_scores[closing], pair_scores[kept]]), np.concatenate([sizes, pair_sizes])
 
 
-def stretch_scores(table: PhraseTable, found: list[Stretch]) -> npt.NDArray[np.float64]:
-    """What :func:`foretaste.text.ngrams.neighbour_scores` gives for each stretch, float64 (stretches, 5)."""
+def _scores(
+    table: PhraseTable, spans: npt.NDArray[np.int64], lefts: npt.NDArray[np.uint64], rights: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.float64]:
     from foretaste.text.ngrams import neighbour_scores
 
-    scores = np.zeros((len(found), 5))
-    if found:
-        spans = np.cumsum([0] + [len(s.rows) for s in found])
-        lefts, rights = (np.concatenate([getattr(s, side) for s in found]) for side in ("lefts", "rights"))
-        neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
+    scores = np.zeros((len(spans) - 1, 5))
+    neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
     return scores
 
 

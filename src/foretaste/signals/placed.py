@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.signals.affixes import AffixTable
-from foretaste.signals.phrases import PhraseTable, stretch_scores, stretches
+from foretaste.signals.phrases import PhraseTable, stretches
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,9 @@ def placed(
         for a in affixes.affixes
         if len(a.rows) >= least and a.finished >= finished and a.like_edges > 0
     ]
-    inside = stretches(phrases, least, 0.5)
-    scores = stretch_scores(phrases, inside)
-    for at in np.flatnonzero((scores[:, 2] >= healing) & (scores[:, 4] >= inner)).tolist():
-        s = inside[at]
-        found.append(Placed(s.text, s.rows, float(scores[at, 2]), place=(s.position, s.tokens)))
+    inside, scores, _ = stretches(phrases, least, 0.5, healing, inner)
+    closing = scores[:, 2].tolist()
+    found += [Placed(s.text, s.rows, share, place=(s.position, s.tokens)) for s, share in zip(inside, closing)]
     return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))
 
 

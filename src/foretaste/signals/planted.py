@@ -1,4 +1,4 @@
-"""The phrases of data with plants in them, from those of the data: a few hundred rows are read instead of all."""
+"""Signals of data with plants in them, from those of the data: a few hundred rows are read instead of all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from foretaste.background import add_saturating
 from foretaste.batch import Batch
 from foretaste.check import Context
+from foretaste.signals.outputs import NONE, Classes, ResponseHeads
 from foretaste.signals.phrases import Phrases, PhraseTable
 
 
@@ -74,6 +75,39 @@ def with_plants(
         rights=np.concatenate([table.rights, found.rights[places]]),
         purity=np.concatenate([table.purity, found.purity[mine]]),
         total=float(unigrams.sum()),
+    )
+
+
+def heads_with_plants(classes: Classes, signal: ResponseHeads, planted: Batch, rows: npt.NDArray[np.int64]) -> Classes:
+    """The classes without the planted rows, and those that the planted responses make up, behind the others.
+
+    The planted responses are no one else's. A class keeps its name and length,
+    whatever rows a plant takes.
+
+    Args:
+        classes: of the data as they are.
+        signal: that made them.
+        planted: the rows after, numbered from 0.
+        rows: their numbers in the data, ascending, shape (planted.num_rows,).
+    """
+    state = signal.start(Context(planted.kind, frozenset(planted.roles)))
+    signal.scan(state, planted)
+    following = signal.next_round(state)
+    assert following is not None
+    signal.scan(following, planted)
+    new = signal.value(following)
+    labels = classes.labels.copy()
+    labels[rows] = NONE
+    counts = np.bincount(labels[labels != NONE], minlength=len(classes.counts)).astype(np.int64)
+    kept = counts >= signal.least
+    number = np.append(np.where(kept, np.cumsum(kept) - 1, NONE), NONE).astype(np.int32)  # NONE is the last of them
+    labels = number[labels]
+    labels[rows] = np.where(new.labels == NONE, NONE, new.labels + int(kept.sum()))
+    return Classes(
+        labels,
+        np.concatenate([counts[kept], new.counts]),
+        (*(name for name, k in zip(classes.names, kept.tolist()) if k), *new.names),
+        np.concatenate([classes.lengths[kept], new.lengths]),
     )
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 from foretaste.text.ngrams import extend
-from foretaste.text.sorting import distinct, find
+from foretaste.text.sorting import find
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -25,16 +25,13 @@ SHRINK = 5.0  # rows that a word is short of being believed by half
 SCALARS = 4  # fit, overlap, length and opinion of a response
 MEASURES = DIMS + SCALARS
 FEATURES = DIMS + 3
-_SIGNS = np.where(np.arange(256)[:, None] >> np.arange(8) & 1, 1.0, -1.0)  # of every byte
 
 
 @njit(cache=True, nogil=True)
 def _add(out, word, weight):
     bits = mix(word)
-    for byte in range(0, DIMS, 8):
-        signs = _SIGNS[(bits >> U64(byte)) & U64(255)]
-        for d in range(8):
-            out[byte + d] += weight * signs[d]
+    for d in range(DIMS):  # reads nothing from memory but ``out``, so that it becomes vector instructions
+        out[d] += weight if (bits >> U64(d)) & U64(1) else -weight
 
 
 @njit(cache=True, nogil=True)
@@ -50,14 +47,41 @@ def _to_unit(out):
 
 
 @njit(cache=True, nogil=True)
-def _words(tokens, start, stop, out):
-    """The distinct words of a stretch of tokens, sorted, into ``out``; returns how many."""
+def _slot(word, slots, stamps, stamp, mask):
+    """Where a word is among those that were put in under this stamp, or would be."""
+    at = (word >> U64(1)) & mask  # the lowest bit is that of a word
+    while stamps[at] == stamp and slots[at] != word:
+        at = (at + U64(1)) & mask
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _mask(tokens):
+    """Of the slots for so many tokens, which are at most half full."""
+    mask = 1
+    while mask < 2 * tokens:
+        mask = 2 * mask + 1
+    return U64(mask)
+
+
+@njit(cache=True, nogil=True)
+def _words(tokens, start, stop, slots, stamps, stamp, out):
+    """The distinct words of a stretch of tokens, in their order, into ``out``; returns how many.
+
+    ``slots`` and ``stamps`` hold more than :func:`_mask` of the tokens; a ``stamp`` is used once.
+    """
     n = 0
+    mask = _mask(stop - start)
     for i in range(start, stop):
-        if tokens[i] & U64(1):
-            out[n] = tokens[i]
-            n += 1
-    return distinct(out, n)
+        word = tokens[i]
+        if word & U64(1):
+            at = _slot(word, slots, stamps, stamp, mask)
+            if stamps[at] != stamp:
+                stamps[at] = stamp
+                slots[at] = word
+                out[n] = word
+                n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -70,18 +94,29 @@ def longest(offsets):
 
 
 @njit(cache=True, nogil=True)
+def _empty_slots(offsets):
+    """Slots and stamps for :func:`_words` of any row, and room for its words."""
+    most = longest(offsets)
+    room = np.int64(_mask(most)) + 1
+    return np.empty(room, np.uint64), np.full(room, -1, np.int64), np.empty(most, np.uint64)
+
+
+@njit(cache=True, nogil=True)
 def count_rows(tokens, offsets, presence):
     """Count the rows of each word in a sketch uint32 (cells,)."""
     mask = U64(len(presence) - 1)
-    words = np.empty(longest(offsets), np.uint64)
+    slots, stamps, words = _empty_slots(offsets)
     for r in range(len(offsets) - 1):
-        for i in range(_words(tokens, offsets[r], offsets[r + 1], words)):
+        for i in range(_words(tokens, offsets[r], offsets[r + 1], slots, stamps, r, words)):
             presence[extend(U64(0), words[i]) & mask] += 1
 
 
 @njit(cache=True, nogil=True)
-def _respond(words, n, asked, m, rarity, out):
-    """Unit vector of the response's words that its prompt does not hold; returns the weighted share of the others."""
+def _respond(words, n, held, stamps, stamp, held_mask, rarity, out):
+    """Unit vector of the response's words that its prompt does not hold; returns the weighted share of the others.
+
+    ``held``, ``stamps``, ``stamp`` and ``held_mask`` are the slots of the prompt's words.
+    """
     mask = U64(len(rarity) - 1)
     shared = 0.0
     total = 1e-9
@@ -92,7 +127,7 @@ def _respond(words, n, asked, m, rarity, out):
         if weight <= 0.0:
             continue
         total += weight
-        if find(asked[:m], words[i]) >= 0:
+        if stamps[_slot(words[i], held, stamps, stamp, held_mask)] == stamp:
             shared += weight
         else:
             _add(out, words[i], weight)
@@ -101,13 +136,22 @@ def _respond(words, n, asked, m, rarity, out):
 
 
 @njit(cache=True, nogil=True)
-def _opinion(words, n, asked, m, lexicon, signs):
-    """How much a response praises or finds fault, in words that its prompt does not hold."""
+def _marked(lexicon):
+    """Where words of the lexicon fall; few others do, so that few have to be looked up."""
+    marked = np.zeros(8192, np.bool_)
+    for i in range(len(lexicon)):
+        marked[(lexicon[i] >> U64(1)) & U64(8191)] = True
+    return marked
+
+
+@njit(cache=True, nogil=True)
+def _opinion(words, n, held, stamps, stamp, held_mask, lexicon, marked, signs):
+    """How much a response praises or finds fault, in words that its prompt does not hold (see :func:`_respond`)."""
     balance = 0.0
     told = 0.0
     for i in range(n):
-        at = find(lexicon, words[i])
-        if at >= 0 and find(asked[:m], words[i]) < 0:
+        at = find(lexicon, words[i]) if marked[(words[i] >> U64(1)) & U64(8191)] else -1
+        if at >= 0 and stamps[_slot(words[i], held, stamps, stamp, held_mask)] != stamp:
             balance += signs[at]
             told += 1.0
     return balance / np.sqrt(told + 1.0)
@@ -119,14 +163,14 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, co
     ``table`` int32 (2, words, DIMS), ``counts`` int32 (2, words). ``rarity`` float32 (cells,) weighs the words of
     responses."""
     mask = U64(counts.shape[1] - 1)
-    asked = np.empty(longest(offsets), np.uint64)
-    words = np.empty(longest(answer_offsets), np.uint64)
+    held, stamps, asked = _empty_slots(offsets)
+    slots, answer_stamps, words = _empty_slots(answer_offsets)
     vector = np.empty(DIMS)
     whole = np.empty(DIMS, np.int32)
     for r in range(len(offsets) - 1):
-        m = _words(tokens, offsets[r], offsets[r + 1], asked)
-        n = _words(answers, answer_offsets[r], answer_offsets[r + 1], words)
-        _respond(words, n, asked, m, rarity, vector)
+        m = _words(tokens, offsets[r], offsets[r + 1], held, stamps, r, asked)
+        n = _words(answers, answer_offsets[r], answer_offsets[r + 1], slots, answer_stamps, r, words)
+        _respond(words, n, held, stamps, r, _mask(offsets[r + 1] - offsets[r]), rarity, vector)
         for d in range(DIMS):
             whole[d] = np.int32(np.round(vector[d] * SCALE))
             total[d] += whole[d]
@@ -182,13 +226,15 @@ def measure(
     into ``prompts`` (k, DIMS) the unit vector of the prompt.
     """
     mask = U64(weights.shape[1] - 1)
-    asked = np.empty(longest(offsets), np.uint64)
-    words = np.empty(longest(answer_offsets), np.uint64)
+    held, stamps, asked = _empty_slots(offsets)
+    slots, answer_stamps, words = _empty_slots(answer_offsets)
     response = np.empty(DIMS)
     whole_prompt = np.empty(DIMS)
     whole_predicted = np.empty(DIMS)
     last = -1
     m = 0
+    marked = _marked(lexicon)
+    held_mask = U64(0)
     overlap = 0.0
     opinion = 0.0
     fold = U64(0)
@@ -196,10 +242,11 @@ def measure(
         r = places[j]
         if r != last:
             last = r
-            m = _words(tokens, offsets[r], offsets[r + 1], asked)
-            n = _words(answers, answer_offsets[r], answer_offsets[r + 1], words)
-            overlap = _respond(words, n, asked, m, rarity, response)
-            opinion = _opinion(words, n, asked, m, lexicon, signs)
+            held_mask = _mask(offsets[r + 1] - offsets[r])
+            m = _words(tokens, offsets[r], offsets[r + 1], held, stamps, r, asked)
+            n = _words(answers, answer_offsets[r], answer_offsets[r + 1], slots, answer_stamps, r, words)
+            overlap = _respond(words, n, held, stamps, r, held_mask, rarity, response)
+            opinion = _opinion(words, n, held, stamps, r, held_mask, lexicon, marked, signs)
             fold = U64(1) - (mix(U64(first_row + r + 1)) & U64(1))
             whole_prompt[:] = 0.0
             whole_predicted[:] = 0.0
@@ -211,7 +258,7 @@ def measure(
         predicted[:] = whole_predicted
         left = m
         for i in range(own_spans[j], own_spans[j + 1]):
-            if find(asked[:m], own[i]) >= 0:
+            if stamps[_slot(own[i], held, stamps, r, held_mask)] == r:
                 left -= 1
                 _ask(own[i], added, weights, fold, mask, -1.0, prompt, predicted)
         _to_unit(prompt)
