@@ -144,6 +144,24 @@ def test_short_memory_leaves_rare_phrases_out_and_says_so(monkeypatch: pytest.Mo
     assert short.counts.min() >= 3
 
 
+def test_without_outputs_phrases_too_rare_to_be_inserted_take_no_room(texts: list[str]) -> None:
+    def counted(least: int) -> tuple[int, tuple[str, ...]]:
+        signal = Phrases("input", least=least, insertion_least=10)
+        state = signal.start(Context("documents", frozenset({"text"})))
+        batch = next(open_data(pa.table({"text": texts})).batches())
+        for _ in range(2):
+            signal.scan(state, batch)
+            following = signal.next_round(state) if state.round == 1 else None
+            state = following or state
+        used = int(state.table["size"][0])
+        following = signal.next_round(state)
+        assert following is not None
+        signal.scan(following, batch)
+        return used, signal.value(following).text
+
+    assert counted(3) == counted(10)
+
+
 def test_diversity_counts_distinct_neighbours() -> None:
     random = np.random.default_rng(1)
     values = random.integers(0, 30, 2000).astype(np.uint64)

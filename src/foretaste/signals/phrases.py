@@ -571,13 +571,18 @@ class Phrases(Signal[_State, PhraseTable]):
             state.labels = np.full(state.rows - state.older_rows, NONE, np.int32)
         # Rather no rare n-gram at all than those that happen to come first.
         most = 1 << ((state.memory // 4 // SLOT_BYTES).bit_length() - 1)
-        for least in (self.least, *(n for n in _LEAST if n > self.least)):
+        for least in (self._counted, *(n for n in _LEAST if n > self._counted)):
             sketches = (state.cells, state.bigrams[0], state.unigrams)
             state.least, frequent = least, sum(np.count_nonzero(s >= least) for s in sketches)
             if frequent * 4 <= most * 3:
                 break
         slots = min(most, max(1 << 12, 1 << int(frequent * 2.5).bit_length()))
         state.table = empty_table(slots)
+
+    @property
+    def _counted(self) -> int:
+        """Rows from which on an n-gram may be kept: without outputs only a phrase that may have been inserted is."""
+        return self.least if self.outputs is not None else max(self.least, min(self.insertion_least, _LEAST[-1]))
 
     def _choose(self, state: _State) -> None:
         from foretaste.text.merging import empty_occurrences
@@ -649,7 +654,7 @@ class Phrases(Signal[_State, PhraseTable]):
             rights=f["rights"][places], purity=purity[kept], bigrams=state.bigrams, unigrams=state.unigrams,
             presence=state.presence, total=float(max(1, state.unigrams.sum())), sample=state.sample.words(),
             lost=state.lost, documents=state.rows,
-            least=state.least if state.least > self.least else 0,
+            least=state.least if state.least > self._counted else 0,
         )  # fmt: skip
 
     def _settle(

@@ -116,12 +116,14 @@ def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, l
 
 
 @njit(cache=True, nogil=True)
-def _pick(flags, size, picked):
-    """Numbers ``j << _N_BITS | n - 1`` of the flagged n-grams, in the order of their tokens; returns how many there are."""
+def _pick(flags, hashes, size, picked, picked_hashes):
+    """Numbers ``j << _N_BITS | n - 1`` and hashes of the flagged n-grams, in the order of their tokens; returns how many
+    there are."""
     k = 0
     for j in range(size):
         for n in range(MAX_N):
             picked[k] = (j << _N_BITS) | n
+            picked_hashes[k] = hashes[n, j]
             k += flags[n, j]
     return k
 
@@ -150,6 +152,7 @@ def count_ngrams(
     label_of = np.empty(_CHUNK, np.int32)
     edge = U64(1) << (mix(BOUNDARY) & U64(63))
     chosen = np.empty(_CHUNK * MAX_N, np.int32)
+    chosen_hashes = np.empty(_CHUNK * MAX_N, np.uint64)
     home = np.empty(_CHUNK * MAX_N, np.uint64)
     row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for low in range(offsets[0], offsets[-1], _CHUNK):
@@ -166,16 +169,16 @@ def count_ngrams(
             label_of[j] = labels[first_row + rows[j]]
             if offsets[rows[j]] == low + j:
                 left[j] = edge
-        picked = _pick(flags, high - low, chosen)
+        picked = _pick(flags, hashes, high - low, chosen, chosen_hashes)
         for i in range(picked):
-            at = mix(hashes[chosen[i] & (MAX_N - 1), chosen[i] >> _N_BITS]) & slots
+            at = mix(chosen_hashes[i]) & slots
             home[i] = at
             prefetch(keys, at)
             prefetch(tallies, at)
         for i in range(picked):
             j = chosen[i] >> _N_BITS
             n = chosen[i] & (MAX_N - 1)
-            h = hashes[n, j]
+            h = chosen_hashes[i]
             at = home[i]
             while keys[at] != U64(0) and keys[at] != h:
                 at = (at + U64(1)) & slots
@@ -244,6 +247,7 @@ def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, see
     rest = np.empty(_CHUNK, np.uint8)
     flags = np.empty((MAX_N, _CHUNK), np.uint8)
     maybe = np.empty(_CHUNK * MAX_N, np.int32)
+    maybe_hashes = np.empty(_CHUNK * MAX_N, np.uint64)
     row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
@@ -251,11 +255,11 @@ def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, see
         for n in range(MAX_N):
             for j in range(high - low):
                 flags[n, j] = tagged[(hashes[n, j] >> _TAG_BITS) & mask] & (rest[j] > n)
-        picked = _pick(flags, high - low, maybe)
+        picked = _pick(flags, hashes, high - low, maybe, maybe_hashes)
         for k in range(picked):
             j = maybe[k] >> _N_BITS
             n = maybe[k] & (MAX_N - 1)
-            h = hashes[n, j]
+            h = maybe_hashes[k]
             at = mix(h) & slots
             while keys[at] != U64(0) and keys[at] != h:
                 at = (at + U64(1)) & slots

@@ -22,7 +22,12 @@ _LOWER = np.array(
 )
 
 _LONGEST_GAP = 256
+_START, _PRIME = U64(0xCBF29CE484222325), U64(0x100000001B3)  # of FNV-1a
 _SPACE, _WORD, _SINGLE, _PUNCT, _SKIP = 0, 1, 2, 3, 4
+# Bytes of a word in lower case, 0 for every other byte: most of a text is runs of these, which need no other decision.
+_FOLDED = np.array(
+    [ord(chr(b).lower()) if chr(b).isalnum() or b == 95 else 0 for b in range(128)] + [0] * 128, np.uint8
+)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,13 @@ def _class(c):
 
 
 @njit(cache=True, nogil=True)
-def _tokenize(data, ends, hashes, starts, stops, offsets, lower):
+def _finish(h, kind):
+    """Hash of a token of the given class from the FNV-1a hash of its characters."""
+    return mix(h) & ~U64(1) if kind == _PUNCT else mix(h) | U64(1)
+
+
+@njit(cache=True, nogil=True)
+def _tokenize(data, ends, hashes, starts, stops, offsets, lower, folded):
     n = 0
     rows = len(ends) - 1
     for row in range(rows):
@@ -147,9 +158,43 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower):
         stop = ends[row + 1]
         h = U64(0)
         open_class = _SPACE
-        last_char = 0
+        last_char = np.int64(0)
         while i < stop:
             b = data[i]
+            letter = folded[b]
+            if letter != 0:
+                if open_class != _WORD:
+                    # What is open is written out in any case, and counts if there was something: one branch less.
+                    hashes[n] = _finish(h, open_class)
+                    stops[n] = i
+                    n += open_class != _SPACE
+                    starts[n] = i
+                    h = _START
+                    open_class = _WORD
+                while letter != 0:
+                    h = (h ^ U64(letter)) * _PRIME
+                    i += 1
+                    letter = folded[data[i]] if i < stop else np.uint8(0)
+                if i < stop and data[i] == 32:
+                    hashes[n] = _finish(h, _WORD)
+                    stops[n] = i
+                    n += 1
+                    open_class = _SPACE
+                    i += 1
+                continue
+            if b < 0x80 and b != 39:
+                mark = 32 < b < 127
+                if not (mark and open_class == _PUNCT and b == last_char):
+                    hashes[n] = _finish(h, open_class)
+                    stops[n] = i
+                    n += open_class != _SPACE
+                    starts[n] = i
+                    h = _START
+                h = (h ^ U64(b)) * _PRIME
+                open_class = _PUNCT if mark else _SPACE
+                last_char = np.int64(b)
+                i += 1
+                continue
             if b < 0x80:
                 c = np.int64(b)
                 width = 1
@@ -184,22 +229,22 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower):
                 kind == _PUNCT and open_class == _PUNCT and c == last_char
             )
             if open_class != _SPACE and not joins:
-                hashes[n] = mix(h) & ~U64(1) if open_class == _PUNCT else mix(h) | U64(1)
+                hashes[n] = _finish(h, open_class)
                 stops[n] = i
                 n += 1
                 open_class = _SPACE
             if kind != _SPACE:
                 if not joins:
                     starts[n] = i
-                    h = U64(0xCBF29CE484222325)
+                    h = _START
                 if c < _LOWER_LIMIT:
                     c = np.int64(lower[c])
-                h = (h ^ U64(c)) * U64(0x100000001B3)
+                h = (h ^ U64(c)) * _PRIME
                 open_class = kind
                 last_char = c
             i += width
         if open_class != _SPACE:
-            hashes[n] = mix(h) & ~U64(1) if open_class == _PUNCT else mix(h) | U64(1)
+            hashes[n] = _finish(h, open_class)
             stops[n] = stop
             n += 1
     offsets[rows] = n
@@ -212,7 +257,7 @@ def tokenize(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Tokens
     hashes = np.empty(len(data) + 1, np.uint64)
     starts, stops = (np.empty(len(data) + 1, _place(len(data))) for _ in range(2))
     offsets = np.empty(len(ends), np.int64)
-    n = _tokenize(data, ends, hashes, starts, stops, offsets, _LOWER)
+    n = _tokenize(data, ends, hashes, starts, stops, offsets, _LOWER, _FOLDED)
     for array in (hashes, starts, stops):
         array.resize(n, refcheck=False)  # gives back the room behind the tokens, where a copy would take more
     return Tokens(hashes, starts, stops, offsets, data)
@@ -258,9 +303,9 @@ def join(parts: list[Tokens]) -> Tokens:
 @njit(cache=True, nogil=True)
 def _hash_rows(data, ends, out):
     for row in range(len(ends) - 1):
-        h = U64(0xCBF29CE484222325)
+        h = _START
         for i in range(ends[row], ends[row + 1]):
-            h = (h ^ U64(data[i])) * U64(0x100000001B3)
+            h = (h ^ U64(data[i])) * _PRIME
         out[row] = mix(h ^ (U64(ends[row + 1] - ends[row]) << U64(40)))
 
 
