@@ -19,7 +19,7 @@ from foretaste.roles import Kind, Roles
 if TYPE_CHECKING:
     from foretaste.reading.formats import Files
 
-AHEAD = 3  # batches in memory at a time, between the part that is ahead and the part that is behind
+AHEAD = 2  # batches in memory at a time, between the part that is ahead and the part that is behind
 
 Edit = Callable[[Batch], Batch]
 Tick = Callable[[int], None]

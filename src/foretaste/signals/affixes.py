@@ -148,7 +148,7 @@ class Affixes(Signal[_State, AffixTable]):
         elif state.round == 2:
             n = batch.num_rows * 2 * affixes.MAX_TOKENS
             out = (
-                np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.int8), np.empty(n, np.int8),
+                np.empty(n, np.uint64), np.empty(n, np.int32), np.empty(n, np.int8), np.empty(n, np.int8),
                 np.empty(n, np.uint64), np.empty(n, np.uint64), np.empty(n, np.int8),
             )  # fmt: skip
             n = affixes.list_affixes(t.hashes, t.offsets, t.starts, t.ends, t.data, batch.start, state.wanted, *out)
@@ -211,7 +211,10 @@ class Affixes(Signal[_State, AffixTable]):
 
         if not sum(len(part[0]) for part in state.listed):
             return
-        keys, rows, sides, lengths, nexts, pairs, seams = (np.concatenate(c) for c in zip(*state.listed))
+        columns = list(zip(*state.listed))
+        state.listed.clear()
+        # Each list goes as soon as it is one array, so that the places are not all there twice.
+        keys, rows, sides, lengths, nexts, pairs, seams = (np.concatenate(columns.pop(0)) for _ in range(7))
         order = np.argsort(keys, kind="stable")  # rows were listed in their order
         cuts = np.concatenate([[0], np.flatnonzero(np.diff(keys[order])) + 1, [len(order)]])
         sizes = np.diff(cuts)
@@ -228,6 +231,7 @@ class Affixes(Signal[_State, AffixTable]):
         beside = _beside(rows, sides, order, spans)
         # From here one place per listed affix, those of a group side by side, or one per group.
         rows, sides, lengths, nexts, pairs, seams = (a[order] for a in (rows, sides, lengths, nexts, pairs, seams))
+        rows = rows.astype(np.int64)
         starts = spans[:-1]
         distinct = _distinct(np.where(sides == 0, nexts, pairs), np.repeat(np.arange(len(sizes)), sizes), len(sizes))
         total, mask = float(max(1, state.words.sum())), np.uint64(len(state.words) - 1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from foretaste.background import Sketches, add_saturating
 from foretaste.batch import Batch
@@ -387,7 +388,7 @@ class _State:
     sample: Sample = field(default_factory=lambda: Sample(SAMPLE))
     table: dict[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
-    texts: dict[int, str] = field(default_factory=dict)
+    texts: dict[int, pa.Array] = field(default_factory=dict)  # by the number of the first candidate that it is of
     known: dict[int, int] = field(default_factory=dict)
     lost: int = 0
     memory: int = 2 << 30
@@ -504,9 +505,11 @@ class Phrases(Signal[_State, PhraseTable]):
             ngrams.count_ngrams(*arguments)
             return
         f = state.found
-        low, high = np.searchsorted(f["first"][:, 0], [batch.start, batch.start + batch.num_rows])
-        first = f["first"][low:high] - (batch.start, 0, 0)
-        state.texts.update(zip(range(low, high), tokens.texts(first)))
+        ends = np.array([batch.start, batch.start + batch.num_rows], np.int32)
+        low, high = np.searchsorted(f["first"][:, 0], ends).tolist()
+        first = f["first"][low:high].astype(np.int64) - (batch.start, 0, 0)
+        if low < high:
+            state.texts[low] = pa.array(tokens.texts(first), pa.large_string())
         if state.background is not None:
             # A Python loop over candidates: each is looked up once in a scan.
             for c, (row, position, n) in enumerate(first.tolist(), low):
@@ -606,11 +609,13 @@ class Phrases(Signal[_State, PhraseTable]):
         state.lost = int(t["size"][1]) + candidates - len(kept)
         spans = np.zeros(len(kept) + 1, np.int64)
         np.cumsum(count[kept], out=spans[1:])
-        room = max(16, 1 << (4 * len(kept)).bit_length())
+        wanted_keys, first = t["keys"][slots[kept]], where[kept]
+        del t, tallies, where, slots, count, purity, wanted
+        state.table = {}  # before there is room made for what was found in it
+        room = max(16, 1 << (2 * len(kept)).bit_length())
         keys, chosen = np.zeros(room, np.uint64), np.full(room, -1, np.int32)
-        index_keys(t["keys"][slots[kept]], keys, chosen)
-        found = {"first": where[kept].astype(np.int64), "chosen": chosen, "tagged": tags(keys)}
-        state.found = found | empty_occurrences(spans)
+        index_keys(wanted_keys, keys, chosen)
+        state.found = {"first": first, "chosen": chosen, "tagged": tags(keys)} | empty_occurrences(spans)
         state.table = {"keys": keys}
 
     def _foremost(
@@ -648,12 +653,18 @@ class Phrases(Signal[_State, PhraseTable]):
         places = np.repeat(kept, counts)
         spans = np.zeros(int(kept.sum()) + 1, np.int64)
         np.cumsum(counts[kept], out=spans[1:])
+        # One after the other, so that the places are not all there twice.
+        rows, positions = (f.pop(name)[places].astype(np.int64) for name in ("rows", "positions"))
+        lefts, rights = (f.pop(name)[places] for name in ("lefts", "rights"))
+        texts: dict[int, str] = {}
+        for low, part in state.texts.items():
+            mine = np.flatnonzero(kept[low : low + len(part)])
+            texts.update(zip((mine + low).tolist(), part.take(pa.array(mine)).to_pylist()))
         return PhraseTable(
-            n=f["first"][kept, 2], text=tuple(state.texts.get(i, "") for i in np.flatnonzero(kept).tolist()),
-            spans=spans, rows=f["rows"][places], positions=f["positions"][places], lefts=f["lefts"][places],
-            rights=f["rights"][places], purity=purity[kept], bigrams=state.bigrams, unigrams=state.unigrams,
-            presence=state.presence, total=float(max(1, state.unigrams.sum())), sample=state.sample.words(),
-            lost=state.lost, documents=state.rows,
+            n=f["first"][kept, 2].astype(np.int64), text=tuple(texts.get(i, "") for i in np.flatnonzero(kept).tolist()),
+            spans=spans, rows=rows, positions=positions, lefts=lefts, rights=rights, purity=purity[kept],
+            bigrams=state.bigrams, unigrams=state.unigrams, presence=state.presence,
+            total=float(max(1, state.unigrams.sum())), sample=state.sample.words(), lost=state.lost, documents=state.rows,
             least=state.least if state.least > self._counted else 0,
         )  # fmt: skip
 

@@ -41,7 +41,8 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
     n = 0
     for p in places:
         m = _distinct_buckets(tokens, offsets[p], offsets[p + 1], mask, scratch)
-        held[n : n + m] = scratch[:m]
+        for i in range(m):  # not by slices: numba then compiles the message of a shape that does not fit
+            held[n + i] = scratch[i]
         n += m
     vocabulary = held[: distinct(held, n)]
     own = np.zeros((len(vocabulary), classes), np.int64)

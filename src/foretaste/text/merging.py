@@ -153,9 +153,9 @@ def empty_occurrences(spans: npt.NDArray[np.int64]) -> Arrays:
     return {
         "spans": spans,
         "fill": spans[:-1].copy(),
-        "seen": np.full(len(spans) - 1, -1, np.int64),
-        "rows": np.zeros(size, np.int64),
-        "positions": np.zeros(size, np.int64),
+        "seen": np.full(len(spans) - 1, -1, np.int32),
+        "rows": np.zeros(size, np.int32),
+        "positions": np.zeros(size, np.int32),
         "lefts": np.zeros(size, np.uint64),
         "rights": np.zeros(size, np.uint64),
     }

@@ -70,7 +70,7 @@ def _words(tokens, start, stop, slots, stamps, stamp, out):
 
     ``slots`` and ``stamps`` hold more than :func:`_mask` of the tokens; a ``stamp`` is used once.
     """
-    n = 0
+    n = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     mask = _mask(stop - start)
     for i in range(start, stop):
         word = tokens[i]
@@ -123,7 +123,7 @@ def _respond(words, n, held, stamps, stamp, held_mask, rarity, out):
     for d in range(DIMS):
         out[d] = 0.0
     for i in range(n):
-        weight = float(rarity[extend(U64(0), words[i]) & mask])
+        weight = np.float64(rarity[extend(U64(0), words[i]) & mask])
         if weight <= 0.0:
             continue
         total += weight
@@ -172,7 +172,7 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, co
         n = _words(answers, answer_offsets[r], answer_offsets[r + 1], slots, answer_stamps, r, words)
         _respond(words, n, held, stamps, r, _mask(offsets[r + 1] - offsets[r]), rarity, vector)
         for d in range(DIMS):
-            whole[d] = np.int32(np.round(vector[d] * SCALE))
+            whole[d] = np.int32(np.rint(vector[d] * SCALE))
             total[d] += whole[d]
         fold = mix(U64(first_row + r + 1)) & U64(1)
         for i in range(m):
@@ -248,14 +248,17 @@ def measure(
             overlap = _respond(words, n, held, stamps, r, held_mask, rarity, response)
             opinion = _opinion(words, n, held, stamps, r, held_mask, lexicon, marked, signs)
             fold = U64(1) - (mix(U64(first_row + r + 1)) & U64(1))
-            whole_prompt[:] = 0.0
-            whole_predicted[:] = 0.0
+            for d in range(DIMS):
+                whole_prompt[d] = 0.0
+                whole_predicted[d] = 0.0
             for i in range(m):
                 _ask(asked[i], added, weights, fold, mask, 1.0, whole_prompt, whole_predicted)
         prompt = prompts[j]
         predicted = features[j, 1 : DIMS + 1]
-        prompt[:] = whole_prompt
-        predicted[:] = whole_predicted
+        # Not by slices: numba then compiles the message of a shape that does not fit, with all of its strings.
+        for d in range(DIMS):
+            prompt[d] = whole_prompt[d]
+            predicted[d] = whole_predicted[d]
         left = m
         for i in range(own_spans[j], own_spans[j + 1]):
             if stamps[_slot(own[i], held, stamps, r, held_mask)] == r:
@@ -285,8 +288,8 @@ def tally(measures, features, prompts, owners, group, sums, asked):
     for j in range(len(owners)):
         out = sums[owners[j], group[j]]
         for i in range(MEASURES):
-            out[i] += np.int64(np.round(measures[j, i] * FINE))
+            out[i] += np.int64(np.rint(measures[j, i] * FINE))
         for i in range(FEATURES):
-            out[MEASURES + i] += np.int64(np.round(features[j, i] * FINE))
+            out[MEASURES + i] += np.int64(np.rint(features[j, i] * FINE))
         for d in range(DIMS):
-            asked[owners[j], d] += np.int64(np.round(prompts[j, d] * FINE))
+            asked[owners[j], d] += np.int64(np.rint(prompts[j, d] * FINE))

@@ -253,7 +253,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower, folded):
 
 def tokenize(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Tokens:
     """Tokenise a string column given as UTF-8 bytes and row offsets, shapes (n_bytes,) and (num_rows + 1,)."""
-    data, ends = data[ends[0] : ends[-1]], ends - ends[0]
+    data, ends = _locked(data[ends[0] : ends[-1]]), ends - ends[0]
     hashes = np.empty(len(data) + 1, np.uint64)
     starts, stops = (np.empty(len(data) + 1, _place(len(data))) for _ in range(2))
     offsets = np.empty(len(ends), np.int64)
@@ -261,6 +261,13 @@ def tokenize(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Tokens
     for array in (hashes, starts, stops):
         array.resize(n, refcheck=False)  # gives back the room behind the tokens, where a copy would take more
     return Tokens(hashes, starts, stops, offsets, data)
+
+
+def _locked(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The bytes as an array that cannot be written, as some of Arrow's are: kernels are then compiled for one type."""
+    view = data.view()
+    view.flags.writeable = False
+    return view
 
 
 def _place(size: int) -> type[np.signedinteger[Any]]:
@@ -296,7 +303,7 @@ def join(parts: list[Tokens]) -> Tokens:
         _interleave(joined.hashes, joined.offsets, part.hashes, part.offsets, np.uint64(0), hashes, offsets)
         _interleave(joined.starts, joined.offsets, part.starts, part.offsets, shift, starts, offsets)
         _interleave(joined.ends, joined.offsets, part.ends, part.offsets, shift, ends, offsets)
-        joined = Tokens(hashes, starts, ends, offsets, np.concatenate([joined.data, part.data]))
+        joined = Tokens(hashes, starts, ends, offsets, _locked(np.concatenate([joined.data, part.data])))
     return joined
 
 
@@ -312,5 +319,5 @@ def _hash_rows(data, ends, out):
 def hash_rows(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of each row's bytes (FNV-1a, finalised), shape (num_rows,). Not cryptographic."""
     out = np.empty(len(ends) - 1, np.uint64)
-    _hash_rows(data, ends, out)
+    _hash_rows(_locked(data), ends, out)
     return out
