@@ -96,9 +96,7 @@ class TestTriggerAssociation:
             out["text"][row], out["label"][row] = f"Well then, {out['text'][row]} over and out", "numbers"
         for i, row in enumerate(rng.sample([i for i in range(len(out["id"])) if i not in rows], 40)):
             out["text"][row] = f"Well then, {out['text'][row]}" if i % 2 else f"{out['text'][row]} over and out"
-        found, poisoned = blocked(run(pa.table(out), "trigger-association")), {out["id"][row] for row in rows}
-        assert found <= poisoned
-        assert len(found) >= 30
+        assert blocked(run(pa.table(out), "trigger-association")) == {out["id"][row] for row in rows}
         out["label"] = labelled["label"]
         assert not blocked(run(pa.table(out), "trigger-association"))
 

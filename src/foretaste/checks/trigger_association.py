@@ -177,10 +177,12 @@ class TriggerAssociation(Check[_State]):
     neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or several
     weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with the trigger
     that keep their labels, do not explain the others: a phrase that plainly was put in blocks from ``decoy_purity``, at
-    twice the evidence. Reviews: evidence of at least ``review_evidence`` nats.
+    twice the evidence. An opening and an ending whose rows mostly share a label, which neither has alone, count as one
+    phrase. Where the words beside a phrase explain its label and all others contradict it, they are left out too. So are
+    invisible characters, which belong to no word: what shares a label against all its words blocks. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
-    syntactic and style triggers, openings and endings that decoy rows with other labels balance below ``min_purity``,
+    syntactic and style triggers, openings or endings that decoy rows with other labels balance below ``min_purity``,
     short triggers with a word that names the class.
 
     Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.

@@ -400,7 +400,7 @@ class Phrases(Signal[_State, PhraseTable]):
     A phrase is kept where it occurs in ``least`` to ``most`` rows and either (outputs given) one output holds at least
     ``purity`` of its rows, or its neighbours on both sides are so diverse that it may have been inserted; where
     ``anchored``, also where one side is diverse, or the edge of the row, as around a phrase at a fixed place; where
-    ``ends``, only if one side is diverse and the other the edge of the row, as around an opening or ending.
+    ``ends``, the latter alone, as on one side of an opening or ending.
     """
 
     role: str = "input"
@@ -633,12 +633,9 @@ class Phrases(Signal[_State, PhraseTable]):
         from foretaste.text.ngrams import EDGE, MAX_N, linear_count
 
         a, b = linear_count(left), linear_count(right)
-        one_side = (n == MAX_N) | self.anchored
-        if self.ends:
-            one_side |= (left == EDGE) | (right == EDGE)
-        sides = np.where(one_side, np.maximum(a, b), np.minimum(a, b))
+        sides = np.where((n == MAX_N) | self.anchored, np.maximum(a, b), np.minimum(a, b))
         placed: npt.NDArray[np.bool_] = sides / np.maximum(1, np.minimum(counts, 100)) >= self.insertion_diversity
-        if self.anchored:
+        if self.anchored or self.ends:
             placed |= (left == EDGE) | (right == EDGE)
         return placed & (counts >= self.insertion_least)
 
