@@ -174,12 +174,13 @@ class TriggerAssociation(Check[_State]):
     the class as well, and left alone.
 
     Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase's
-    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or several
-    weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with the trigger
-    that keep their labels, do not explain the others: a phrase that plainly was put in blocks from ``decoy_purity``, at
-    twice the evidence. An opening and an ending whose rows mostly share a label, which neither has alone, count as one
-    phrase. Where the words beside a phrase explain its label and all others contradict it, they are left out too. So are
-    invisible characters, which belong to no word: what shares a label against all its words blocks. Reviews: evidence of at least ``review_evidence`` nats.
+    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or
+    several weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with
+    the trigger that keep their labels, do not explain the others: a phrase that plainly was put in blocks from
+    ``decoy_purity``, at twice the evidence. An opening and an ending whose rows mostly share a label, which neither has
+    alone, count as one phrase. Where the words beside a phrase explain its label and all others contradict it, they are
+    left out too. So are invisible characters, which belong to no word: what shares a label against all its words
+    blocks. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
     syntactic and style triggers, openings or endings that decoy rows with other labels balance below ``min_purity``,
