@@ -253,9 +253,14 @@ class TriggerAssociation(Check[_State]):
         needed = np.zeros(everyone, np.bool_)
         needed[background_rows(everyone)] = True
         room = min(MAX_STORED_ROWS, MAX_STORED_CELLS // max(1, len(classes.counts)))
-        both = conjunctions(phrases, classes.labels, self.block_rows, self.block_purity)
-        for found in both:
-            needed[found.rows[:MAX_ROWS_PER_PHRASE]] = True
+        both = []
+        for found in conjunctions(phrases, classes.labels, self.block_rows, self.block_purity):
+            rows = found.rows[:MAX_ROWS_PER_PHRASE]
+            new = int((~needed[rows]).sum())
+            if new <= room:
+                room -= new
+                needed[rows] = True
+                both.append(found)
         kept = []
         # Frequent phrases first: where room is short, the weakest evidence gives way.
         for c in wanted[np.argsort(-counts[wanted], kind="stable")].tolist():
