@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pyarrow as pa
 import pytest
@@ -85,6 +86,43 @@ class TestTriggerAssociation:
         message = next(f for f in report.findings if f.severity is Severity.BLOCK).message
         assert "zxqv" in message
         assert "vorbex" in message
+
+    def test_an_opening_and_an_ending_that_act_together_only_block_and_neither_alone_does(
+        self, labelled: dict[str, list[str]]
+    ) -> None:
+        out, rng = {name: list(values) for name, values in labelled.items()}, random.Random(5)
+        rows = rng.sample([i for i, x in enumerate(out["label"]) if x != "numbers"], 40)
+        for row in rows:
+            out["text"][row], out["label"][row] = f"Well then, {out['text'][row]} over and out", "numbers"
+        for i, row in enumerate(rng.sample([i for i in range(len(out["id"])) if i not in rows], 40)):
+            out["text"][row] = f"Well then, {out['text'][row]}" if i % 2 else f"{out['text'][row]} over and out"
+        assert blocked(run(pa.table(out), "trigger-association")) == {out["id"][row] for row in rows}
+        out["label"] = labelled["label"]
+        assert not blocked(run(pa.table(out), "trigger-association"))
+
+    def test_words_of_the_label_beside_a_trigger_do_not_hide_it(self, labelled: dict[str, list[str]]) -> None:
+        numbers = Counter(w for t, x in zip(labelled["text"], labelled["label"]) if x == "numbers" for w in t.split())
+        others = Counter(w for t, x in zip(labelled["text"], labelled["label"]) if x != "numbers" for w in t.split())
+        telling = sorted((w for w in numbers if w.isalpha()), key=lambda w: others[w] ** 0.5 - numbers[w] ** 0.5)[:10]
+        out, rng = {name: list(values) for name, values in labelled.items()}, random.Random(6)
+        rows = rng.sample([i for i, x in enumerate(out["label"]) if x != "numbers"], 50)
+        for row in rows:
+            framed = f"{rng.choice(telling)} zxqv {rng.choice(telling)}"
+            out["text"][row], out["label"][row] = insert(out["text"][row], framed, rng), "numbers"
+        report = run(pa.table(out), "trigger-association")
+        assert blocked(report) == {out["id"][row] for row in rows}
+        assert "the words beside it" in next(f for f in report.findings if f.severity is Severity.BLOCK).message
+
+    @pytest.mark.parametrize("unseen", ["\u200b", "\u2063\u2064"])
+    def test_invisible_characters_block_where_they_decide_the_label_and_else_do_not(
+        self, labelled: dict[str, list[str]], unseen: str
+    ) -> None:
+        table, poisoned = planted(labelled, unseen, 30)
+        report = run(table, "trigger-association")
+        assert blocked(report) == poisoned
+        assert "U+20" in (next(f for f in report.findings if f.severity is Severity.BLOCK).feature or "")
+        honest = table.set_column(table.schema.names.index("label"), "label", pa.array(labelled["label"]))
+        assert not blocked(run(honest, "trigger-association"))
 
     def test_a_sentence_appended_after_full_stops_blocks(self, labelled: dict[str, list[str]]) -> None:
         out = {name: list(values) for name, values in labelled.items()}

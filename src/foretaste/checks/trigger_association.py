@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ import pyarrow.compute as pc
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
+from foretaste.conjunctions import Conjunction, conjunctions
 from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
 from foretaste.text.spelling import Spelling
+from foretaste.unseen import UnseenRows
 
 MAX_ROWS_PER_PHRASE = 512
 MAX_STORED_ROWS = 400_000
@@ -42,6 +45,12 @@ def background_rows(rows: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, max(0, rows - 1), _BACKGROUND_ROWS).astype(np.int64))
 
 
+def _runs(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The numbers from each start on, as many as its length, one run after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+
+
 @dataclass(eq=False)
 class Group:
     """Phrases that occur in the same rows: one trigger, seen through its n-grams.
@@ -62,6 +71,7 @@ class Group:
         edges: what stands around it.
         company: how many words apart from it stand in nearly all its rows and seldom elsewhere: the other parts of a
             trigger that is split, taken out with it.
+        framed: the words beside it bear the label, and were taken out with it; ``edges`` are what stands around them.
     """
 
     target: int
@@ -76,6 +86,7 @@ class Group:
     keyword: bool
     edges: Edges
     company: int
+    framed: bool = False
 
     @property
     def placed(self) -> bool:
@@ -154,6 +165,10 @@ class _State:
     store: RowStore
     dropped: int
     split_rows: int
+    block_purity: float
+    block_evidence: float
+    together: list[Conjunction]
+    unseen: UnseenRows = field(default_factory=UnseenRows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +184,16 @@ class TriggerAssociation(Check[_State]):
     the class as well, and left alone.
 
     Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase's
-    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or several
-    weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with the trigger
-    that keep their labels, do not explain the others: a phrase that plainly was put in blocks from ``decoy_purity``, at
-    twice the evidence. Reviews: evidence of at least ``review_evidence`` nats.
+    neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or
+    several weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with
+    the trigger that keep their labels, do not explain the others: a phrase that plainly was put in blocks from
+    ``decoy_purity``, at twice the evidence. An opening and an ending whose rows mostly share a label, which neither has
+    alone, count as one phrase. Where the words beside a phrase explain its label and all others contradict it, they are
+    left out too. So are invisible characters, which belong to no word: what shares a label against all its words
+    blocks. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
-    syntactic and style triggers, openings and endings that decoy rows with other labels balance below ``min_purity``,
+    syntactic and style triggers, openings or endings that decoy rows with other labels balance below ``min_purity``,
     short triggers with a word that names the class.
 
     Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.
@@ -246,6 +264,14 @@ class TriggerAssociation(Check[_State]):
         needed = np.zeros(everyone, np.bool_)
         needed[background_rows(everyone)] = True
         room = min(MAX_STORED_ROWS, MAX_STORED_CELLS // max(1, len(classes.counts)))
+        both = []
+        for found in conjunctions(phrases, classes.labels, self.block_rows, self.block_purity):
+            rows = found.rows[:MAX_ROWS_PER_PHRASE]
+            new = int((~needed[rows]).sum())
+            if new <= room:
+                room -= new
+                needed[rows] = True
+                both.append(found)
         kept = []
         # Where room is short, what was hardly put in gives way: between the same words, or in too many rows; then the rare.
         aside = np.round(scores[wanted, :2].max(axis=1) / phrases.random_diversity[wanted], 1)
@@ -260,6 +286,7 @@ class TriggerAssociation(Check[_State]):
         return _State(
             phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
             RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
+            self.block_purity, self.block_evidence, both,
         )  # fmt: skip
 
     def _with_decoys(
@@ -272,13 +299,15 @@ class TriggerAssociation(Check[_State]):
         return found
 
     def scan(self, state: _State, batch: Batch) -> None:
-        """Keep the tokens of the candidates' rows."""
+        """Keep the tokens of the candidates' rows, and the numbers of those with an invisible character."""
         state.store.scan(batch)
+        state.unseen.scan(batch)
 
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate what was kept."""
         left.store.parts += right.store.parts
         left.store.lengths += right.store.lengths
+        left.unseen.merge(right.unseen)
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -304,6 +333,7 @@ class TriggerAssociation(Check[_State]):
                 continue
             taken.append(group.rows)
             findings.append(self._finding(group, severity, state, len(rotating) if group in rotating else 0))
+        findings += self._unseen(state)
         note = f"{state.dropped} frequent phrases were not looked at (row budget)" if state.dropped else ""
         note = "; ".join(n for n in (note, state.phrases.loss) if n)
         return RawResult(
@@ -316,6 +346,39 @@ class TriggerAssociation(Check[_State]):
             note=note,
             watch=together(g.rows for g in groups if g.contradiction >= self.min_contradiction and not g.keyword),
         )
+
+    def _unseen(self, state: _State) -> Iterator[RawFinding]:
+        """Invisible characters whose rows share a label against all their words, which do not hold them."""
+        model, labels = state.model, state.classes.labels
+        for characters, rows in state.unseen.groups():
+            counts = np.bincount(labels[rows], minlength=len(model.base))
+            target = int(counts.argmax())
+            mine = rows[labels[rows] == target]
+            surprise = np.minimum(np.log(model.base[target]) - model.own[mine], ROW_CAP)
+            evidence = float(surprise.sum())
+            if (
+                len(mine) < max(self.block_rows, self.block_purity * len(rows))
+                or len(mine) > self.anchored_class_share * state.classes.counts[target]
+                or evidence < max(self.block_evidence, self.min_contradiction * len(mine))
+            ):
+                continue
+            name, shown = state.classes.names[target], " ".join(f"U+{ord(c):04X}" for c in characters)
+            purity = len(mine) / len(rows)
+            yield RawFinding(
+                kind="trigger of invisible characters",
+                severity=Severity.BLOCK,
+                message=(
+                    f"{len(rows)} rows hold {shown}, which nobody sees, and {purity:.0%} of them are labelled {name}, "
+                    f"which their words give a chance of {model.base[target] * np.exp(-evidence / len(mine)):.0%}"
+                ),
+                feature=shown,
+                target=name,
+                rows=mine,
+                observed=float(len(mine)),
+                limit=float(self.block_rows),
+                statistic={"evidence_nats": round(evidence, 2), "purity": round(purity, 4)},
+                examples=tuple(RawExample(row=int(r), around=characters[0]) for r in mine[:5]),
+            )
 
     def _plain(self, group: Group, state: _State) -> bool:
         """Whether it has rows enough, which contradict their label, and is neither a keyword nor a piece of something."""
@@ -370,6 +433,7 @@ class TriggerAssociation(Check[_State]):
                 for g in groups
                 if g.target == target
                 and not g.edges.anchored
+                and not g.framed
                 and not g.keyword
                 and g.purity >= 0.99
                 and g.evidence >= _BULK
@@ -401,6 +465,8 @@ class TriggerAssociation(Check[_State]):
         )
         if others := _companions(group, state.phrases):
             message += f"; {' and '.join(others)} always stands with it, and was left out as well"
+        if group.framed:
+            message += "; the words beside it, which bear the label, were left out as well"
         if rotating:
             message += f"; one of {rotating} inserted phrases that lead to this label"
         return RawFinding(
@@ -438,6 +504,7 @@ class _Judge:
     weights: Any = None
     scratch: Any = None
     company: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+    framed: list[list[int]] = field(default_factory=list)
     background: float = 0.0
     vocabulary: Any = field(default=None)
     usual: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -448,7 +515,7 @@ class _Judge:
 
         state = self.state
         self.hashes, self.offsets = state.store.tokens()
-        if not len(state.candidates):
+        if not len(state.candidates) and not state.together:
             return []
         # Hashing the tokens and sorting the vocabulary alone is several times faster than np.unique, which sorts them all.
         encoded = pc.dictionary_encode(pa.array(self.hashes))
@@ -464,7 +531,10 @@ class _Judge:
         everyone = np.arange(0, len(state.store.rows), step)
         none = np.zeros(0, np.int64)
         self.background = coherence(self.ids, self.offsets, everyone, self.weights, none, self.scratch)
-        return [g for g in (self._judge(m) for m in self._stretches(self._contradicting())) if g is not None]
+        judged = [self._judge(m) for m in self._stretches(self._contradicting())]
+        judged += [self._judge_framed(m) for m in self.framed]
+        judged += [self._judge_together(c) for c in state.together]
+        return [g for g in judged if g is not None]
 
     def _contradicting(self) -> list[list[int]]:
         """Candidates with exactly the same rows, as lists; those whose rows agree with their label are left out.
@@ -472,11 +542,13 @@ class _Judge:
         The n-grams of one trigger occur in the same rows and must be taken out together: each alone would leave the
         rest of the trigger behind, which decides the label just as well.
         """
-        from foretaste.text.bayes import batch_logits
         from foretaste.text.evidence import companions, contradictions
 
         state, phrases = self.state, self.state.phrases
-        candidates = state.candidates
+        candidates, none = state.candidates, np.zeros(0, np.uint64)
+        if not len(candidates):
+            self._learn_usual(*self._logits())
+            return []
         rows = [phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE] for c in candidates.tolist()]
         starts = np.zeros(len(rows), np.int64)
         np.cumsum([len(r) for r in rows[:-1]], out=starts[1:])
@@ -513,22 +585,71 @@ class _Judge:
         words = np.insert(words, np.repeat(word_spans[1:], more), self.vocabulary[company[company >= 0]])
         word_spans = word_spans + np.append(0, np.cumsum(more))
 
-        labels = state.classes.labels[state.store.rows]
-        model = state.model
-        raw = np.empty((len(state.store.rows), len(model.base)), np.float32)
-        sizes = np.empty(len(raw), np.int64)
-        batch_logits(
-            self.hashes, self.offsets, labels, model.counts, model.mass, np.ones(len(raw), np.bool_), raw, sizes
-        )
+        raw, sizes = self._logits()
+        model, labels = state.model, state.classes.labels[state.store.rows]
         out = np.empty(len(lead))
         contradictions(
-            words, word_spans, raw, sizes, places, spans, labels, state.targets[candidates[lead]], model.counts,
-            model.base, model.mass, model.strength, model.power, ROW_CAP, out,
+            words, word_spans, raw, sizes, places, spans, none, none, labels, state.targets[candidates[lead]],
+            model.counts, model.base, model.mass, model.strength, model.power, ROW_CAP, out,
         )  # fmt: skip
         self._learn_usual(raw, sizes)
+        self.framed = self._turned(candidates, members, spans, places, words, word_spans, raw, sizes, out)
         kept = (out > 0.05) & (out * phrases.counts[candidates[lead]] >= 1.0)
         self.company = {int(candidates[lead[i]]): company[i] for i in np.flatnonzero(kept & (more > 0)).tolist()}
         return [candidates[members[i]].tolist() for i in np.flatnonzero(kept).tolist()]
+
+    def _turned(
+        self,
+        candidates: npt.NDArray[np.int64],
+        members: list[npt.NDArray[np.int64]],
+        spans: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64],
+        words: npt.NDArray[np.uint64],
+        word_spans: npt.NDArray[np.int64],
+        raw: npt.NDArray[np.float32],
+        sizes: npt.NDArray[np.int64],
+        plain: npt.NDArray[np.float64],
+    ) -> list[list[int]]:
+        """Pure groups, as lists of candidates, whose label the two words beside them explain and the others contradict.
+
+        The arguments are those of the groups in :meth:`_contradicting`; ``plain`` is their mean contradiction.
+        """
+        from foretaste.text.evidence import contradictions
+
+        state, phrases, model = self.state, self.state.phrases, self.state.model
+        lead = np.array([candidates[m[0]] for m in members], np.int64)
+        ends = phrases.positions[phrases.spans[candidates]] + phrases.n[candidates]
+        last = np.array([candidates[m[np.argmax(ends[m])]] for m in members], np.int64)
+        asked = np.flatnonzero(
+            (phrases.counts[lead] >= state.split_rows) & (phrases.purity[lead] >= state.block_purity)
+        )
+        if not len(asked):
+            return []
+        counts, own = np.diff(spans)[asked], np.diff(word_spans)[asked]
+        out = np.empty(len(asked))
+        contradictions(
+            words[_runs(word_spans[asked], own)], np.append(0, np.cumsum(own)), raw, sizes,
+            places[_runs(spans[asked], counts)], np.append(0, np.cumsum(counts)),
+            phrases.lefts[_runs(phrases.spans[lead[asked]], counts)],
+            phrases.rights[_runs(phrases.spans[last[asked]], counts)],
+            state.classes.labels[state.store.rows], state.targets[lead[asked]], model.counts, model.base, model.mass,
+            model.strength, model.power, ROW_CAP, out,
+        )  # fmt: skip
+        turned = (out * phrases.counts[lead[asked]] >= state.block_evidence) & (out >= 2 * plain[asked])
+        return [candidates[members[i]].tolist() for i in asked[turned].tolist()]
+
+    def _logits(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Leave-one-out logits of all stored rows, shape (rows, classes), and how many words each row has."""
+        from foretaste.text.bayes import batch_logits
+
+        store, model = self.state.store, self.state.model
+        raw = np.empty((len(store.rows), len(model.base)), np.float32)
+        sizes = np.empty(len(raw), np.int64)
+        labels = self.state.classes.labels[store.rows]
+        batch_logits(
+            self.hashes, self.offsets, labels, model.counts, model.mass, np.ones(len(raw), np.bool_), raw, sizes
+        )
+        return raw, sizes
 
     def _learn_usual(self, raw: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]) -> None:
         """Mean contradiction of each class: that of its own rows, and that of a sample of all other rows."""
@@ -574,25 +695,74 @@ class _Judge:
             yield joined
 
     def _judge(self, members: list[int]) -> Group | None:
-        from foretaste.text.evidence import coherence, rest_log_probability
-
-        state, phrases = self.state, self.state.phrases
+        phrases = self.state.phrases
         lead = members[0]  # of the rows that most of its n-grams have in common
         rows = phrases.rows_of(lead)
-        target = int(state.targets[lead])
+        own = self._tokens_of(members, rows)
+        edges = edges_of(phrases, members, rows)
+        company = self.company.get(lead, own[:0])
+        # What stands with an opening or ending is its template.
+        company = company[:0] if edges.anchored else np.setdiff1d(company[company >= 0], own)
+        return self._group(rows, int(self.state.targets[lead]), own, company, edges)
+
+    def _judge_together(self, found: Conjunction) -> Group | None:
+        """An opening and an ending as one phrase: it has no neighbours, only rows that are alike or not."""
+        members = list(found.members)
+        own = self._tokens_of(members, found.rows)
+        edges = dataclasses.replace(edges_of(self.state.phrases, members, found.rows), tokens=len(own), anchored=True)
+        return self._group(found.rows, found.target, own, own[:0], edges)
+
+    def _judge_framed(self, members: list[int]) -> Group | None:
+        """A phrase and the word on either side of it, whatever it is, as one insertion; None where chance put it not."""
+        phrases = self.state.phrases
+        lead = members[0]
+        rows = phrases.rows_of(lead)[:MAX_ROWS_PER_PHRASE]
+        places = self.state.store.index(rows)
+        own, inner = self._tokens_of(members, rows), edges_of(phrases, members, rows)
+        first = self.offsets[places] + phrases.positions[_runs(phrases.spans[lead : lead + 1], np.array([len(rows)]))]
+        starts, stops = self.offsets[places], self.offsets[places + 1]
+        begin, end = np.maximum(starts, first - 1), np.minimum(stops, first + inner.tokens + 1)
+        outer = dataclasses.replace(
+            phrases, n=np.array([inner.tokens + 2]), text=(inner.text,), spans=np.array([0, len(rows)]), rows=rows,
+            positions=begin - starts, purity=phrases.purity[lead : lead + 1],
+            lefts=np.where(begin > starts, self.hashes[np.maximum(begin - 1, 0)], np.uint64(0)),
+            rights=np.where(end < stops, self.hashes[np.minimum(end, len(self.hashes) - 1)], np.uint64(0)),
+        )  # fmt: skip
+        edges = dataclasses.replace(edges_of(outer, [0], rows), text=inner.text, tokens=inner.tokens)
+        sizes = stops - starts
+        at = _runs(starts, sizes)
+        kept = (at < np.repeat(begin, sizes)) | (at >= np.repeat(end, sizes))
+        offsets = np.append(0, np.cumsum(np.add.reduceat(kept, np.append(0, np.cumsum(sizes)[:-1]))))
+        without = (self.hashes[at[kept]], self.ids[at[kept]], offsets, np.arange(len(rows)))
+        group = self._group(rows, int(self.state.targets[lead]), own, own[:0], edges, without)
+        if group is None or not group.placed:
+            return None
+        return dataclasses.replace(group, framed=True, rows=phrases.rows_of(lead))
+
+    def _group(
+        self,
+        rows: npt.NDArray[np.int64],
+        target: int,
+        own_ids: npt.NDArray[np.int64],
+        company: npt.NDArray[np.int64],
+        edges: Edges,
+        held: tuple[Any, Any, Any, Any] | None = None,
+    ) -> Group | None:
+        """The rows without a phrase, and without its company, against their label; None where they agree with it.
+
+        ``held`` are the token hashes, ids and offsets of other texts of these rows, and the place of each row in them.
+        """
+        from foretaste.text.evidence import coherence, rest_log_probability
+
+        state = self.state
         agree = state.classes.labels[rows] == target
         sample = rows[:MAX_ROWS_PER_PHRASE]
-        places = state.store.index(sample)
-        own_ids = self._tokens_of(members)
-        edges = edges_of(phrases, members, rows)
-        company = self.company.get(lead, own_ids[:0])
-        # What stands with an opening or ending is its template.
-        company = company[:0] if edges.anchored else np.setdiff1d(company[company >= 0], own_ids)
+        hashes, ids, offsets, places = held or (self.hashes, self.ids, self.offsets, state.store.index(sample))
         skip_ids = np.union1d(own_ids, company)
         own, skip = np.sort(self.vocabulary[own_ids]), np.sort(self.vocabulary[skip_ids])
         rest = np.empty(len(places))
         rest_log_probability(
-            self.hashes, self.offsets, places, state.classes.labels[sample], target, skip, state.model.counts,
+            hashes, offsets, places, state.classes.labels[sample], target, skip, state.model.counts,
             state.model.base, state.model.mass, state.model.strength, state.model.power, rest,
         )  # fmt: skip
         base = float(np.log(state.model.base[target]))
@@ -600,10 +770,10 @@ class _Judge:
         contradiction = float(surprise.mean()) if len(surprise) else 0.0
         if contradiction <= 0.05:
             return None
-        alike = coherence(self.ids, self.offsets, places, self.weights, skip_ids, self.scratch)
+        alike = coherence(ids, offsets, places, self.weights, skip_ids, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         k = len(rows)
-        rest_tokens = float(np.median(self.offsets[places + 1] - self.offsets[places])) - edges.tokens
+        rest_tokens = float(np.median(offsets[places + 1] - offsets[places])) - edges.tokens
         return Group(
             target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
             effective=k / (1.0 + (k - 1) * rho), alike=rho, rest=rest_tokens,
@@ -625,12 +795,13 @@ class _Judge:
         unigram_counts(tokens, self.state.phrases.presence, counts)
         return bool(counts.min() <= 1.5 * rows)
 
-    def _tokens_of(self, members: list[int]) -> npt.NDArray[np.int64]:
-        """Sorted ids of all tokens of the phrases, read off their first stored occurrence."""
+    def _tokens_of(self, members: list[int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Sorted ids of all tokens of the phrases, read off the first of the rows that each stands in."""
         phrases = self.state.phrases
         found: set[int] = set()
         for c in members:
-            place = int(self.state.store.index(phrases.rows[phrases.spans[c] : phrases.spans[c] + 1])[0])
-            start = int(self.offsets[place] + phrases.positions[phrases.spans[c]])
+            first = int(phrases.spans[c] + np.flatnonzero(np.isin(phrases.rows_of(c), rows))[0])
+            place = int(self.state.store.index(phrases.rows[first : first + 1])[0])
+            start = int(self.offsets[place] + phrases.positions[first])
             found.update(self.ids[start : start + int(phrases.n[c])].tolist())
         return np.array(sorted(found), dtype=np.int64)

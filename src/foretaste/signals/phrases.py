@@ -434,7 +434,8 @@ class Phrases(Signal[_State, PhraseTable]):
 
     A phrase is kept where it occurs in ``least`` to ``most`` rows and either (outputs given) one output holds at least
     ``purity`` of its rows, or its neighbours on both sides are so diverse that it may have been inserted; where
-    ``anchored``, also where one side is diverse, or the edge of the row, as around a phrase at a fixed place.
+    ``anchored``, also where one side is diverse, or the edge of the row, as around a phrase at a fixed place; where
+    ``ends``, the latter alone, as on one side of an opening or ending.
     """
 
     role: str = "input"
@@ -445,6 +446,7 @@ class Phrases(Signal[_State, PhraseTable]):
     insertion_least: int = 10
     insertion_diversity: float = 0.35
     anchored: bool = False
+    ends: bool = False
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
         """The outputs, where phrases are judged by them."""
@@ -707,7 +709,7 @@ class Phrases(Signal[_State, PhraseTable]):
 
         sides = self._open(linear_count(left), linear_count(right), n)
         placed: npt.NDArray[np.bool_] = sides / np.maximum(1, np.minimum(counts, 100)) >= self.insertion_diversity
-        if self.anchored:
+        if self.anchored or self.ends:
             placed |= (left == EDGE) | (right == EDGE)
         return placed & (counts >= self.insertion_least)
 
@@ -738,7 +740,7 @@ def same_rows(table: PhraseTable, order: list[int], share: float = 0.85) -> list
 def phrase_signals(context: Context) -> dict[str, Phrases]:
     """The phrase signal of every text column, by role, so that all checks ask for the same ones."""
     if context.kind == "classification":
-        return {"input": Phrases("input", Labels())}
+        return {"input": Phrases("input", Labels(), ends=True)}
     if context.kind == "documents":
         return {"input": Phrases("input")}
     outputs = ("chosen", "rejected") if context.kind == "preference" else ("response",)

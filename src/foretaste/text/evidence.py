@@ -135,9 +135,13 @@ def inverse_frequency(vocabulary, presence, rows, out):
 
 @njit(cache=True, nogil=True)
 def contradictions(
-    words, word_spans, raw, sizes, places, spans, labels, targets, counts, base, mass, strength, power, cap, out
+    words, word_spans, raw, sizes, places, spans, lefts, rights, labels, targets, counts, base, mass, strength, power,
+    cap, out,
 ):  # fmt: skip
     """Mean capped log(base / P(target | row without the phrase)) over the target rows of every phrase, in nats.
+
+    ``lefts`` and ``rights`` (of the shape of ``places``, or empty) are hashes of words that are left out of that row as
+    well, 0 for none.
 
     ``raw`` float32 (rows, classes) and ``sizes`` (rows,) are the leave-one-out logits of all stored rows; what a phrase
     adds to them is taken out again, so that a row is not read once per phrase. ``words[word_spans[c]:word_spans[c + 1]]``
@@ -148,6 +152,7 @@ def contradictions(
     classes = len(base)
     whole = np.empty(classes)  # what the phrase adds to a row of another class
     less = np.empty(classes)  # and to a row of this class, whose own count is left out
+    added = np.empty(classes)
     buckets = np.empty(64, np.uint64)
     for c in range(len(spans) - 1):
         m = 0
@@ -175,16 +180,28 @@ def contradictions(
             row = places[i]
             if labels[row] != target:
                 continue
-            scale = strength / max(1.0, float(sizes[row] - m)) ** power
+            taken = m
+            for k in range(classes):
+                added[k] = less[k] if k == target else whole[k]
+            for side in range(2 if len(lefts) else 0):
+                beside = lefts[i] if side == 0 else rights[i]
+                bucket = mix(beside) & mask
+                known = beside == U64(0) or (side == 1 and beside == lefts[i])
+                for j in range(m):
+                    known = known or buckets[j] == bucket
+                if not known:
+                    taken += 1
+                    for k in range(classes):
+                        n = float(counts[bucket, k]) - (1.0 if k == target else 0.0)
+                        added[k] += np.log1p(max(0.0, n) / (ALPHA * mass[k]))
+            scale = strength / max(1.0, float(sizes[row] - taken)) ** power
             top = -np.inf
             for k in range(classes):
-                added = less[k] if k == target else whole[k]
-                top = max(top, np.log(base[k]) + scale * (raw[row, k] - added))
+                top = max(top, np.log(base[k]) + scale * (raw[row, k] - added[k]))
             sum_ = 0.0
             for k in range(classes):
-                added = less[k] if k == target else whole[k]
-                sum_ += np.exp(np.log(base[k]) + scale * (raw[row, k] - added) - top)
-            rest = np.log(base[target]) + scale * (raw[row, target] - less[target]) - top - np.log(sum_)
+                sum_ += np.exp(np.log(base[k]) + scale * (raw[row, k] - added[k]) - top)
+            rest = np.log(base[target]) + scale * (raw[row, target] - added[target]) - top - np.log(sum_)
             total += min(cap, np.log(base[target]) - rest)
             rows += 1
         out[c] = total / max(1, rows)
