@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import foretaste
-from foretaste import InputError, Outcome, Policy, scan
+from foretaste import InputError, Outcome, Policy, StateError, history, scan
 from foretaste.provenance import signers
 from foretaste.provenance.certificate import certify
 from foretaste.provenance.keys import ROLES, Role, TrustRoot, trusted
@@ -95,6 +96,9 @@ def azure(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     pytest.importorskip("gcsfs")
     emulator = pytest.importorskip("gcp_storage_emulator.server")
+    for _, methods in emulator.HANDLERS:
+        if methods.get("POST") is emulator.objects.insert:
+            monkeypatch.setitem(methods, "POST", insert_if_generation_matches)
     server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="train")
     server.start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_port}")
@@ -102,6 +106,27 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     filesystem = fsspec.filesystem("gs", skip_instance_cache=True)
     yield Store("gs", lambda key, data: filesystem.pipe(f"train/{key}", data))
     server.stop()
+
+
+def insert_if_generation_matches(request: Any, response: Any, storage: Any, *rest: Any, **more: Any) -> None:
+    """What Google's store does with ``ifGenerationMatch``, which the emulator does not look at."""
+    from gcp_storage_emulator.exceptions import NotFound
+    from gcp_storage_emulator.handlers import objects
+
+    if wanted := request.query.get("ifGenerationMatch"):
+        try:
+            there = storage.get_file_obj(request.params["bucket_name"], request.query["name"][0])["generation"]
+        except NotFound:
+            there = "0"
+        if there != wanted[0]:
+            response.status = HTTPStatus.PRECONDITION_FAILED
+            return
+    objects.insert(request, response, storage, *rest, **more)
+
+
+@pytest.fixture
+def amazon(s3: Any) -> Store:
+    return Store("s3", lambda key, data: s3.put_object(Bucket="train", Key=key, Body=data))
 
 
 @pytest.fixture(params=["azure", "google"])
@@ -184,3 +209,36 @@ def test_a_file_system_that_remembers_listings_is_asked_anew(azure: Store, hidde
     files = list_files("train/batch", remembering)
     azure.put("batch/a.parquet", parquet(TABLE.slice(0, 20)))
     assert files.changed() == "train/batch/a.parquet"
+
+
+@pytest.mark.parametrize("kind", ["azure", "google", "amazon"])
+def test_a_state_in_a_store_is_replaced_only_where_it_is_the_one_that_was_read(
+    kind: str, hidden_text: Policy, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Store = request.getfixturevalue(kind)
+    address = store.address("states/history.state")
+    for rows in (10, 20):
+        scan(TABLE.slice(rows), hidden_text, state=address)
+    state = history.Store(address)
+    first = history.History.open(address)
+    assert len(first.batches) == 2
+    with pytest.raises(StateError, match="changed by another scan"):
+        state.replace(first.write(), None)
+
+    # The other writer comes between the comparison and the write, where only the store can notice it.
+    theirs, compare = first.write(), history.Store._refuse_changed
+
+    def late(self: history.Store, expected: str | None) -> None:
+        compare(self, expected)
+        store.put(self.path.removeprefix(store.address("")), theirs)
+
+    monkeypatch.setattr(history.Store, "_refuse_changed", late)
+    for other, expected in ((state, first.digest), (history.Store(store.address("states/new.state")), None)):
+        with pytest.raises(StateError, match="changed by another scan"):
+            other.replace(b"ours", expected)
+        assert other.read() == theirs
+
+
+def test_a_state_whose_container_is_not_there_is_an_error(store: Store, hidden_text: Policy) -> None:
+    with pytest.raises(StateError, match=r"cannot (read|write) the state .*nowhere"):
+        scan(TABLE.slice(10), hidden_text, state=f"{store.scheme}://nowhere/history.state")
