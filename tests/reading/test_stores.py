@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from foretaste import InputError, Outcome, Policy, StateError, history, scan
 from foretaste.provenance import signers
 from foretaste.provenance.certificate import certify
 from foretaste.provenance.keys import ROLES, Role, TrustRoot, trusted
-from foretaste.reading import open_data
+from foretaste.reading import open_data, stores
 from foretaste.reading.formats import list_files
 
 # gcsfs asks for a bucket's kind over gRPC as well, which the emulator does not speak; it reads this when imported.
@@ -217,23 +218,25 @@ def test_a_state_in_a_store_is_replaced_only_where_it_is_the_one_that_was_read(
 ) -> None:
     store: Store = request.getfixturevalue(kind)
     address = store.address("states/history.state")
-    for rows in (10, 20):
-        scan(TABLE.slice(rows), hidden_text, state=address)
     state = history.Store(address)
-    first = history.History.open(address)
-    assert len(first.batches) == 2
+    scan(TABLE.slice(10), hidden_text, state=address)
+    theirs = state.read()
+    assert theirs is not None
+    scan(TABLE.slice(20), hidden_text, state=address)
+    ours = history.History.open(address)
+    assert len(ours.batches) == 2
     with pytest.raises(StateError, match="changed by another scan"):
-        state.replace(first.write(), None)
+        state.replace(b"ours", None)
 
     # The other writer comes between the comparison and the write, where only the store can notice it.
-    theirs, compare = first.write(), history.Store._refuse_changed
+    compare = history.Store._refuse_changed
 
     def late(self: history.Store, expected: str | None) -> None:
         compare(self, expected)
         store.put(self.path.removeprefix(store.address("")), theirs)
 
     monkeypatch.setattr(history.Store, "_refuse_changed", late)
-    for other, expected in ((state, first.digest), (history.Store(store.address("states/new.state")), None)):
+    for other, expected in ((state, ours.digest), (history.Store(store.address("states/new.state")), None)):
         with pytest.raises(StateError, match="changed by another scan"):
             other.replace(b"ours", expected)
         assert other.read() == theirs
@@ -242,3 +245,31 @@ def test_a_state_in_a_store_is_replaced_only_where_it_is_the_one_that_was_read(
 def test_a_state_whose_container_is_not_there_is_an_error(store: Store, hidden_text: Policy) -> None:
     with pytest.raises(StateError, match=r"cannot (read|write) the state .*nowhere"):
         scan(TABLE.slice(10), hidden_text, state=f"{store.scheme}://nowhere/history.state")
+
+
+@pytest.mark.parametrize("kind", ["azure", "google"])
+def test_a_store_out_of_reach_is_an_error_at_once_that_names_the_network(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip({"azure": "adlfs", "google": "gcsfs"}[kind])
+    for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        key = base64.b64encode(b"key").decode()
+        connection = f"DefaultEndpointsProtocol=http;AccountName=account;AccountKey={key};BlobEndpoint={url}/account;"
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        scheme = {"azure": "abfs", "google": "gs"}[kind]
+        for data, state in ((f"{scheme}://train/rows.csv", None), (TABLE, f"{scheme}://train/history.state")):
+            with pytest.raises(foretaste.ForetasteError, match=r"127\.0\.0\.1 does not answer .* check the network"):
+                scan(data, state=state)
+
+
+def test_google_is_asked_for_a_log_in_once_where_none_was_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(stores, "_answers", lambda url, name: None)
+    assert stores._google_options("gs://train") == {"token": "google_default"}
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    assert stores._google_options("gs://train") == {}

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
+import socket
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -30,7 +34,9 @@ _PINNED = re.compile(r"^hf://datasets/[^/@]+/[^/@]+@[0-9a-f]{40}(/|$)")
 _STREAM_BLOCK = 8 << 20
 _SEEK_BLOCK = 1 << 18
 _REQUESTS = 16
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # pathlib drops one of the two
 _QUIET = logging.NullHandler()
+_PATIENCE = 10.0  # seconds until a store has to answer
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,14 @@ def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
         library(store.module, f"foretaste[{store.extra}]")
         for logger in ("azure", "gcsfs"):  # they print what they raise, traceback and all, where nobody set up logging
             logging.getLogger(logger).addHandler(_QUIET)
+        options: dict[str, Any] = {}
+        if store is _GOOGLE:
+            options = _google_options(name)
         # Azure's library answers from what it listed before, and fsspec hands out one object for all of a process.
-        return _through_fsspec(address, store.step, use_listings_cache=False, skip_instance_cache=True)
+        opened = _through_fsspec(address, store.step, use_listings_cache=False, skip_instance_cache=True, **options)
+        if store is _AZURE:
+            _answers(opened[0].handler.fs.service_client.url, name)
+        return opened
     try:
         found: tuple[pa.fs.FileSystem, str] = pa.fs.FileSystem.from_uri(address)
         return found
@@ -97,6 +109,65 @@ def open_address(name: str) -> tuple[pa.fs.FileSystem, str]:
     return _through_fsspec(
         address, f"Arrow: {known}; check the address, or pass filesystem= for one that neither knows"
     )
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a file, on this machine or at an address.
+
+    Raises:
+        InputError: if nothing opens the address.
+        OSError: if the file cannot be read.
+    """
+    if "://" not in str(path):
+        return Path(path).read_bytes()
+    filesystem, inside = open_address(str(path))
+    with filesystem.open_input_stream(inside, compression=None) as stream:
+        content: bytes = stream.read()
+        return content
+
+
+def local(path: str | Path, what: str) -> Path:
+    """Where something is written, which has to be on this machine.
+
+    Raises:
+        InputError: if it is an address, of which a folder with an odd name would be made.
+    """
+    if _ADDRESS.match(str(path)):
+        raise InputError(
+            f"{path} is an address, and {what} is written to a disk; name a path on this machine, and copy it from there "
+            "with the store's own tool (the gate of Airflow writes to addresses itself)"
+        )
+    return Path(path)
+
+
+def _google_options(name: str) -> dict[str, Any]:
+    """Ask for a log-in in one way, and only after the store answered: the library would ask in four, and each waits."""
+    import fsspec
+
+    set_up = {**fsspec.config.conf.get("gcs", {}), **fsspec.config.conf.get("gs", {})}
+    server = set_up.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")
+    domain = os.environ.get("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "googleapis.com")
+    _answers(server or f"https://storage.{domain}", name)
+    return {} if server or "token" in set_up else {"token": "google_default"}
+
+
+def _answers(url: str, name: str) -> None:
+    """Refuse a server that is out of reach at once: the stores' libraries try again for minutes before they say so.
+
+    Raises:
+        InputError: if nothing listens there. Behind a proxy nobody can tell.
+    """
+    if urllib.request.getproxies():
+        return
+    server = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        port = server.port or {"http": 80}.get(server.scheme, 443)
+        socket.create_connection((str(server.hostname), port), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as e:
+        raise InputError(
+            f"cannot open {name}: {server.hostname} does not answer ({e}); check the network and the address, and set "
+            "HTTPS_PROXY where there is a proxy"
+        ) from e
 
 
 def _through_fsspec(name: str, step: str, **options: Any) -> tuple[pa.fs.FileSystem, str]:
