@@ -94,7 +94,9 @@ def emit(events: Iterable[RunEvent], url: str | None = None) -> int:
         try:
             client.emit(event)
         except Exception as e:  # whatever the transport raises, the event did not arrive
-            raise InputError(f"the collector did not take event {count + 1}: {type(e).__name__}: {e}") from e
+            raise InputError(
+                f"the collector did not take event {count + 1}: {type(e).__name__}: {e}; check --url or OPENLINEAGE_URL"
+            ) from e
         count += 1
     return count
 
