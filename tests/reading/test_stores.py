@@ -242,6 +242,35 @@ def test_a_state_in_a_store_is_replaced_only_where_it_is_the_one_that_was_read(
         assert other.read() == theirs
 
 
+def test_the_s3_library_that_airflow_brings_is_asked_for_the_same_condition() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Stub:
+        """What is used of ``s3fs.S3FileSystem``, which does not fit beside the tests' boto3."""
+
+        protocol = ("s3", "s3a")
+        invalidate_cache = staticmethod(lambda: None)
+        split_path = staticmethod(lambda path: (*path.split("/", 1), None))
+
+        @staticmethod
+        def info(path: str) -> dict[str, str]:
+            if path.endswith("new.state"):
+                raise FileNotFoundError(path)
+            return {"ETag": '"abc"'}
+
+        @staticmethod
+        def call_s3(method: str, **arguments: Any) -> None:
+            asked.append({"method": method, **arguments})
+            raise FileExistsError from RuntimeError("PreconditionFailed")
+
+    filesystem = pa.fs.PyFileSystem(stores.StoreHandler(Stub, "check the address"))
+    for key in ("old.state", "new.state"):
+        with pytest.raises(stores.ChangedError):
+            stores.conditional_put(filesystem, f"train/{key}", f"s3://train/{key}")(b"ours")
+    put = {"method": "put_object", "Bucket": "train", "Body": b"ours"}
+    assert asked == [{**put, "Key": "old.state", "IfMatch": '"abc"'}, {**put, "Key": "new.state", "IfNoneMatch": "*"}]
+
+
 def test_a_state_whose_container_is_not_there_is_an_error(store: Store, hidden_text: Policy) -> None:
     with pytest.raises(StateError, match=r"cannot (read|write) the state .*nowhere"):
         scan(TABLE.slice(10), hidden_text, state=f"{store.scheme}://nowhere/history.state")

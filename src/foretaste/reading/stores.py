@@ -371,9 +371,9 @@ def _through_library(fs: Any, path: str) -> Callable[[bytes], Any]:
         url = f"{fs._location}/upload/storage/v1/b/{quote(bucket, safe='')}/o"  # as the library spells it
         condition = {"uploadType": "media", "name": key, "ifGenerationMatch": now["generation"] if now else "0"}
         return lambda content: fs.call("POST", url, data=content, **condition)
-    if now is None:
-        return lambda content: fs.pipe_file(path, content, mode="create")
     if "abfs" in kinds:
+        if now is None:
+            return lambda content: fs.pipe_file(path, content, mode="create")
         from azure.core import MatchConditions
 
         condition = {"etag": now["etag"], "match_condition": MatchConditions.IfNotModified}
