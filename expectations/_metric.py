@@ -17,7 +17,7 @@ from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlA
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
-from foretaste import Policy, Roles, scan
+from foretaste import InputError, Policy, Roles, scan
 from foretaste.expectations import _rows
 from foretaste.reading.database import Rows
 
@@ -69,7 +69,13 @@ def _scan(engine: Any, domain: Any, values: Any) -> dict[str, Any]:
 
 def _rows_of(engine: Any, domain: Any, wanted: Roles) -> AbstractContextManager[Rows]:
     """The batch's rows, with the row condition applied."""
-    batch = engine.get_compute_domain(domain_kwargs=domain, domain_type=MetricDomainTypes.TABLE)[0]
+    try:
+        batch = engine.get_compute_domain(domain_kwargs=domain, domain_type=MetricDomainTypes.TABLE)[0]
+    except Exception as e:
+        if domain.get("row_condition") is None:
+            raise
+        said = f"{type(e).__name__}: {e}"
+        raise InputError(f"the row_condition selects nothing ({said}); check its columns and its parser") from e
     if isinstance(engine, PandasExecutionEngine):
         return _rows.from_pandas(batch, wanted)
     if isinstance(engine, SqlAlchemyExecutionEngine):

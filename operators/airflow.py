@@ -215,7 +215,7 @@ class PoisonGateOperator(BaseOperator):
         summary["report_url"] = f"{base.rstrip('/')}/report.html" if base else page
         _push(context, summary)
         if not summary["proceed"]:
-            raise AirflowFailException(f"{summary['reason']}; report: {summary['report_url']}")
+            raise AirflowFailException(f"{summary['reason']}; report: {_to_open(summary)}")
         if summary["action"] == "warn":
             self.log.warning("let through because on_block is warn: %s", summary["reason"])
         self._tell_assets(context, summary)
@@ -810,6 +810,12 @@ def _page_url(context: Context) -> str | None:
     base = str(conf.get("api", "base_url", fallback="/")).rstrip("/")
     place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
     return f"{base}/foretaste/run?{urlencode(place)}"
+
+
+def _to_open(summary: Mapping[str, Any]) -> str:
+    """Where somebody who reads a log finds the report: where Airflow's address is not set, the page's has no host."""
+    url, file = summary["report_url"], summary["files"]["report.html"]
+    return str(url) if "://" in url else f"{file}, and {url} in Airflow"
 
 
 def _as_url(path: str) -> str:

@@ -198,6 +198,38 @@ class TestErrors:
         for out in (files / "clean.parquet", files / "clean.parquet/out"):
             assert "not a folder" in one_line(run("scan", files / "clean.parquet", "--out", out))
 
+    @pytest.mark.parametrize("name", ["out", "markdown", "sarif", "junit"])
+    def test_an_address_to_write_to_is_refused_before_the_scan_and_makes_no_folder(
+        self, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        out = [] if name == "out" else ["--out", "report"]
+        said = one_line(run("scan", files / "clean.parquet", *_TEXT, *ONLY, *out, f"--{name}", "s3://bucket/report"))
+        assert "s3://bucket/report is an address" in said
+        assert "copy it from there" in said
+        assert not list(tmp_path.glob("s3:*"))
+
+    def test_a_library_refuses_to_write_to_an_address_too(self, files: Path, tmp_path: Path) -> None:
+        report = foretaste.scan(files / "clean.parquet", foretaste.Policy().only("hidden-text"))
+        with pytest.raises(foretaste.InputError, match="is an address"):
+            foretaste.write(report, Path("gs://bucket/report"))
+
+    def test_what_cannot_be_written_or_signed_later_is_refused_before_the_scan(
+        self, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("foretaste.cli._scan", lambda *_: pytest.fail("it scanned"))
+        scan = ["scan", files / "clean.parquet", *_TEXT, "--out", tmp_path / "report"]
+        result = run(*scan, "--markdown", tmp_path / "no" / "summary.md")
+        assert result.exit_code == 2
+        assert "there is no such folder; make it" in result.stderr
+        assert "check the path" in one_line(run(*scan, "--sign-with", tmp_path / "no.pem"))
+
+    def test_a_policy_is_read_at_an_address(self, files: Path, tmp_path: Path) -> None:
+        (tmp_path / "policy.yaml").write_text("checks:\n  hidden-text:\n    enabled: false\n", encoding="utf-8")
+        said = run("policy", "check", f"file://{tmp_path}/policy.yaml")
+        assert said.exit_code == 0
+        assert "hidden-text" in said.output
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_an_out_without_permission_is_refused_before_the_scan(self, files: Path, tmp_path: Path) -> None:
         tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)

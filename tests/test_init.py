@@ -7,6 +7,9 @@ package of a check is found, in ``test_third_party.py``.
 from __future__ import annotations
 
 import ast
+import html
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -176,6 +179,21 @@ class TestGreatExpectations:
         result = init("gx", "--data", "data/")
         assert result.exit_code == 2
         assert ".parquet" in result.output
+
+    def test_what_is_written_ends_with_code_2_where_the_data_could_not_be_checked(self, project: Path) -> None:
+        gx = pytest.importorskip("great_expectations")
+        gx.get_context(mode="file", project_root_dir=project)
+        pq.write_table(pa.table({"text": ["one", "two"], "label": ["a", "b"]}), "data.parquet")
+        assert init("gx", "--data", "data.parquet").exit_code == 0
+        run = [sys.executable, GATE]
+        pq.write_table(pa.table({"body": ["one", "two"], "label": ["a", "b"]}), "data.parquet")
+        done = subprocess.run(run, check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert 'error: CheckError: nothing was checked: no column "text"' in html.unescape(done.stderr)
+        Path("data.parquet").unlink()
+        done = subprocess.run(run, check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "error: " in done.stderr
 
 
 class TestCheck:

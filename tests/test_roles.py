@@ -80,3 +80,12 @@ def test_columns_of_no_shape_are_refused_and_listed(columns: list[str]) -> None:
 
 def test_empty_names_mean_no_role() -> None:
     assert Roles.from_mapping({"text": "t", "label": "", "source": None}) == Roles(text="t")
+
+
+@pytest.mark.parametrize(
+    "pair", [("text", "label"), ("prompt", "response"), ("chosen", "rejected"), ("text", "prompt")]
+)
+def test_a_column_plays_one_part(pair: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=r'column "a" is named for the roles .* name another column'):
+        Roles(**dict.fromkeys(pair, "a")).resolve(["a", "b"])
+    assert Roles(text="a", source="b", id="b").resolve(["a", "b"])[0].id == "b"

@@ -168,20 +168,24 @@ def scan(
     others = {k: v for k, v in (("markdown", markdown), ("sarif", sarif), ("junit", junit)) if v is not None}
     if out is None and not as_json:
         raise click.UsageError("Missing option '--out' (or print the report with --json).")
+    from foretaste.reading.stores import local
     from foretaste.report import FILES, write
 
-    folder = None if out is None else Path(out)
+    folder = None if out is None else local(out, "a report")
     if folder is not None:
         _check_folder(folder, data, FILES)
         # A report that lies there must not be taken for the result of this scan, however this scan ends.
         for name in (*FILES, "scan.intoto.json"):
             _remove(folder / name)
     for form, file in others.items():
-        if Path(file).exists() and Path(data).exists() and Path(file).samefile(data):
+        if local(file, "a report").exists() and Path(data).exists() and Path(file).samefile(data):
             raise click.UsageError(f"--{form} {file} is the data; choose another file.")
+        if not Path(file).absolute().parent.is_dir():
+            raise click.UsageError(f"--{form} {file}: there is no such folder; make it, or choose another file.")
         _remove(Path(file))
     if sign_keys and out is None:
         raise click.UsageError("--sign-with signs report.json; name its folder with --out.")
+    signers = _signers(sign_keys)
     if no_advance and state is None:
         raise click.UsageError("--no-advance says what to do with a state; name it with --state PATH.")
     if state is not None and check_ids is not None and not no_advance:
@@ -201,11 +205,10 @@ def scan(
     paths = {} if folder is None else write(report, folder)
     for form, file in others.items():
         reports.write_as(report, form, file)
-    if sign_keys:
+    if signers:
         from foretaste.provenance import scans
-        from foretaste.provenance.signers import open_signer
 
-        scans.sign(paths["report.json"], [open_signer(key) for key in sign_keys])
+        scans.sign(paths["report.json"], signers)
     try:
         _show(report, paths, as_json, quiet)
         sys.stdout.flush()
@@ -213,6 +216,15 @@ def scan(
         # The reader of our output left. The verdict stands, and Python must not fail when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(_exit_code(report, fail_on))
+
+
+def _signers(keys: tuple[str, ...]) -> list[Any]:
+    """Keys are opened before the scan: one that cannot be read would show after hours of work."""
+    if not keys:
+        return []
+    from foretaste.provenance.signers import open_signer
+
+    return [open_signer(key) for key in keys]
 
 
 def _megabytes(size: str) -> int:

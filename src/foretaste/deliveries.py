@@ -60,14 +60,16 @@ def verify(paths: Iterable[str | Path], digest: str, trust: TrustRoot) -> Delive
         InputError: if a file cannot be read.
         PolicyError: if the trust file gives the role no keys.
     """
+    from foretaste.reading.stores import read_file
+
     verified, failed = [], []
     for path in paths:
         try:
-            verified.append(_verify(Path(path).read_bytes(), str(path), digest, trust))
+            verified.append(_verify(read_file(path), str(path), digest, trust))
         except VerificationError as e:
             failed.append(str(e))
         except OSError as e:
-            raise InputError(f"cannot read the attestation {path}: {e.strerror}; check the path") from e
+            raise InputError(f"cannot read the attestation {path}: {e.strerror or e}; check the path") from e
     return Deliveries(tuple(verified), tuple(failed))
 
 

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from foretaste._version import __version__
 from foretaste.errors import InputError, did_you_mean
 from foretaste.reading import Dataset, InputOptions, open_data
+from foretaste.reading.stores import local
 from foretaste.results import Finding, Outcome, Report
 from foretaste.roles import Roles
 
@@ -94,7 +95,7 @@ def split(
     dataset = open_data(data, wanted, filesystem=filesystem, options=lenient)
     _refuse_changed(dataset, report)
     reasons = _reasons(chosen)
-    folder = Path(out)
+    folder = local(out, "a quarantine")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _draft(folder) as draft:
@@ -166,7 +167,7 @@ def release(
     for name, value in (("an owner", owner), ("a reason", reason)):
         if not value.strip():
             raise InputError(f"a release needs {name}; say who answers for it, and why")
-    place, folder = Path(run), Path(out)
+    place, folder = Path(run), local(out, "a release")
     manifest = _read_manifest(place)
     chosen = _chosen(place / "quarantine" / "data.parquet", set(rows), set(findings), everything)
     try:

@@ -67,8 +67,8 @@ class Roles:
         if self.text:
             return "classification" if self.label else "documents"
         raise InputError(
-            f"the roles {self.as_dict()} fit no data shape; name --text (with --label for classification), or "
-            "--prompt and --response, or --chosen and --rejected, or a messages column"
+            f"the roles {self.as_dict()} fit no data shape; name the column of text (with label for classification), or of "
+            "prompt and response, or of chosen and rejected, or of messages"
         )
 
     def as_dict(self) -> dict[str, str]:
@@ -106,12 +106,13 @@ class Roles:
             the complete roles, and the names of the roles that were guessed.
 
         Raises:
-            InputError: if a named column does not exist, or no shape can be guessed.
+            InputError: if a named column does not exist or plays two parts, or no shape can be guessed.
         """
         names = list(columns)
         for role, column in self.as_dict().items():
             if column not in names:
                 raise InputError(f'no column "{column}" for role {role}; {did_you_mean(column, names)}')
+        self._refuse_doubles()
         given = set(self.as_dict())
         taken = set(self.as_dict().values())
         lowered = {n.lower(): n for n in reversed(names)}
@@ -141,6 +142,19 @@ class Roles:
         except InputError as e:
             raise InputError(f"{e}; columns: {', '.join(names) if names else 'none'}") from None
         return roles, tuple(guessed)
+
+    def _refuse_doubles(self) -> None:
+        """A text that is its own label, or its own answer, tells no check anything, and all of them would pass."""
+        parts: dict[str, str] = {}
+        for role, column in self.as_dict().items():
+            if role in ("source", "id"):
+                continue
+            if column in parts:
+                raise InputError(
+                    f'column "{column}" is named for the roles {parts[column]} and {role}; name another column for one of '
+                    "them, or leave it out"
+                )
+            parts[column] = role
 
     def beside(self, columns: Iterable[str]) -> dict[str, str]:
         """Columns that play no role and reach a model all the same, with the canonical role that they are read in.

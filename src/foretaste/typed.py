@@ -20,15 +20,17 @@ def load_yaml(path: str | Path, what: str, hint: str) -> Mapping[str, Any]:
     """The mapping that a YAML file holds.
 
     Args:
-        path: of the file.
+        path: of the file, or its address.
         what: what the file is, for messages.
         hint: how to write one, for messages.
 
     Raises:
         PolicyError: if the file cannot be read, is not YAML, or holds no mapping.
     """
+    from foretaste.reading.stores import read_file
+
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_file(path).decode("utf-8")
     except (OSError, UnicodeError) as e:
         raise PolicyError(f"cannot read the {what} {path}: {e}; {hint}") from e
     try:

@@ -286,6 +286,14 @@ def test_a_row_condition_limits_what_is_scanned(any_host: Host, poisoned: pa.Tab
     assert one.result["unexpected_list"] == [f"r{row:05d}" for row in HIDDEN]
 
 
+def test_a_row_condition_over_a_missing_column_says_so(host: Host, clean: pa.Table) -> None:
+    condition = gx.expectations.row_conditions.Column("sauce") == "ast"
+    result = host.run(clean, fe.ExpectNoHiddenText(**ROLES, row_condition=condition))
+    assert not result.success
+    assert "the row_condition selects nothing" in _raised(result.results[0])
+    assert "check its columns" in _raised(result.results[0])
+
+
 def test_no_rows_are_never_a_pass(any_host: Host, clean: pa.Table) -> None:
     result = any_host.run(clean.slice(0, 0), fe.ExpectNoHiddenText(**ROLES))
     assert not result.success

@@ -18,10 +18,16 @@ pytest.importorskip("airflow")
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
-from foretaste.operators import _gate
+from foretaste.operators import _gate, airflow
 from foretaste.operators.airflow import PoisonGateOperator, require_asset
 
 ASSET = Asset("answers")
+
+
+def test_a_log_names_the_file_where_the_page_has_no_host() -> None:
+    summary = {"report_url": "/foretaste/run?dag_id=d", "files": {"report.html": "/out/report.html"}}
+    assert airflow._to_open(summary) == "/out/report.html, and /foretaste/run?dag_id=d in Airflow"
+    assert airflow._to_open(summary | {"report_url": "https://airflow.example/foretaste/run"}).startswith("https://")
 
 
 @pytest.fixture

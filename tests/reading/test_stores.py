@@ -6,10 +6,12 @@ import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import foretaste
-from foretaste import InputError, Outcome, Policy, scan
+from foretaste import InputError, Outcome, Policy, StateError, history, scan
 from foretaste.provenance import signers
 from foretaste.provenance.certificate import certify
 from foretaste.provenance.keys import ROLES, Role, TrustRoot, trusted
-from foretaste.reading import open_data
+from foretaste.reading import open_data, stores
 from foretaste.reading.formats import list_files
 
 # gcsfs asks for a bucket's kind over gRPC as well, which the emulator does not speak; it reads this when imported.
@@ -95,6 +97,9 @@ def azure(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     pytest.importorskip("gcsfs")
     emulator = pytest.importorskip("gcp_storage_emulator.server")
+    for _, methods in emulator.HANDLERS:
+        if methods.get("POST") is emulator.objects.insert:
+            monkeypatch.setitem(methods, "POST", insert_if_generation_matches)
     server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="train")
     server.start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_port}")
@@ -102,6 +107,27 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     filesystem = fsspec.filesystem("gs", skip_instance_cache=True)
     yield Store("gs", lambda key, data: filesystem.pipe(f"train/{key}", data))
     server.stop()
+
+
+def insert_if_generation_matches(request: Any, response: Any, storage: Any, *rest: Any, **more: Any) -> None:
+    """What Google's store does with ``ifGenerationMatch``, which the emulator does not look at."""
+    from gcp_storage_emulator.exceptions import NotFound
+    from gcp_storage_emulator.handlers import objects
+
+    if wanted := request.query.get("ifGenerationMatch"):
+        try:
+            there = storage.get_file_obj(request.params["bucket_name"], request.query["name"][0])["generation"]
+        except NotFound:
+            there = "0"
+        if there != wanted[0]:
+            response.status = HTTPStatus.PRECONDITION_FAILED
+            return
+    objects.insert(request, response, storage, *rest, **more)
+
+
+@pytest.fixture
+def amazon(s3: Any) -> Store:
+    return Store("s3", lambda key, data: s3.put_object(Bucket="train", Key=key, Body=data))
 
 
 @pytest.fixture(params=["azure", "google"])
@@ -184,3 +210,95 @@ def test_a_file_system_that_remembers_listings_is_asked_anew(azure: Store, hidde
     files = list_files("train/batch", remembering)
     azure.put("batch/a.parquet", parquet(TABLE.slice(0, 20)))
     assert files.changed() == "train/batch/a.parquet"
+
+
+@pytest.mark.parametrize("kind", ["azure", "google", "amazon"])
+def test_a_state_in_a_store_is_replaced_only_where_it_is_the_one_that_was_read(
+    kind: str, hidden_text: Policy, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Store = request.getfixturevalue(kind)
+    address = store.address("states/history.state")
+    state = history.Store(address)
+    scan(TABLE.slice(10), hidden_text, state=address)
+    theirs = state.read()
+    assert theirs is not None
+    scan(TABLE.slice(20), hidden_text, state=address)
+    ours = history.History.open(address)
+    assert len(ours.batches) == 2
+    with pytest.raises(StateError, match="changed by another scan"):
+        state.replace(b"ours", None)
+
+    # The other writer comes between the comparison and the write, where only the store can notice it.
+    compare = history.Store._refuse_changed
+
+    def late(self: history.Store, expected: str | None) -> None:
+        compare(self, expected)
+        store.put(self.path.removeprefix(store.address("")), theirs)
+
+    monkeypatch.setattr(history.Store, "_refuse_changed", late)
+    for other, expected in ((state, ours.digest), (history.Store(store.address("states/new.state")), None)):
+        with pytest.raises(StateError, match="changed by another scan"):
+            other.replace(b"ours", expected)
+        assert other.read() == theirs
+
+
+def test_the_s3_library_that_airflow_brings_is_asked_for_the_same_condition() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Stub:
+        """What is used of ``s3fs.S3FileSystem``, which does not fit beside the tests' boto3."""
+
+        protocol = ("s3", "s3a")
+        invalidate_cache = staticmethod(lambda: None)
+        split_path = staticmethod(lambda path: (*path.split("/", 1), None))
+
+        @staticmethod
+        def info(path: str) -> dict[str, str]:
+            if path.endswith("new.state"):
+                raise FileNotFoundError(path)
+            return {"ETag": '"abc"'}
+
+        @staticmethod
+        def call_s3(method: str, **arguments: Any) -> None:
+            asked.append({"method": method, **arguments})
+            raise FileExistsError from RuntimeError("PreconditionFailed")
+
+    filesystem = pa.fs.PyFileSystem(stores.StoreHandler(Stub, "check the address"))
+    for key in ("old.state", "new.state"):
+        with pytest.raises(stores.ChangedError):
+            stores.conditional_put(filesystem, f"train/{key}", f"s3://train/{key}")(b"ours")
+    put = {"method": "put_object", "Bucket": "train", "Body": b"ours"}
+    assert asked == [{**put, "Key": "old.state", "IfMatch": '"abc"'}, {**put, "Key": "new.state", "IfNoneMatch": "*"}]
+
+
+def test_a_state_whose_container_is_not_there_is_an_error(store: Store, hidden_text: Policy) -> None:
+    with pytest.raises(StateError, match=r"cannot (read|write) the state .*nowhere"):
+        scan(TABLE.slice(10), hidden_text, state=f"{store.scheme}://nowhere/history.state")
+
+
+@pytest.mark.parametrize("kind", ["azure", "google"])
+def test_a_store_out_of_reach_is_an_error_at_once_that_names_the_network(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip({"azure": "adlfs", "google": "gcsfs"}[kind])
+    for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        key = base64.b64encode(b"key").decode()
+        connection = f"DefaultEndpointsProtocol=http;AccountName=account;AccountKey={key};BlobEndpoint={url}/account;"
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        scheme = {"azure": "abfs", "google": "gs"}[kind]
+        for data, state in ((f"{scheme}://train/rows.csv", None), (TABLE, f"{scheme}://train/history.state")):
+            with pytest.raises(foretaste.ForetasteError, match=r"127\.0\.0\.1 does not answer .* check the network"):
+                scan(data, state=state)
+
+
+def test_google_is_asked_for_a_log_in_once_where_none_was_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(stores, "_answers", lambda url, name: None)
+    assert stores._google_options("gs://train") == {"token": "google_default"}
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    assert stores._google_options("gs://train") == {}

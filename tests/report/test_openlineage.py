@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from foretaste.results import CheckResult, DataInfo, Finding, Outcome, Report, S
 
 from ..provenance.collector import serving
 
+ROOT = Path(__file__).parents[2]
 FOUND = Finding(
     check="hidden-text", kind="tag characters", severity=Severity.BLOCK, message="m", feature="SECRET", rows=(1, 2),
     ids=("SECRET-1", "SECRET-2"), observed=2.0, limit=1.0,
@@ -71,6 +73,34 @@ def test_a_collector_gets_the_data_quality_facet_and_no_text_of_the_data(tmp_pat
         "near-duplicates": (False, "error", None, None),
     }
     assert "SECRET" not in json.dumps(event)
+
+
+def test_what_was_not_looked_at_goes_with_it_as_a_facet_that_fits_its_schema() -> None:
+    results = (
+        CheckResult(check="label-flip", outcome=Outcome.PASS, note="words of rare classes were not judged"),
+        CheckResult(check="response-burst", outcome=Outcome.SKIPPED, note="no responses"),
+        CheckResult(check="near-duplicates", outcome=Outcome.ERROR, note="SECRET"),
+    )
+    made = report(*results)
+    made = dataclasses.replace(
+        made, data=dataclasses.replace(made.data, notes=("the column tools was not read",)), power={"note": "no rows"}
+    )
+    event = json.loads(openlineage.to_json_lines(openlineage.report_events(made)))
+    [facet] = [data["inputFacets"]["foretaste_notes"] for data in event["inputs"]]
+    assert [(note["kind"], note.get("check"), note["text"]) for note in facet["notes"]] == [
+        ("error", "near-duplicates", "the check could not run"),
+        ("limit", "label-flip", "words of rare classes were not judged"),
+        ("skipped", "response-burst", "no responses"),
+        ("note", None, "the column tools was not read"),
+        ("power", None, "no rows"),
+    ]
+    schema = json.loads((ROOT / "docs/schema/openlineage-notes-facet.json").read_text(encoding="utf-8"))
+    assert facet["_schemaURL"] == f"{schema['$id']}#/$defs/ForetasteNotesInputDatasetFacet"
+    base, own = schema["$defs"]["ForetasteNotesInputDatasetFacet"]["allOf"]
+    assert base["$ref"].startswith("https://openlineage.io/spec/")
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(own)
+    jsonschema.validate(facet, own)
 
 
 def test_the_same_report_is_always_the_same_run(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -133,8 +132,10 @@ def _put(text: str, out: str | None) -> None:
 
 
 def _write(text: str, file: str) -> None:
+    from foretaste.reading.stores import local
+
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        local(file, "a report").write_text(text, encoding="utf-8")
     except OSError as e:
         raise InputError(f"cannot write {file}: {e.strerror}; choose another file") from e
 

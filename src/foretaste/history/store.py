@@ -13,13 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
-from foretaste.errors import StateError
+from foretaste.errors import InputError, StateError
 from foretaste.history.file import digest_of, open_file
+from foretaste.reading.stores import ChangedError, conditional_put, open_address, steady
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where a state lies: a local path, or an address such as ``s3://bucket/state``."""
+    """Where a state lies: a local path, or an address such as ``s3://bucket/history.state``."""
 
     path: str
     filesystem: pa.fs.FileSystem | None = None
@@ -27,14 +28,13 @@ class Store:
     @cached_property
     def _place(self) -> tuple[pa.fs.FileSystem, str]:
         if self.filesystem is not None:
-            return self.filesystem, self.path.split("://", 1)[-1]
+            return steady(self.filesystem), self.path.split("://", 1)[-1]
         if "://" not in self.path:
             return pa.fs.LocalFileSystem(), str(Path(self.path).absolute())
         try:
-            filesystem, path = pa.fs.FileSystem.from_uri(self.path)
-        except (pa.ArrowInvalid, OSError) as e:
-            raise StateError(f"cannot open the state {self.path}: {e}; check the address") from e
-        return filesystem, path
+            return open_address(self.path)
+        except InputError as e:
+            raise StateError(f"cannot open the state: {e}") from e
 
     def read(self) -> bytes | None:
         """The bytes of the state, ``None`` where there is none.
@@ -59,7 +59,8 @@ class Store:
         """Write a state in place of the one with the digest ``expected`` (``None``: of none), as a whole or not at all.
 
         On a local disk two writers exclude each other by a lock on the folder. An object store replaces an object as a
-        whole too, but between the comparison and the write another writer may slip in: let one gate write one state.
+        whole, and S3, Azure and Google Cloud Storage only where nobody wrote it meanwhile; which ones do so, and what
+        they need for it, says :func:`~foretaste.reading.stores.conditional_put`.
 
         Raises:
             StateError: if another one lies there now, or it cannot be written.
@@ -69,9 +70,11 @@ class Store:
             if isinstance(filesystem, pa.fs.LocalFileSystem):
                 self._replace_file(Path(path), content, expected)
             else:
+                put = conditional_put(filesystem, path, self.path)
                 self._refuse_changed(expected)
-                with filesystem.open_output_stream(path) as stream:
-                    stream.write(content)
+                put(content)
+        except ChangedError as e:
+            raise self._changed() from e
         except OSError as e:
             raise StateError(f"cannot write the state {self.path}: {e}; check the folder and the permissions") from e
 
@@ -100,7 +103,10 @@ class Store:
         now = self.read()
         digest = None if now is None else digest_of(open_file(now, self.path)[0])
         if digest != expected:
-            raise StateError(
-                f"the state {self.path} was changed by another scan meanwhile, so this verdict did not count what that "
-                "scan accepted; scan this batch again"
-            )
+            raise self._changed()
+
+    def _changed(self) -> StateError:
+        return StateError(
+            f"the state {self.path} was changed by another scan meanwhile, so this verdict did not count what that "
+            "scan accepted; scan this batch again"
+        )

@@ -209,15 +209,17 @@ def _from_file(path: str | Path, trust: Any, unsigned: bool) -> tuple[Report, di
 
 
 def read(path: str | Path, what: str) -> bytes:
-    """The bytes of a file.
+    """The bytes of a file, on this machine or at an address.
 
     Raises:
         InputError: if it cannot be read.
     """
+    from foretaste.reading.stores import read_file
+
     try:
-        return Path(path).read_bytes()
+        return read_file(path)
     except OSError as e:
-        raise InputError(f"cannot read the {what} {path}: {e.strerror}; check the path") from e
+        raise InputError(f"cannot read the {what} {path}: {e.strerror or e}; check the path") from e
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -226,7 +228,9 @@ def write_text(path: str | Path, text: str) -> Path:
     Raises:
         InputError: if it cannot be written.
     """
-    target = Path(path)
+    from foretaste.reading.stores import local
+
+    target = local(path, "this file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from foretaste.errors import InputError
+from foretaste.reading.stores import local
 from foretaste.report.flagged import rows_by_finding, write_flagged
 from foretaste.report.html import render_html
 from foretaste.report.model import from_dict, to_json
@@ -26,9 +27,9 @@ def write(report: Report, out: str | Path) -> dict[str, Path]:
         paths by file name.
 
     Raises:
-        InputError: if the directory cannot be written.
+        InputError: if the directory cannot be written, or is an address.
     """
-    folder = Path(out)
+    folder = local(out, "a report")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".foretaste-", dir=folder) as draft:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 from foretaste.errors import InputError
+from foretaste.report.wording import caveats
 from foretaste.results import CheckResult, Outcome, Report, Severity
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PRODUCER = "https://github.com/foretaste/foretaste"
 NAMESPACE = "foretaste"
+NOTES_SCHEMA = f"{PRODUCER}/blob/main/docs/schema/openlineage-notes-facet.json#/$defs/ForetasteNotesInputDatasetFacet"
 # Names runs and not secrets: the same report or link always has the same run, so sending it twice changes nothing.
 _RUNS = UUID("6f0b5a0e-8a1c-5d0f-9a55-b9c6a2a3f7d1")
 
@@ -31,8 +33,9 @@ def report_events(report: Report, *, namespace: str = NAMESPACE, job: str = "sca
     """One event for a scan: COMPLETE, or FAIL for the verdict error.
 
     The data set carries the facets ``dataQualityAssertions`` (an assertion per check that ran without a finding, and
-    one per finding: the count in ``actual``, the limit in ``expected``) and ``dataQualityMetrics`` (rows and bytes),
-    and its digest as version. No text of the data is sent.
+    one per finding: the count in ``actual``, the limit in ``expected``), ``dataQualityMetrics`` (rows and bytes) and
+    ``foretaste_notes`` (what was not looked at, and how far the rest reaches), and its digest as version. Names of
+    columns are sent, and no text of the data: of a check that could not run, not the reason.
 
     Raises:
         InputError: if the client library is not there.
@@ -47,6 +50,7 @@ def report_events(report: Report, *, namespace: str = NAMESPACE, job: str = "sca
         inputFacets={
             "dataQualityAssertions": ol.facets.assertions(assertions),
             "dataQualityMetrics": ol.facets.metrics(report.data.rows, report.data.bytes),
+            "foretaste_notes": ol.facets.notes(_notes(report)),
         },
     )
     state = ol.event_v2.RunState.FAIL if report.verdict is Outcome.ERROR else ol.event_v2.RunState.COMPLETE
@@ -90,7 +94,9 @@ def emit(events: Iterable[RunEvent], url: str | None = None) -> int:
         try:
             client.emit(event)
         except Exception as e:  # whatever the transport raises, the event did not arrive
-            raise InputError(f"the collector did not take event {count + 1}: {type(e).__name__}: {e}") from e
+            raise InputError(
+                f"the collector did not take event {count + 1}: {type(e).__name__}: {e}; check --url or OPENLINEAGE_URL"
+            ) from e
         count += 1
     return count
 
@@ -112,6 +118,15 @@ def _assertions(ol: _Library, result: CheckResult) -> Iterable[Any]:
             expected=f"below {finding.limit:g}", actual=f"{finding.observed:g}",
             description=f"{finding.kind}, {len(finding.rows)} rows" + (", waived" if finding.waived else ""),
         )  # fmt: skip
+
+
+def _notes(report: Report) -> list[dict[str, str]]:
+    """What every other format says beside the findings; an error's reason may quote the data, so it stays here."""
+    return [
+        {"kind": c.word, "text": "the check could not run" if c.word == "error" else c.text}
+        | ({"check": c.check} if c.check else {})
+        for c in caveats(report)
+    ]
 
 
 def _link_event(ol: _Library, link: Link, namespace: str) -> RunEvent:
@@ -199,6 +214,13 @@ class _Facets:
         return module.DataQualityMetricsInputDatasetFacet(
             rowCount=rows, bytes=size, columnMetrics={}, producer=PRODUCER
         )
+
+    def notes(self, notes: Sequence[dict[str, str]]) -> Any:
+        from openlineage.client.generated.base import InputDatasetFacet
+
+        facet = InputDatasetFacet(producer=PRODUCER).with_additional_properties(notes=list(notes))
+        facet._schemaURL = NOTES_SCHEMA
+        return facet
 
     def datasource_version(self, digest: str) -> Any:
         module = self._facet_v2.dataset_version_dataset
