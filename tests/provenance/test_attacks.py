@@ -154,6 +154,17 @@ def test_hiding_a_file_beside_data_that_were_certified_row_by_row(case: Case) ->
     refused(case, "lies beside the data", certificate=rows)
 
 
+def test_hiding_a_file_that_a_glob_names_among_data_that_were_certified_row_by_row(case: Case) -> None:
+    """A listing of the copy would leave it out, and the copy hands it over."""
+    frame = pq.read_table(case.data)
+    rows = foretaste.certify(frame, [signer(case)], report=foretaste.scan(frame), name="train")
+    glob = str(case.data / "*.parquet")
+    with verified(glob, rows, case.keys.trust) as data:
+        assert len(data.files) == 2
+    shutil.copy(case.data / "part-1.parquet", case.data / "_more.parquet")
+    refused(case, "does not hold the rows", data=glob, certificate=rows)
+
+
 def test_renaming_and_exchanging_files(case: Case) -> None:
     one, two = case.data / "part-0.parquet", case.data / "part-1.parquet"
     one.rename(case.data / "x")

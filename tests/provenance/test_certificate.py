@@ -121,6 +121,18 @@ def test_a_certificate_holds_policy_findings_power_and_tool_and_no_text_of_the_d
         case.verify(certificate=made, fail_on="review")
 
 
+def test_a_certificate_says_which_release_and_which_packages_checked_and_verifying_asks_for_none(case: Case) -> None:
+    made = passing(case.data)
+    theirs = dataclasses.replace(made.results[0], package="foretaste-z 0.1")
+    old = dataclasses.replace(made, version="0.0.1", results=(theirs, *made.results[1:]))
+    signed = certify(case.data, [alice(case)], report=old, policy=Policy())
+    said = signed.statement().predicate
+    assert said["tool"] == {"name": "foretaste", "version": "0.0.1", "certifiedBy": foretaste.__version__}
+    assert [c.get("package") for c in said["checks"]] == ["foretaste-z 0.1", *[None] * (len(made.results) - 1)]
+    jsonschema.validate(dict(said), json.loads(SCHEMA.read_text()))
+    assert case.verify(certificate=signed).statement.predicate["tool"] == said["tool"]
+
+
 @pytest.mark.parametrize("outcome", [Outcome.BLOCK, Outcome.ERROR, Outcome.SKIPPED])
 def test_what_did_not_pass_gets_no_certificate(case: Case, outcome: Outcome) -> None:
     bad = passing(case.data, results=(CheckResult(check="hidden-text", outcome=outcome),))

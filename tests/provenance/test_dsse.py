@@ -15,7 +15,7 @@ from securesystemslib import dsse as independent
 
 from foretaste.errors import ForetasteError, InputError, VerificationError
 from foretaste.provenance import dsse, signers
-from foretaste.provenance.keys import Role
+from foretaste.provenance.keys import ROLES, Role
 
 TODAY = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -65,6 +65,15 @@ def test_a_changed_payload_type_or_signature_is_refused(keys: Any) -> None:
                       signers.open_signer(str(keys.pem("alice"))))  # fmt: skip
     with pytest.raises(VerificationError, match="does not fit"):
         dsse.verify(dataclasses.replace(envelope, signatures=other.signatures), keys.trust, "certificate")
+
+
+def test_a_payload_that_was_revoked_counts_in_no_role(keys: Any) -> None:
+    envelope = signed(keys, "alice", payload=b"{}")
+    gone = dataclasses.replace(keys.trust, revoked={envelope.digest: "a mistake"})
+    for role in ROLES:
+        assert dsse.verify(envelope, keys.trust, role).payload == b"{}"
+        with pytest.raises(VerificationError, match="the envelope is revoked: a mistake"):
+            dsse.verify(envelope, gone, role)
 
 
 def test_unknown_revoked_and_expired_keys_and_other_roles_do_not_count(keys: Any) -> None:

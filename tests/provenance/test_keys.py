@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner
 
 from foretaste.cli import main
 from foretaste.errors import InputError, PolicyError
 from foretaste.provenance import signers
-from foretaste.provenance.keys import TrustRoot
+from foretaste.provenance.keys import Role, TrustRoot
 
 
 def run(*arguments: object, code: int = 0, **environment: str) -> str:
@@ -110,6 +113,18 @@ def test_a_key_of_a_service_is_opened_by_its_address(keys: Any, monkeypatch: pyt
         signers.open_signer("service:alice", keys.trust.keys["carol"])
     with pytest.raises(InputError, match='not "carol"'):
         signers.open_signer(str(keys.pem("alice")), keys.trust.keys["carol"])
+
+
+@pytest.mark.parametrize(("name", "again"), [("alice", str.upper), ("bob", "{}\n".format)])
+def test_a_key_that_is_written_in_two_ways_does_not_count_twice(keys: Any, name: str, again: Any) -> None:
+    key = keys.trust.keys[name]
+    public = again(key.public)
+    tree = {"keytype": key.keytype, "scheme": key.scheme, "keyval": {"public": public}}
+    keyid = hashlib.sha256(str(encode_canonical(tree)).encode()).hexdigest()
+    other = dataclasses.replace(key, name="again", public=public, keyid=keyid)
+    assert other.keyid != key.keyid
+    with pytest.raises(PolicyError, match=f'"{name}" and "again" are the same key'):
+        TrustRoot(keys={name: key, "again": other}, roles={"certificate": Role(keys=(name, "again"), threshold=2)})
 
 
 def test_what_is_no_key_says_so(tmp_path: Path) -> None:

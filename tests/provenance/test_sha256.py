@@ -15,7 +15,7 @@ from foretaste.provenance import leaves, sha256
 
 def digests(messages: list[bytes]) -> list[bytes]:
     batch = pa.record_batch({"": pa.array(messages, pa.binary())})
-    made = leaves.leaf_hashes([batch])
+    made = b"".join(leaves.leaf_hashes([batch]))
     return [made[at : at + 32] for at in range(0, len(made), 32)]
 
 

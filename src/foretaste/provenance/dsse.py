@@ -148,7 +148,8 @@ def verify(
         what: name of the envelope, for messages.
 
     Raises:
-        VerificationError: if fewer distinct keys than the role's threshold signed, with the reason for each signature.
+        VerificationError: if fewer distinct keys than the role's threshold signed, with the reason for each signature; or
+            if the trust file revokes the payload.
         PolicyError: if the trust file gives the role no keys.
     """
     from securesystemslib.signer import Signature as Plain
@@ -175,6 +176,8 @@ def verify(
         counted = f"{len(good)} of the {wanted.threshold} signatures that the role {role} needs"
         why = f": {'; '.join(bad)}" if bad else ": it carries no signature" if not envelope.signatures else ""
         raise VerificationError(f"{what} has {counted}{why}")
+    if envelope.digest in trust.revoked:
+        raise VerificationError(f"{what} is revoked: {trust.revoked[envelope.digest]}")
     return Verified(payload=envelope.payload, digest=envelope.digest, keys=tuple(good.values()))
 
 

@@ -86,6 +86,22 @@ class TrustedKey:
         """Name and short id, for messages."""
         return f'"{self.name}" ({self.keyid[:12]})'
 
+    @property
+    def material(self) -> bytes:
+        """What one key has however it is written: an id changes with a capital, a line break or another scheme."""
+        if self.keytype == "sigstore-oidc":
+            return self.keyid.encode()
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+        try:
+            if self.keytype == "ed25519":
+                return bytes.fromhex(self.public)
+            loaded = load_pem_public_key(self.public.encode())
+            return loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        except (ValueError, UnsupportedAlgorithm):  # no signature fits such a key
+            return self.keyid.encode()
+
     def verifier(self) -> Key:
         """The key as the signing library takes it.
 
@@ -173,11 +189,11 @@ class TrustRoot:
         for name, role in self.roles.items():
             for missing_key in (k for k in role.keys if k not in self.keys):
                 raise PolicyError(f'role {name}: no key "{missing_key}"; {did_you_mean(missing_key, self.keys)}')
-        names: dict[str, str] = {}
+        names: dict[bytes, str] = {}
         for key in self.keys.values():
-            if key.keyid in names:  # one key under two names would meet a threshold of two
-                raise PolicyError(f'keys "{names[key.keyid]}" and "{key.name}" are the same key; keep one of them')
-            names[key.keyid] = key.name
+            if (held := key.material) in names:  # one key under two names would meet a threshold of two
+                raise PolicyError(f'keys "{names[held]}" and "{key.name}" are the same key; keep one of them')
+            names[held] = key.name
 
     def role(self, name: str) -> Role:
         """A role.

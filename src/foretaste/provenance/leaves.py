@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 from numba.core import cgutils
@@ -18,27 +19,37 @@ from foretaste.provenance.merkle import WORKERS
 from foretaste.provenance.sha256 import BLOCK, LANES
 from foretaste.reading.dataset import text_buffers
 
+# Hashes of so many rows are asked for at once: numpy asks for huge pages from 4 MiB on, and small ones cost as much as
+# hashing what is written to them.
+_ROOM = 1 << 17
 
-def leaf_hashes(batches: Iterable[pa.RecordBatch]) -> bytes:
-    """RFC 6962 leaf hashes of all rows in order, 32 bytes each. Batches are hashed while the next ones are read.
+
+def leaf_hashes(batches: Iterable[pa.RecordBatch]) -> list[npt.NDArray[np.uint8]]:
+    """RFC 6962 leaf hashes of all rows in order, shape (rows, 32) a batch. Batches are hashed while the next are read.
 
     Raises:
         InputError: as :func:`foretaste.provenance.rows.encoded`.
     """
-    made: list[bytes] = []
+    made: list[npt.NDArray[np.uint8]] = []
+    room = np.empty((0, sha256.SIZE), np.uint8)
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        waiting: deque[Future[bytes]] = deque()
+        waiting: deque[Future[None]] = deque()
         for batch in batches:
-            waiting.append(pool.submit(_hashes, batch))
+            if not batch.num_rows:
+                continue
+            if len(room) < batch.num_rows:
+                room = np.empty((max(_ROOM, batch.num_rows), sha256.SIZE), np.uint8)
+            made.append(room[: batch.num_rows])
+            room = room[batch.num_rows :]
+            waiting.append(pool.submit(_hash_batch, batch, made[-1]))
             if len(waiting) > WORKERS:  # so many batches are in memory, however large the data are
-                made.append(waiting.popleft().result())
-        made += [future.result() for future in waiting]
-    return b"".join(made)
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
+    return made
 
 
-def _hashes(batch: pa.RecordBatch) -> bytes:
-    if not batch.num_rows:
-        return b""
+def _hash_batch(batch: pa.RecordBatch, out: npt.NDArray[np.uint8]) -> None:
     named = rows.by_name(batch.schema.names, batch.columns)
     columns = [(rows.head_of(raw), *rows.flat(column, raw.decode())) for raw, column in named]
     lengths = np.full(batch.num_rows, len(b"\0()"), dtype=np.int64)
@@ -53,11 +64,9 @@ def _hashes(batch: pa.RecordBatch) -> bytes:
     blocks = (lengths + 8) // sha256.BLOCK + 1
     # Messages side by side have to be of one length, or nearly; numpy sorts short numbers by their digits.
     order = np.argsort(blocks.astype(np.uint16) if blocks.max() < 1 << 16 else blocks, kind="stable")
-    out = np.empty((len(lengths), sha256.SIZE), np.uint8)
     all_heads = np.concatenate(heads) if heads else np.zeros(0, np.uint8)
     last = _hash(lengths, blocks, order, table, all_heads, head_ends, sha256.START, out.view(np.uint32))
     sha256.compare(out[order[-1]], last)
-    return out.tobytes()
 
 
 def _buffers(raw: pa.Array) -> tuple[Any, Any, Any]:

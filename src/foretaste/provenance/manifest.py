@@ -147,13 +147,13 @@ def rows_digest(count: int, root: bytes) -> str:
     return f"sha256:{hashlib.sha256(f'{rows.ENCODING}:{count}:{root.hex()}'.encode()).hexdigest()}"
 
 
-def row_tree(data: str | Path, filesystem: pa.fs.FileSystem | None = None) -> tuple[SortedTree, pa.Schema]:
+def row_tree(data: str | Path | Files) -> tuple[SortedTree, pa.Schema]:
     """The tree over the rows, to make proofs with, and the columns.
 
     Raises:
         InputError: if the data cannot be read.
     """
-    files = list_files(data, filesystem)
+    files = data if isinstance(data, Files) else list_files(data)
     with naming(files.name):
         return _read_rows(files, None, Counter())
 

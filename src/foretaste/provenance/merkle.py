@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from foretaste.errors import VerificationError
 
 PROOF_FORMAT = "https://foretaste.dev/row-proof/v1"
 SIZE = 32
 WORKERS = min(8, os.cpu_count() or 1)
-_PART = 1 << 14  # pairs that are hashed in one go
+_PART = 1 << 14  # leaves of a subtree that is hashed in one go; a power of two
 
 
 def leaf_hash(row: bytes) -> bytes:
@@ -30,13 +31,14 @@ def leaf_hash(row: bytes) -> bytes:
 
 
 class SortedTree:
-    """The tree over all leaves. Holds 32 bytes per row; a proof takes as much again while it is made.
+    """The tree over all leaves. Holds 32 bytes per row.
 
     Args:
-        leaves: hashes of all rows, 32 bytes each, in any order; a row that stands twice has two leaves.
+        leaves: hashes of all rows, 32 bytes each, in any order, in buffers of any number of them; a row that stands
+            twice has two leaves.
     """
 
-    def __init__(self, leaves: bytes) -> None:
+    def __init__(self, leaves: Sequence[Any]) -> None:
         from foretaste.provenance.order import in_order
 
         self._leaves = in_order(leaves)
@@ -44,17 +46,12 @@ class SortedTree:
     @property
     def size(self) -> int:
         """Number of leaves."""
-        return len(self._leaves) // SIZE
+        return len(self._leaves)
 
     @property
     def root(self) -> bytes:
         """Root hash; that of nothing for an empty tree."""
-        if not self._leaves:
-            return hashlib.sha256().digest()
-        level = self._leaves
-        while len(level) > SIZE:
-            level = _above(level)
-        return level
+        return _root(self._leaves) if self.size else hashlib.sha256().digest()
 
     def prove(self, leaf: bytes) -> Proof:
         """Proof that a leaf is in the tree, or that it is not."""
@@ -65,7 +62,7 @@ class SortedTree:
         return Proof(leaf=leaf, size=self.size, leaves=tuple(self._path(at) for at in beside))
 
     def _at(self, index: int) -> bytes:
-        return self._leaves[index * SIZE : (index + 1) * SIZE]
+        return self._leaves[index].tobytes()
 
     def _search(self, leaf: bytes) -> int:
         low, high = 0, self.size
@@ -78,12 +75,12 @@ class SortedTree:
         return low
 
     def _path(self, index: int) -> ProvenLeaf:
-        path, level, at = [], self._leaves, index
-        while len(level) > SIZE:
-            sibling = at ^ 1
-            if sibling * SIZE < len(level):  # the last node of an odd level moves up as it is
-                path.append(level[sibling * SIZE : (sibling + 1) * SIZE])
-            level, at = _above(level), at // 2
+        path, width = [], 1
+        while width < self.size:
+            below = self._leaves[(index // width ^ 1) * width :][:width]
+            if len(below):  # the last node of an odd level moves up as it is
+                path.append(_root(below))
+            width *= 2
         return ProvenLeaf(index=index, leaf=self._at(index), path=tuple(path))
 
 
@@ -177,21 +174,27 @@ class Proof:
             raise VerificationError(f"the proof is malformed ({e}); make it again from the data") from e
 
 
-def _above(level: bytes) -> bytes:
-    """The next level: pairs hashed, a last odd node as it is."""
+def _root(leaves: npt.NDArray[np.uint8]) -> bytes:
+    """The node above leaves that stand side by side, which begin where a whole subtree does; shape (leaves, 32), not 0."""
+    level = leaves
+    while len(level) > _PART:
+        parts = [level[at : at + _PART] for at in range(0, len(level), _PART)]
+        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+            level = np.concatenate(list(pool.map(_top, parts)))
+    return _top(level).tobytes()
+
+
+def _top(level: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The node above so few leaves that a processor's cache holds them, shape (1, 32): pairs hashed, a last odd one kept."""
     from foretaste.provenance import sha256
 
-    hashes = np.frombuffer(level, np.uint8).reshape(-1, SIZE)
-    pairs = hashes[: len(hashes) // 2 * 2].reshape(-1, 2 * SIZE)
-    above = np.empty(((len(hashes) + 1) // 2, SIZE), np.uint8)
-    above[len(pairs) :] = hashes[2 * len(pairs) :]
-    parts = [slice(at, min(at + _PART, len(pairs))) for at in range(0, len(pairs), _PART)]
-    if len(parts) < 2:
-        sha256.hash_nodes(pairs, above[: len(pairs)])
-    else:
-        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-            list(pool.map(lambda part: sha256.hash_nodes(pairs[part], above[part]), parts))
-    return above.tobytes()
+    room = np.empty(((len(level) + 1) // 2, SIZE), np.uint8)
+    while len(level) > 1:
+        pairs, last = level[: len(level) // 2 * 2].reshape(-1, 2 * SIZE), level[len(level) // 2 * 2 :].copy()
+        level = room[: len(pairs) + len(last)]
+        sha256.hash_nodes(pairs, level[: len(pairs)])
+        level[len(pairs) :] = last
+    return level
 
 
 def _node(left: bytes, right: bytes) -> bytes:

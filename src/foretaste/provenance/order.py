@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 SIZE = 32
@@ -12,18 +14,26 @@ _FULL = 64  # hashes in a bucket that are worth sorting by insertion; chance fil
 _MOST_BITS = 22  # counters that still fit into a processor's cache
 
 
-def in_order(hashes: bytes) -> bytes:
-    """Hashes of 32 bytes each, sorted by their bytes.
+def in_order(parts: Sequence[Any]) -> npt.NDArray[np.uint8]:
+    """Hashes of 32 bytes each, sorted by their bytes, shape (hashes, 32); the parts are buffers that hold them.
 
     A bucket for about four hashes each, then insertion within a bucket. Whoever crafts rows whose hashes begin alike
     gets a sort by comparing, not a quadratic one.
     """
-    words = np.frombuffer(hashes, np.uint64).reshape(-1, SIZE // 8)
-    out = np.empty_like(words)
-    if not _spread(words, out, 64 - min(_MOST_BITS, max(1, len(words).bit_length() - 2))):
+    words = [np.frombuffer(part, np.uint64).reshape(-1, SIZE // 8) for part in parts]
+    count = sum(map(len, words))
+    out = np.empty((count, SIZE // 8), np.uint64)
+    bits = min(_MOST_BITS, max(1, count.bit_length() - 2))
+    ends = np.zeros((1 << bits) + 1, np.int64)
+    for part in words:
+        _count(part, 64 - bits, ends)
+    np.cumsum(ends, out=ends)
+    for part in words:
+        _spread(part, 64 - bits, ends, out)
+    if not _settle(out, ends):
         # numpy compares byte strings as memcmp does; it only hides zero bytes at an end, which are still there.
         out.reshape(-1).view(f"S{SIZE}").sort(kind="stable")
-    return out.tobytes()
+    return out.view(np.uint8)
 
 
 @njit(cache=True, nogil=True)
@@ -36,20 +46,28 @@ def _head(word: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _spread(words: Any, out: Any, shift: int) -> bool:
-    """Order by the first 8 bytes; whether that was enough: there are no full buckets, and none begin alike."""
+def _count(words: Any, shift: int, ends: Any) -> None:
+    """Count the hashes of each bucket, in the cell after its own."""
     down = np.uint64(shift)
-    ends = np.zeros((1 << (64 - shift)) + 1, np.int64)
     for row in range(len(words)):
         ends[np.int64(_head(words[row, 0]) >> down) + 1] += 1
-    for bucket in range(1, len(ends)):
-        ends[bucket] += ends[bucket - 1]
-    for row in range(len(words)):  # moves each end of the bucket before to the end of its own
+
+
+@njit(cache=True, nogil=True)
+def _spread(words: Any, shift: int, ends: Any, out: Any) -> None:
+    """Put hashes into their buckets. Moves each end of the bucket before to the end of its own."""
+    down = np.uint64(shift)
+    for row in range(len(words)):
         own = np.int64(_head(words[row, 0]) >> down)
         to = ends[own]
         for i in range(4):
             out[to, i] = words[row, i]
         ends[own] = to + 1
+
+
+@njit(cache=True, nogil=True)
+def _settle(out: Any, ends: Any) -> bool:
+    """Order by the first 8 bytes; whether that was enough: there are no full buckets, and none begin alike."""
     first = np.int64(0)
     for bucket in range(len(ends) - 1):
         if ends[bucket] - first <= _FULL:

@@ -199,13 +199,15 @@ def _hash_pairs(pairs: Any, out: Any) -> None:
 
 def hash_nodes(pairs: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
     """SHA-256 of 0x01 and each pair of hashes, shapes (pairs, 64) and (pairs, 32): a level of a Merkle tree (RFC 6962).
+    ``out`` may lie where the pairs begin: what is written was read before.
 
     Raises:
         RuntimeError: if this machine's code does not agree with ``hashlib``.
     """
+    first = b"\x01" + pairs[:1].tobytes()
     _hash_pairs(pairs, out)
     if len(out):
-        compare(out[0], b"\x01" + pairs[0].tobytes())
+        compare(out[0], first)
 
 
 def compare(found: npt.NDArray[np.uint8], message: Any) -> None:

@@ -7,10 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow.fs
 
 from foretaste.errors import InputError, VerificationError
 from foretaste.provenance import dsse
@@ -23,8 +25,6 @@ from foretaste.provenance.statement import Statement, from_digest_set, from_time
 from foretaste.reading.formats import FileDigest, Files, list_files, naming, root_digest
 
 if TYPE_CHECKING:
-    import pyarrow.fs
-
     from foretaste.policy import Policy
 
 ROLE = "certificate"
@@ -120,7 +120,7 @@ def check_certificate(
     now = now or datetime.now(UTC)
     root, given = TrustRoot.load(trust), Certificate.load(certificate)
     statement, signers = _authentic(given, root, now)
-    reasons = list(_objections(given, statement, root, _digest_of(policy), fail_on, now))
+    reasons = list(_objections(statement, root, _digest_of(policy), fail_on, now))
     [(called, digest)] = statement.subjects
     reasons += _stale(statement, called, root, name, min_sequence)
     made_by = None
@@ -178,7 +178,7 @@ def verify(
     files = list_files(data, filesystem)
     with naming(files.name):
         if _about_rows(found):
-            tree, _ = row_tree(str(data), filesystem)
+            tree, _ = row_tree(files)
             _refuse_other_rows(files.name, tree.size, tree.root.hex(), found)
         else:
             _refuse_other(files, digest_files(files), found)
@@ -285,7 +285,9 @@ def _copied(
             folder.mkdir()
             digests = digest_files(files, folder)
             if _about_rows(found):
-                tree, _ = row_tree(folder / digests[0].name if len(digests) == 1 else folder)
+                # Listing the folder would leave out what a glob named and a dot or underscore hides.
+                paths = tuple(str(folder / d.name) for d in digests)
+                tree, _ = row_tree(replace(files, filesystem=pyarrow.fs.LocalFileSystem(), paths=paths))
                 _refuse_other_rows(files.name, tree.size, tree.root.hex(), found)
             else:
                 _refuse_other(files, digests, found)
@@ -322,12 +324,7 @@ def _authentic(given: Certificate, root: TrustRoot, now: datetime) -> tuple[Stat
     return ours, tuple(sorted(keys[0]))
 
 
-def _objections(
-    given: Certificate, statement: Statement, root: TrustRoot, policy: str, fail_on: str, now: datetime
-) -> Iterator[str]:
-    for envelope in given.envelopes:
-        if envelope.digest in root.revoked:
-            yield f"the certificate is revoked: {root.revoked[envelope.digest]}"
+def _objections(statement: Statement, root: TrustRoot, policy: str, fail_on: str, now: datetime) -> Iterator[str]:
     created = from_timestamp(statement.text("timeCreated"), "timeCreated")
     limit = root.role(ROLE).max_age_days
     if created > now + _CLOCKS:
