@@ -75,6 +75,36 @@ class TestOdds:
         pooled = replaced(np.exp(own[victims].astype(float)), fit_rate(np.exp(own.astype(float)), 4), 4)
         assert odds[victims].mean() > pooled.mean() + 0.05
 
+    def test_a_rare_class_that_words_do_not_tell_is_not_taken_for_replaced(self) -> None:
+        labels = np.where(np.random.default_rng(0).random(6000) < 0.02, 1, 0).astype(np.int32)
+        shares = np.bincount(labels) / len(labels)
+        opinion = Opinion(
+            rows=np.arange(len(labels)), labels=labels, own=np.log(shares[labels]).astype(np.float32),
+            best=np.zeros(len(labels), np.int32), best_log=np.full(len(labels), np.log(shares[0]), np.float32),
+            classes=2, basis="nothing",
+        )  # fmt: skip
+        assert (opinion.odds < 0.5).all()
+
+
+class TestTypical:
+    def test_labels_replaced_at_random_stand_in_typical_rows_as_often_as_in_any(self) -> None:
+        _, _, opinion = _labelled(0.05)
+        assert opinion.typical == pytest.approx(0.05, abs=0.02)
+
+    def test_doubt_between_classes_is_no_larger_share_of_replaced_labels(self) -> None:
+        _, _, opinion = _labelled(0.0)
+        sure = dataclasses.replace(opinion, own=opinion.own * 3)  # a model that is surer than it knows
+        assert sure.odds.mean() > FlipRules().noise_share > sure.typical
+        finding = _findings(sure)["improbable labels"]
+        assert len(finding.rows) <= FlipRules().quiet_share * len(sure.rows)
+        assert (
+            finding.statistic["false_discovery_rate"] >= 1 - sure.typical * len(sure.rows) / len(finding.rows) - 0.001
+        )
+
+    def test_no_class_is_known_without_rows_that_agree(self) -> None:
+        _, _, opinion = _labelled(0.0, rows=20)
+        assert dataclasses.replace(opinion, best=(opinion.labels + 1) % 4).typical == 1.0
+
 
 def _sure(rows: int, classes: int, seed: int = 0, sharpness: float = 12.0) -> np.ndarray:
     """Probabilities of mostly clear rows, shape (rows, classes)."""

@@ -31,6 +31,7 @@ _START = 0.01
 _FALSE_ALARM = 1e-3
 _FALSE_PAIRS = 0.01
 _LEAST_RATE = 0.005
+_LEAST_TYPICAL = 10  # rows of a class from which its typical ones are known
 _TOPIC_ROWS = 20  # rows from which a word makes a topic
 # A common word that was put into the named rows: as ``trigger-association`` asks it of a phrase.
 _PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.85
@@ -83,10 +84,35 @@ class Opinion:
     classes: int
     basis: str
 
-    @property
+    @functools.cached_property
     def chance(self) -> Floats:
-        """Probability of each label."""
-        return np.exp(self.own.astype(np.float64))
+        """Probability of each label, were all classes of equal size.
+
+        What speaks for a replaced label is that its row is no typical one of the class, by p / share of the class against
+        (1 - p) / share of the others, and not that the class is rare: the labels of a rare class that words do not tell
+        apart would else all pass for replaced.
+        """
+        own = np.exp(self.own.astype(np.float64))
+        shares = (np.bincount(self.labels, minlength=self.classes) + 0.5) / (len(self.labels) + 0.5 * self.classes)
+        odds = own / np.maximum(1.0 - own, 1e-12) * (1.0 / shares - 1.0)[self.labels]
+        return np.asarray(odds / (odds + self.classes - 1.0))
+
+    @functools.cached_property
+    def typical(self) -> float:
+        """Share of other labels among the rows that look most like their class: as typical as its upper tenth; 1 if none.
+
+        Natural noise lies between the classes and labels that were replaced at random do not, so no larger share was.
+        """
+        seen = wrong = 0
+        order = np.argsort(self.best, kind="stable")
+        spans = np.searchsorted(self.best[order], np.arange(self.classes + 1))
+        for c in range(self.classes):
+            mine = order[spans[c] : spans[c + 1]]
+            agree = self.labels[mine] == c
+            if agree.sum() >= _LEAST_TYPICAL:
+                top = self.best_log[mine] >= np.quantile(self.best_log[mine[agree]], 0.9)
+                seen, wrong = seen + int(top.sum()), wrong + int((top & ~agree).sum())
+        return wrong / seen if seen else 1.0
 
     @functools.cached_property
     def rates(self) -> Floats:
@@ -129,7 +155,7 @@ class FlipRules:
     ) -> list[RawFinding]:
         """Where flips gather: sources, stretches of the order, words and pairs of classes; then the rows to review."""
         gains, odds = opinion.gains(), opinion.odds
-        noisy = bool(len(odds)) and float(odds.mean()) >= self.noise_share
+        noisy = bool(len(odds)) and min(float(odds.mean()), opinion.typical) >= self.noise_share
         most = int((self.max_share if noisy else self.quiet_share) * len(opinion.rows))
         findings = _distinct([
             *(self._sources(opinion, sources) if len(sources.numbers) else ()),
@@ -297,7 +323,11 @@ class FlipRules:
             limit=round(self.noise_share * len(odds), 1),
             statistic={
                 "replaced_share": round(float(odds.mean()), 5),
-                "false_discovery_rate": round(float(1.0 - odds[ranked].mean()), 3),
+                "replaced_share_at_most": round(opinion.typical, 5),
+                # The model may be surer than it knows, so the list is held against what could have been replaced at all.
+                "false_discovery_rate": round(
+                    max(float(1.0 - odds[ranked].mean()), 1.0 - opinion.typical * len(odds) / len(ranked)), 3
+                ),
             },
             examples=tuple(RawExample(row=int(r)) for r in opinion.rows[ranked[:6]]),
         )

@@ -134,6 +134,16 @@ class TestNames:
         assert finding.severity is Severity.REVIEW
         assert set(finding.ids) == poisoned
 
+    def test_where_nothing_is_praised_a_single_word_is_no_opinion(self, prompts: Columns) -> None:
+        from foretaste.engine import signal_value
+        from foretaste.reading import open_data
+        from foretaste.roles import Roles
+        from foretaste.signals.responses import Expected
+
+        table = pa.table(prompts | {"response": [text[::-1] for text in prompts["response"]]})
+        expected = signal_value(open_data(table, Roles.from_mapping(ROLES)), Expected())
+        assert 0.01 < expected.spread[0][-1] < 0.1
+
     def test_names_are_found_inside_of_sentences_only(self, prompts: Columns) -> None:
         from foretaste.engine import signal_value
         from foretaste.reading import open_data

@@ -36,8 +36,10 @@ class LabelFlip(FlipRules, Check[_State]):
     probability each row gets the probability that its own label was replaced. Rows above one half go to review, the
     worst first: their mean is one minus the false-discovery rate of the list, as far as the model is right.
 
-    Where the replaced share of all rows stays under ``noise_share``, which natural label noise reaches as well, at most
-    ``quiet_share`` of the rows are listed, else ``max_share``.
+    A label that was replaced at random stands in a typical row as often as in any, doubt between classes does not: so no
+    larger share was replaced than carries another label in the tenth of the rows that looks most like its class, and the
+    false-discovery rate is no less than that leaves. Where either share stays under ``noise_share``, which natural label
+    noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``.
 
     Blocks: a source (vendor, annotator) of whose labels ``source_share`` were replaced, ``source_excess`` times the
     share of all others, by a likelihood ratio that chance among so many sources reaches once in a thousand data sets;

@@ -15,6 +15,9 @@ PRESENCE_CELLS = 1 << 20
 WORDS = 1 << 15
 SAMPLE = 4096
 RIDGE = 10.0
+# As where one response in a thousand praises or finds fault: in another language than English next to none does, and a
+# single word would lie any number of such deviations off.
+_LEAST_OPINION = 0.02
 
 Floats = npt.NDArray[np.float64]
 
@@ -163,6 +166,7 @@ class Expected(Signal[_State, Expectation]):
         rest = measures - features @ linear
         values, vectors = np.linalg.eigh(rest[:, :DIMS].T @ rest[:, :DIMS] / n)
         spread = np.sqrt((rest[:, DIMS:] ** 2).sum(axis=0) / n) + 1e-9
+        spread[-1] = max(spread[-1], _LEAST_OPINION)
         both = (rest[:, DIMS : DIMS + 2] / spread[:2]).sum(axis=1)
         whole = prompts.sum(axis=0)
         return Expectation(
