@@ -81,9 +81,13 @@ def _ends(phrases: PhraseTable, least: int) -> tuple[npt.NDArray[np.int64], npt.
     opens, ends = (
         np.add.reduceat(side == 0, starts) >= _AT_EDGE * phrases.counts for side in (phrases.lefts, phrases.rights)
     )
-    heads, tails = np.flatnonzero(enough & opens & ~ends), np.flatnonzero(enough & ends & ~opens)
-    # The most frequent are templates; rarer ones are kept where there is no room for all.
-    return tuple(np.sort(c[np.argsort(phrases.counts[c], kind="stable")][:MAX_PARTS]) for c in (heads, tails))
+    return _rarest(phrases, enough & opens & ~ends), _rarest(phrases, enough & ends & ~opens)
+
+
+def _rarest(phrases: PhraseTable, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The chosen phrases, ascending; where there is no room for all, without the most frequent, which are templates."""
+    numbers = np.flatnonzero(chosen)
+    return np.sort(numbers[np.argsort(phrases.counts[numbers], kind="stable")][:MAX_PARTS])
 
 
 def _listed(phrases: PhraseTable, chosen: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -619,19 +619,19 @@ class _Judge:
         state, phrases, model = self.state, self.state.phrases, self.state.model
         lead = np.array([candidates[m[0]] for m in members], np.int64)
         ends = phrases.positions[phrases.spans[candidates]] + phrases.n[candidates]
-        last = np.array([candidates[m[np.argmax(ends[m])]] for m in members], np.int64)
         asked = np.flatnonzero(
             (phrases.counts[lead] >= state.split_rows) & (phrases.purity[lead] >= state.block_purity)
         )
         if not len(asked):
             return []
+        last = np.array([candidates[m[np.argmax(ends[m])]] for m in (members[i] for i in asked.tolist())], np.int64)
         counts, own = np.diff(spans)[asked], np.diff(word_spans)[asked]
         out = np.empty(len(asked))
         contradictions(
             words[_runs(word_spans[asked], own)], np.append(0, np.cumsum(own)), raw, sizes,
             places[_runs(spans[asked], counts)], np.append(0, np.cumsum(counts)),
             phrases.lefts[_runs(phrases.spans[lead[asked]], counts)],
-            phrases.rights[_runs(phrases.spans[last[asked]], counts)],
+            phrases.rights[_runs(phrases.spans[last], counts)],
             state.classes.labels[state.store.rows], state.targets[lead[asked]], model.counts, model.base, model.mass,
             model.strength, model.power, ROW_CAP, out,
         )  # fmt: skip
