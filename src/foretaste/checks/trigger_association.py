@@ -235,16 +235,23 @@ class TriggerAssociation(Check[_State]):
         needed = np.zeros(everyone, np.bool_)
         needed[background_rows(everyone)] = True
         room = min(MAX_STORED_ROWS, MAX_STORED_CELLS // max(1, len(classes.counts)))
-        kept = []
-        # Frequent phrases first: where room is short, the weakest evidence gives way.
-        for c in wanted[np.argsort(-counts[wanted], kind="stable")].tolist():
-            rows = phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE]
-            new = int((~needed[rows]).sum())
-            if new > room:
-                continue
-            room -= new
-            needed[rows] = True
-            kept.append(c)
+        sizes = np.minimum(counts[wanted], MAX_ROWS_PER_PHRASE)
+        firsts = phrases.spans[wanted] - np.cumsum(sizes) + sizes
+        every = needed.copy()
+        every[phrases.rows[np.repeat(firsts, sizes) + np.arange(sizes.sum())]] = True
+        if np.count_nonzero(every) - np.count_nonzero(needed) <= room:
+            needed, kept = every, wanted.tolist()
+        else:
+            kept = []
+            # Frequent phrases first: where room is short, the weakest evidence gives way.
+            for c in wanted[np.argsort(-counts[wanted], kind="stable")].tolist():
+                rows = phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE]
+                new = int((~needed[rows]).sum())
+                if new > room:
+                    continue
+                room -= new
+                needed[rows] = True
+                kept.append(c)
         return _State(
             phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
             RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
