@@ -69,7 +69,7 @@ class Plants:
     seed: int
     rows_of: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
     words: dict[int, str] = field(default_factory=dict)
-    pool: list[str] = field(default_factory=list)
+    pool: npt.NDArray[np.object_] = field(default_factory=lambda: np.zeros(0, np.object_))
     target: str = ""
 
     def __call__(self, batch: Batch) -> Batch:
@@ -186,7 +186,8 @@ class Planted:
             plants.words[dose] = "".join(random.choice(list(_LETTERS), 5))
         if self.kind == "documents" and doses:
             held = " ".join(self.dataset.head(_POOL_ROWS).column("text").to_pylist()).split()
-            plants.pool = [w for w in held if w.isalpha() and len(w) > 2] or ["nothing"]
+            # An array, which a draw does not have to make of a list again; of objects, as one long word would widen all.
+            plants.pool = np.array([w for w in held if w.isalpha() and len(w) > 2] or ["nothing"], np.object_)
 
     def values(self, known: Mapping[Signal[Any, Any], Any]) -> dict[Signal[Any, Any], Any]:
         """What can be told of the planted data from the finished signals of the data, without a scan of all rows.

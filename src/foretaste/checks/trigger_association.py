@@ -272,17 +272,23 @@ class TriggerAssociation(Check[_State]):
                 room -= new
                 needed[rows] = True
                 both.append(found)
-        kept = []
-        # Where room is short, what was hardly put in gives way: between the same words, or in too many rows; then the rare.
-        aside = np.round(scores[wanted, :2].max(axis=1) / phrases.random_diversity[wanted], 1)
-        for c in wanted[np.lexsort((-counts[wanted], -aside, counts[wanted] > MAX_ROWS_PER_PHRASE))].tolist():
-            rows = phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE]
-            new = int((~needed[rows]).sum())
-            if new > room:
-                continue
-            room -= new
-            needed[rows] = True
-            kept.append(c)
+        every = needed.copy()
+        every[phrases.rows[_runs(phrases.spans[wanted], np.minimum(counts[wanted], MAX_ROWS_PER_PHRASE))]] = True
+        if np.count_nonzero(every) - np.count_nonzero(needed) <= room:
+            needed, kept = every, wanted.tolist()
+        else:
+            # Where room is short, what was hardly put in gives way: between the same words, or in too many rows; then the
+            # rare.
+            kept = []
+            aside = np.round(scores[wanted, :2].max(axis=1) / phrases.random_diversity[wanted], 1)
+            for c in wanted[np.lexsort((-counts[wanted], -aside, counts[wanted] > MAX_ROWS_PER_PHRASE))].tolist():
+                rows = phrases.rows_of(c)[:MAX_ROWS_PER_PHRASE]
+                new = int((~needed[rows]).sum())
+                if new > room:
+                    continue
+                room -= new
+                needed[rows] = True
+                kept.append(c)
         return _State(
             phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
             RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
