@@ -62,7 +62,7 @@ class SortedTree:
         return Proof(leaf=leaf, size=self.size, leaves=tuple(self._path(at) for at in beside))
 
     def _at(self, index: int) -> bytes:
-        return self._leaves[index].tobytes()
+        return bytes(self._leaves[index].data)
 
     def _search(self, leaf: bytes) -> int:
         low, high = 0, self.size
