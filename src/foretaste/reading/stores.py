@@ -356,6 +356,7 @@ def _refused(error: BaseException | None) -> bool:
 
 
 def _through_library(fs: Any, path: str) -> Callable[[bytes], Any]:
+    condition: dict[str, Any]
     kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     fs.invalidate_cache()
     try:
@@ -398,6 +399,7 @@ def _through_boto(path: str, address: str) -> Callable[[bytes], Any]:
         aws_secret_access_key=parts.password and unquote(parts.password),
     )
     bucket, _, key = path.partition("/")
+    condition: dict[str, Any]
     try:
         condition = {"IfMatch": client.head_object(Bucket=bucket, Key=key)["ETag"]}
     except client.exceptions.ClientError as e:
