@@ -384,7 +384,7 @@ def _through_library(fs: Any, path: str) -> Callable[[bytes], Any]:
 
 def _through_boto(path: str, address: str) -> Callable[[bytes], Any]:
     """By the same environment as Arrow, and by what the address says of region, server and key."""
-    import boto3
+    import boto3  # type: ignore[import-untyped]
 
     parts = urlsplit(address)
     asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
