@@ -189,7 +189,7 @@ class TestGreatExpectations:
         pq.write_table(pa.table({"body": ["one", "two"], "label": ["a", "b"]}), "data.parquet")
         done = subprocess.run(run, check=False, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (2, "")
-        assert 'error: CheckError: nothing was checked: no column "text"' in html.unescape(done.stderr)
+        assert 'error: CheckError: nothing was checked: InputError: no column "text"' in html.unescape(done.stderr)
         Path("data.parquet").unlink()
         done = subprocess.run(run, check=False, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (2, "")

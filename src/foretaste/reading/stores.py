@@ -356,6 +356,7 @@ def _refused(error: BaseException | None) -> bool:
 
 
 def _through_library(fs: Any, path: str) -> Callable[[bytes], Any]:
+    condition: dict[str, Any]
     kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     fs.invalidate_cache()
     try:
@@ -383,7 +384,7 @@ def _through_library(fs: Any, path: str) -> Callable[[bytes], Any]:
 
 def _through_boto(path: str, address: str) -> Callable[[bytes], Any]:
     """By the same environment as Arrow, and by what the address says of region, server and key."""
-    import boto3
+    import boto3  # type: ignore[import-untyped]
 
     parts = urlsplit(address)
     asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -398,6 +399,7 @@ def _through_boto(path: str, address: str) -> Callable[[bytes], Any]:
         aws_secret_access_key=parts.password and unquote(parts.password),
     )
     bucket, _, key = path.partition("/")
+    condition: dict[str, Any]
     try:
         condition = {"IfMatch": client.head_object(Bucket=bucket, Key=key)["ETag"]}
     except client.exceptions.ClientError as e:
