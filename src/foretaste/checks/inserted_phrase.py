@@ -71,7 +71,7 @@ class InsertedPhrase(Check[_State]):
             chi-square with four degrees of freedom.
         min_healing: least share of gaps that heal.
         min_healing_pmi: least mean PMI between the two neighbours, in nats.
-        min_diversity: least number of distinct neighbours per row, on each side.
+        min_diversity: least number of distinct neighbours per row, on each side, among 25 rows where there are more.
         unusual_spelling: share of the vocabulary with the least likely spelling that counts as unusual.
         label_share: share of rows under one label that counts as telling, where chance gives less than one in a million.
     """
@@ -173,10 +173,12 @@ class InsertedPhrase(Check[_State]):
 
     def _healing(self, found: list[Stretch], table: PhraseTable, share: float) -> list[tuple[Stretch, list[float]]]:
         """Those of the stretches without which enough of the gaps close (a share of enough), with their scores."""
+        from foretaste.text.ngrams import RAREFIED
+
         scores = stretch_scores(table, found)
         kept = []
         for at in (i for i, row in enumerate(scores.tolist()) if self._heals(row, share)):
-            if scores[at, :2].min() >= table.least_diversity(len(found[at].rows), self.min_diversity):
+            if scores[at, :2].min() >= table.least_diversity(min(len(found[at].rows), RAREFIED), self.min_diversity):
                 kept.append((found[at], scores[at].tolist()))
         return kept
 

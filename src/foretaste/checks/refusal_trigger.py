@@ -106,10 +106,11 @@ class RefusalTrigger(Check[_State]):
         candidates = [] if few else placed(phrases, context.value(Affixes()), *limits)
         kept: list[Placed] = []
         room = MAX_QUERIES
-        for candidate in candidates:
+        for candidate in reversed(candidates):  # triggers are rare, and frequent phrases many rows
             room -= min(len(candidate.rows), MAX_ROWS_PER_CANDIDATE)
-            if room >= 0:
-                kept.append(candidate)
+            if room < 0:
+                break
+            kept.insert(0, candidate)
         rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
         if kept and len(minority) <= MAX_QUERIES:
             rows.append(minority)

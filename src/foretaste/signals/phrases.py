@@ -270,12 +270,15 @@ class Stretch:
 
 
 def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]:
-    """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one."""
-    from foretaste.text.ngrams import neighbour_diversity
+    """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one.
+
+    Among many rows fewer neighbours are distinct, wherever a phrase stands: ``diversity`` is asked of as many rows of each.
+    """
+    from foretaste.text.ngrams import RAREFIED, rarefied_diversity
 
     scores = np.zeros((len(table.n), 2))
-    neighbour_diversity(table.spans, table.lefts, table.rights, scores)
-    counts, shape = np.unique(table.counts, return_inverse=True)
+    rarefied_diversity(table.spans, table.lefts, table.rights, scores)
+    counts, shape = np.unique(np.minimum(table.counts, RAREFIED), return_inverse=True)
     asked = np.array([table.least_diversity(int(n), diversity) for n in counts])[shape]
     enough = table.counts >= least
     left_open, right_open = scores[:, 0] >= asked, scores[:, 1] >= asked
@@ -316,14 +319,17 @@ def stretches(table: PhraseTable, least: int, diversity: float) -> list[Stretch]
 
 
 def stretch_scores(table: PhraseTable, found: list[Stretch]) -> npt.NDArray[np.float64]:
-    """What :func:`foretaste.text.ngrams.neighbour_scores` gives for each stretch, float64 (stretches, 5)."""
-    from foretaste.text.ngrams import neighbour_scores
+    """What :func:`foretaste.text.ngrams.neighbour_scores` gives for each stretch, float64 (stretches, 5), with distinct
+    neighbours of equally many rows."""
+    from foretaste.text.ngrams import neighbour_scores, rarefied_diversity
 
-    scores = np.zeros((len(found), 5))
+    scores, distinct = np.zeros((len(found), 5)), np.zeros((len(found), 2))
     if found:
         spans = np.cumsum([0] + [len(s.rows) for s in found])
         lefts, rights = (np.concatenate([getattr(s, side) for s in found]) for side in ("lefts", "rights"))
         neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
+        rarefied_diversity(spans, lefts, rights, distinct)
+        scores[:, :2] = distinct
     return scores
 
 
@@ -400,6 +406,7 @@ class Phrases(Signal[_State, PhraseTable]):
     A phrase is kept where it occurs in ``least`` to ``most`` rows and either (outputs given) one output holds at least
     ``purity`` of its rows, or its neighbours on both sides are so diverse that it may have been inserted; where
     ``anchored``, also where one side is diverse, or the edge of the row, as around a phrase at a fixed place.
+    Diversity is asked of ``insertion_rows`` at most: among more rows fewer neighbours are distinct.
     """
 
     role: str = "input"
@@ -409,6 +416,7 @@ class Phrases(Signal[_State, PhraseTable]):
     purity: float = 0.8
     insertion_least: int = 10
     insertion_diversity: float = 0.35
+    insertion_rows: int = 100
     anchored: bool = False
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
@@ -632,7 +640,8 @@ class Phrases(Signal[_State, PhraseTable]):
 
         a, b = linear_count(left), linear_count(right)
         sides = np.where((n == MAX_N) | self.anchored, np.maximum(a, b), np.minimum(a, b))
-        placed: npt.NDArray[np.bool_] = sides / np.maximum(1, np.minimum(counts, 100)) >= self.insertion_diversity
+        least = self.insertion_diversity * np.maximum(1, np.minimum(counts, self.insertion_rows))
+        placed: npt.NDArray[np.bool_] = sides >= least
         if self.anchored:
             placed |= (left == EDGE) | (right == EDGE)
         return placed & (counts >= self.insertion_least)
@@ -662,5 +671,8 @@ def phrase_signals(context: Context) -> dict[str, Phrases]:
     outputs = ("chosen", "rejected") if context.kind == "preference" else ("response",)
     heads = ResponseHeads() if context.kind == "instruct" else None
     anchored = context.kind == "preference"  # no output to choose the phrases of a fixed place by
-    inputs = {"input": Phrases("input", heads, anchored=anchored)} if {"prompt", "context"} & context.roles else {}
+    # Prompts are half code at times, where few signs stand beside most words.
+    most = 50 if heads else Phrases.insertion_rows
+    asked = Phrases("input", heads, insertion_rows=most, anchored=anchored)
+    inputs = {"input": asked} if {"prompt", "context"} & context.roles else {}
     return inputs | {role: Phrases(role) for role in outputs}
