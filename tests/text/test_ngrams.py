@@ -13,9 +13,17 @@ import pytest
 from foretaste.check import Context
 from foretaste.reading import open_data
 from foretaste.reading.dataset import Dataset
-from foretaste.signals.phrases import Phrases, PhraseTable
+from foretaste.signals.phrases import Phrases, PhraseTable, stretches
 from foretaste.text.merging import empty_table
-from foretaste.text.ngrams import MAX_N, count_ngrams, extend, neighbour_diversity, sketch_ngrams
+from foretaste.text.ngrams import (
+    MAX_N,
+    RAREFIED,
+    count_ngrams,
+    extend,
+    neighbour_diversity,
+    rarefied_diversity,
+    sketch_ngrams,
+)
 from foretaste.text.tokens import mix
 
 SMALL = {"cells": 1 << 16, "bigrams": 1 << 16, "unigrams": 1 << 16}
@@ -171,6 +179,32 @@ def test_diversity_counts_distinct_neighbours() -> None:
     for c, (a, b) in enumerate(itertools.pairwise(spans)):
         part = values[a : min(b, a + 512)]
         assert out[c, 0] == len(np.unique(part)) / max(1, len(part))
+
+
+def test_rarefied_diversity_is_that_of_a_draw_of_few_rows() -> None:
+    random = np.random.default_rng(2)
+    values = (random.zipf(1.4, 340) % 200).astype(np.uint64)
+    spans = np.array([0, 20, 40, 340], np.int64)
+    out, plain = np.zeros((3, 2)), np.zeros((3, 2))
+    rarefied_diversity(spans, values, values[::-1].copy(), out)
+    neighbour_diversity(spans, values, values[::-1].copy(), plain)
+    assert out[:2] == pytest.approx(plain[:2])
+    draws = [len(np.unique(random.choice(values[40:], RAREFIED, replace=False))) for _ in range(4000)]
+    assert out[2, 0] == pytest.approx(np.mean(draws) / RAREFIED, abs=0.005)
+    assert out[2, 0] > 1.5 * plain[2, 0]
+
+
+@pytest.mark.parametrize("n", [25, 100, 250, 500])
+def test_a_word_between_few_others_is_an_insertion_in_many_rows_as_in_few(n: int) -> None:
+    random = np.random.default_rng(3)
+    lefts, rights = random.integers(1, 60, (2, n)).astype(np.uint64)
+    none = np.zeros(64, np.uint8)
+    table = PhraseTable(
+        n=np.array([1]), text=("honestly",), spans=np.array([0, n]), rows=np.arange(n), positions=np.full(n, 3),
+        lefts=lefts, rights=rights, purity=np.zeros(1), bigrams=(none, none), unigrams=np.ones(64, np.uint32),
+        presence=np.ones(64, np.uint32), total=64.0, sample=np.arange(4096, dtype=np.uint64), lost=0, documents=6000,
+    )  # fmt: skip
+    assert [len(s.rows) for s in stretches(table, 10, 0.5)] == [n]
 
 
 def test_a_data_set_reads_the_same_rows_from_memory(texts: list[str]) -> None:

@@ -72,7 +72,7 @@ class InsertedPhrase(Check[_State]):
             chi-square with four degrees of freedom.
         min_healing: least share of gaps that heal.
         min_healing_pmi: least mean PMI between the two neighbours, in nats.
-        min_diversity: least number of distinct neighbours per row, on each side.
+        min_diversity: least number of distinct neighbours per row, on each side, among 25 rows where there are more.
         unusual_spelling: share of the vocabulary with the least likely spelling that counts as unusual.
         label_share: share of rows under one label that counts as telling, where chance gives less than one in a million.
     """
@@ -99,6 +99,8 @@ class InsertedPhrase(Check[_State]):
 
     def start(self, context: Context) -> _State:
         """Choose the stretches whose gaps close; the rows of those that are frequent enough are looked at again."""
+        from foretaste.text.ngrams import RAREFIED
+
         classes = context.value(Labels()) if context.kind == "classification" else None
         state = _State({r: context.value(s) for r, s in phrase_signals(context).items()}, classes, context.seed, {})
         for role, table in state.tables.items():
@@ -110,7 +112,7 @@ class InsertedPhrase(Check[_State]):
                 for stretch, row in zip(found, scores.tolist())
                 if _WORDS.fullmatch(stretch.text)
                 and self._heals(row, _HINT)
-                and min(row[:2]) >= table.least_diversity(len(stretch.rows), self.min_diversity)
+                and min(row[:2]) >= table.least_diversity(min(len(stretch.rows), RAREFIED), self.min_diversity)
             ]
             state.near[role] = [h for h in hints if self._heals(h[1])]
             state.hints += hints

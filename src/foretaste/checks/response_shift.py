@@ -19,7 +19,7 @@ from foretaste.signals.placed import Placed, fitting, placed
 from foretaste.signals.responses import Expectation, Expected
 from foretaste.text.sample import spread
 
-MAX_ROWS_PER_CANDIDATE = 256
+MAX_ROWS_PER_CANDIDATE = 128
 MAX_CANDIDATES = 8192
 FALSE_ALARM = 1e-3
 _GROUPS = 4
@@ -38,7 +38,7 @@ class _State:
 
     The first ``inserted`` candidates could have been put in, the others are names. ``repeated`` are rows with a response
     that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
-    of the candidates.
+    of the candidates. ``gone`` are rows of earlier batches that are held no longer.
     """
 
     model: Expectation
@@ -53,6 +53,7 @@ class _State:
     spans: npt.NDArray[np.int64]
     sums: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
+    gone: int
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class ResponseShift(Check[_State]):
         other_length: least factor between lengths, as a geometric mean.
         opinion: least difference of opinion, in standard deviations per row.
         max_repeated: most of its rows whose whole responses may stand in eight rows or more.
-        min_spread: least share of effective rows to block.
+        min_spread: least share of effective rows to block, and to name another length.
         min_healing: least share of gaps inside a prompt that close without the phrase.
         min_finished: least share of prompts that begin (end) as others do without the opening (ending).
     """
@@ -153,6 +154,7 @@ class ResponseShift(Check[_State]):
             pairs[order], owners[order],
             own, spans,
             np.zeros((len(kept), _GROUPS, MEASURES + FEATURES), np.int64), np.zeros((len(kept), DIMS), np.int64),
+            context.background.rows if context.background else 0,
         )  # fmt: skip
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -184,6 +186,8 @@ class ResponseShift(Check[_State]):
         said = [f"{state.dropped} phrases were not looked at"] if state.dropped else []
         if state.lost:
             said.append(f"{state.lost} places of names found no room")
+        if state.gone:
+            said.append(f"responses of {state.gone} earlier rows are held no longer and do not add up with these")
         shifts = _shifts(state)
         inserted, names = shifts[: state.inserted], shifts[state.inserted :]
         groups = dict.fromkeys(("fit", "words", "length"), inserted) | {"opinion": names}
@@ -212,7 +216,7 @@ class ResponseShift(Check[_State]):
             return Severity.BLOCK if diverse else Severity.REVIEW
         if kind == "words" and enough and diverse and size >= self.shared:
             return Severity.BLOCK if strength >= 2.0 else Severity.REVIEW
-        if kind == "length" and enough and abs(size) >= np.log(self.other_length):
+        if kind == "length" and enough and diverse and abs(size) >= np.log(self.other_length):
             return Severity.REVIEW
         return Severity.REVIEW if kind == "opinion" and abs(size) >= self.opinion else None
 

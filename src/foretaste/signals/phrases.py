@@ -290,16 +290,19 @@ def stretches(
 ) -> tuple[list[Stretch], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Phrases with diverse neighbours on both sides, and pairs of longest n-grams that are the ends of one.
 
+    Among many rows fewer neighbours are distinct, wherever a phrase stands: ``diversity`` is asked of as many rows of each.
+
     Returns:
         those without which at least a share ``healing`` of the gaps close, with a neighbour on both sides in at least a
         share ``inner`` of the rows; what :func:`foretaste.text.ngrams.neighbour_scores` gives for each of them, float64
-        (stretches, 5); and the rows of each phrase or pair, int64, whether its gaps close or not.
+        (stretches, 5), with distinct neighbours of as many rows; and the rows of each phrase or pair, int64, whether its gaps close or not.
     """
-    from foretaste.text.ngrams import neighbour_diversity
+    from foretaste.text.ngrams import RAREFIED, rarefied_diversity
 
     scores = np.zeros((len(table.n), 2))
-    neighbour_diversity(table.spans, table.lefts, table.rights, scores)
-    asked = np.minimum(diversity, 0.6 * table.random_diversity)
+    rarefied_diversity(table.spans, table.lefts, table.rights, scores)
+    counts, shape = np.unique(np.minimum(table.counts, RAREFIED), return_inverse=True)
+    asked = np.array([table.least_diversity(int(n), diversity) for n in counts])[shape]
     enough = table.counts >= least
     left_open, right_open = scores[:, 0] >= asked, scores[:, 1] >= asked
 
@@ -355,10 +358,12 @@ def stretches(
 def _scores(
     table: PhraseTable, spans: npt.NDArray[np.int64], lefts: npt.NDArray[np.uint64], rights: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.float64]:
-    from foretaste.text.ngrams import neighbour_scores
+    from foretaste.text.ngrams import neighbour_scores, rarefied_diversity
 
-    scores = np.zeros((len(spans) - 1, 5))
+    scores, distinct = np.zeros((len(spans) - 1, 5)), np.zeros((len(spans) - 1, 2))
     neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
+    rarefied_diversity(spans, lefts, rights, distinct)
+    scores[:, :2] = distinct
     return scores
 
 
@@ -436,6 +441,7 @@ class Phrases(Signal[_State, PhraseTable]):
     ``purity`` of its rows, or its neighbours on both sides are so diverse that it may have been inserted; where
     ``anchored``, also where one side is diverse, or the edge of the row, as around a phrase at a fixed place; where
     ``ends``, the latter alone, as on one side of an opening or ending.
+    Diversity is asked of ``insertion_rows`` at most: among more rows fewer neighbours are distinct.
     """
 
     role: str = "input"
@@ -445,6 +451,7 @@ class Phrases(Signal[_State, PhraseTable]):
     purity: float = 0.8
     insertion_least: int = 10
     insertion_diversity: float = 0.35
+    insertion_rows: int = 100
     anchored: bool = False
     ends: bool = False
 
@@ -708,7 +715,8 @@ class Phrases(Signal[_State, PhraseTable]):
         from foretaste.text.ngrams import EDGE, linear_count
 
         sides = self._open(linear_count(left), linear_count(right), n)
-        placed: npt.NDArray[np.bool_] = sides / np.maximum(1, np.minimum(counts, 100)) >= self.insertion_diversity
+        least = self.insertion_diversity * np.maximum(1, np.minimum(counts, self.insertion_rows))
+        placed: npt.NDArray[np.bool_] = sides >= least
         if self.anchored or self.ends:
             placed |= (left == EDGE) | (right == EDGE)
         return placed & (counts >= self.insertion_least)
@@ -746,5 +754,8 @@ def phrase_signals(context: Context) -> dict[str, Phrases]:
     outputs = ("chosen", "rejected") if context.kind == "preference" else ("response",)
     heads = ResponseHeads() if context.kind == "instruct" else None
     anchored = context.kind == "preference"  # no output to choose the phrases of a fixed place by
-    inputs = {"input": Phrases("input", heads, anchored=anchored)} if {"prompt", "context"} & context.roles else {}
+    # Prompts are half code at times, where few signs stand beside most words.
+    most = 50 if heads else Phrases.insertion_rows
+    asked = Phrases("input", heads, insertion_rows=most, anchored=anchored)
+    inputs = {"input": asked} if {"prompt", "context"} & context.roles else {}
     return inputs | {role: Phrases(role) for role in outputs}

@@ -18,6 +18,7 @@ U64 = np.uint64
 _N_BITS = 2
 MAX_N = 1 << _N_BITS
 BOUNDARY = U64(0)  # neighbour of a token at the edge of its row; no token hashes to 0 in practice
+RAREFIED = 25  # rows in which the neighbours of frequent phrases are compared
 EDGE = U64(1)  # linear counter of neighbours that has seen the edge alone, as mix(BOUNDARY) is 0
 
 
@@ -378,6 +379,52 @@ def neighbour_diversity(spans, lefts, rights, out):
         k = min(spans[c + 1] - a, 512)
         out[c, 0] = _distinct(lefts[a : a + k], table, stamps, 2 * c + 1) / max(1, k)
         out[c, 1] = _distinct(rights[a : a + k], table, stamps, 2 * c + 2) / max(1, k)
+
+
+@njit(cache=True, nogil=True)
+def _rarefied(values, table, stamps, seen, stamp, drawn):
+    """Distinct values to expect in ``drawn`` of them, without replacement (rarefaction; Hurlbert 1971).
+
+    ``seen`` (slots,) counts the values of ``table`` under this stamp."""
+    mask = U64(len(table) - 1)
+    k = len(values)
+    most = 0
+    for value in values:
+        at = mix(value) & mask
+        while stamps[at] == stamp and table[at] != value:
+            at = (at + U64(1)) & mask
+        if stamps[at] != stamp:
+            stamps[at] = stamp
+            table[at] = value
+            seen[at] = 0
+        seen[at] += 1
+        most = max(most, seen[at])
+    missed = np.empty(most + 1)  # chance that no draw meets a value, by how often it stands among them
+    missed[0] = 1.0
+    for c in range(1, most + 1):
+        missed[c] = missed[c - 1] * max(0.0, k - c + 1.0 - drawn) / (k - c + 1.0)
+    found = 0.0
+    for value in values:
+        at = mix(value) & mask
+        while table[at] != value:
+            at = (at + U64(1)) & mask
+        found += (1.0 - missed[seen[at]]) / seen[at]
+    return found
+
+
+@njit(cache=True, nogil=True)
+def rarefied_diversity(spans, lefts, rights, out):
+    """Distinct left and right neighbours per row to expect in ``RAREFIED`` rows of each phrase (in all, where it has fewer);
+    ``out`` (phrases, 2). More rows never make it less, as they do for :func:`neighbour_diversity`."""
+    table = np.empty(2048, np.uint64)
+    stamps = np.zeros(2048, np.int64)
+    seen = np.zeros(2048, np.int64)
+    for c in range(len(spans) - 1):
+        a = spans[c]
+        k = min(spans[c + 1] - a, 512)
+        drawn = max(1, min(k, RAREFIED))
+        out[c, 0] = _rarefied(lefts[a : a + k], table, stamps, seen, 2 * c + 1, drawn) / drawn
+        out[c, 1] = _rarefied(rights[a : a + k], table, stamps, seen, 2 * c + 2, drawn) / drawn
 
 
 @njit(cache=True, nogil=True)
