@@ -15,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -238,6 +239,8 @@ def _s3(folder: Path) -> Iterator[str]:
     server.start()
     try:
         url = f"http://127.0.0.1:{port}"
+        # All servers of one process hold the same buckets, those of other tests too.
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
         client = boto3.client("s3", endpoint_url=url)
         client.create_bucket(Bucket="train")
         _write(folder / "0.parquet", _texts())
