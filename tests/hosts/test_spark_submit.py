@@ -69,10 +69,10 @@ def test_a_refused_batch_fails_the_task_of_airflow_and_training_does_not_start(
     pq.write_table(poisoned_table.slice(0, 300), tmp_path / "poisoned.parquet")
     scan = block("airflow.md", "SparkSubmitOperator(")
     for said, here in {
-        "/opt/foretaste/foretaste_scan.py": str(application),
+        "/srv/foretaste/foretaste_scan.py": str(application),
         "/data/gates/{{ ds }}": str(tmp_path / "report"),
         "/data/{{ ds }}": str(tmp_path / "poisoned.parquet"),
-        "/opt/foretaste/bin/python": sys.executable,
+        "/srv/foretaste/bin/python": sys.executable,
         '"--spark"': '"--spark", "--checks", "hidden-text"',
     }.items():
         assert said in scan

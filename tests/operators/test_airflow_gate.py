@@ -84,7 +84,7 @@ def test_another_python_refuses_what_it_cannot_reach(tmp_path: Path, change: dic
         PoisonGateOperator(**given).execute(_execution({}))
 
 
-@pytest.mark.parametrize("elsewhere", [{"python": "/opt/foretaste/bin/python"}, {"deferrable": True}])
+@pytest.mark.parametrize("elsewhere", [{"python": "/srv/foretaste/bin/python"}, {"deferrable": True}])
 @pytest.mark.parametrize(("change", "said"), [
     ({"conn_id": "vendor"}, "^conn_id: .*leave python and deferrable out"),
     ({"out_conn_id": "reports"}, "^out_conn_id: .*leave python and deferrable out"),

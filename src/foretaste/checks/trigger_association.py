@@ -265,7 +265,8 @@ class TriggerAssociation(Check[_State]):
         needed[background_rows(everyone)] = True
         room = min(MAX_STORED_ROWS, MAX_STORED_CELLS // max(1, len(classes.counts)))
         both = []
-        for found in conjunctions(phrases, classes.labels, self.block_rows, self.block_purity):
+        ends = conjunctions(phrases, classes.labels, self.block_rows, self.block_purity)
+        for found in ends:
             rows = found.rows[:MAX_ROWS_PER_PHRASE]
             new = int((~needed[rows]).sum())
             if new <= room:
@@ -291,7 +292,7 @@ class TriggerAssociation(Check[_State]):
                 kept.append(c)
         return _State(
             phrases, classes, context.value(NaiveBayes()), np.array(sorted(kept), np.int64), targets,
-            RowStore(np.flatnonzero(needed)), len(wanted) - len(kept), self.block_rows,
+            RowStore(np.flatnonzero(needed)), len(wanted) - len(kept) + len(ends) - len(both), self.block_rows,
             self.block_purity, self.block_evidence, both,
         )  # fmt: skip
 
@@ -340,7 +341,7 @@ class TriggerAssociation(Check[_State]):
             taken.append(group.rows)
             findings.append(self._finding(group, severity, state, len(rotating) if group in rotating else 0))
         findings += self._unseen(state)
-        note = f"{state.dropped} frequent phrases were not looked at (row budget)" if state.dropped else ""
+        note = f"{state.dropped} phrases were not looked at (row budget)" if state.dropped else ""
         note = "; ".join(n for n in (note, state.phrases.loss) if n)
         return RawResult(
             findings=tuple(findings),
