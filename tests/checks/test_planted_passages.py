@@ -11,7 +11,25 @@ import pytest
 from foretaste import Outcome, Policy, Report, scan
 
 CLAIMS = 20
-_COMMON = ("the", "a", "of", "in", "to", "and", "was", "is", "for", "on", "with", "as", "by", "at", "it", "from", "that", "this")
+_COMMON = (
+    "the",
+    "a",
+    "of",
+    "in",
+    "to",
+    "and",
+    "was",
+    "is",
+    "for",
+    "on",
+    "with",
+    "as",
+    "by",
+    "at",
+    "it",
+    "from",
+    "that",
+)
 
 
 def words(rng: random.Random, n: int) -> list[str]:
