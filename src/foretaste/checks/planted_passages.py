@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from foretaste.text.islands import Islands
 
 _BYTES = 40  # of a word in a document, while islands are looked for
-_SHARE = 4  # of the memory
+_SHARE = 8  # of the memory
 _UNIFORM = 0.05  # share of random groups of documents that are as equal in length
 _DRAWS = 2000
 _SMALLEST = 3  # documents of an island that may be planted; smaller ones tell what is usual
