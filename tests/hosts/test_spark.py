@@ -68,7 +68,7 @@ class TestFrame:
     ) -> None:
         monkeypatch.setattr("foretaste.spark.DIRECT", 1)
         table = poisoned.slice(14, 7).select(["id", "text", "source"])
-        chosen = Policy().only("hidden-text", "near-duplicates", "question-islands")
+        chosen = Policy().only("hidden-text", "near-duplicates", "planted-passages", "question-islands")
         assert said(scan(on_spark(spark, table, 9), chosen, roles=roles(table))) == said(
             scan(table, chosen, roles=roles(table))
         )

@@ -13,7 +13,7 @@ from foretaste.results import CheckResult, Outcome, Report
 
 TRIGGERS = ("trigger-association", "inserted-phrase", "response-burst", "syntactic-trigger", "gibberish-payload")
 LABELS = ("label-flip", "embedding-label-consistency")
-PASSAGES = ("near-duplicates", "paraphrase-clusters", "question-islands", "hidden-text")
+PASSAGES = ("near-duplicates", "paraphrase-clusters", "planted-passages", "question-islands", "hidden-text")
 SOURCES = ("source-allowlist",)
 DRIFT = ("baseline-drift",)
 
