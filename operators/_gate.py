@@ -307,6 +307,7 @@ def choice(name: str, value: object, kind: Any) -> None:
 # What an OSError without a number says of a file whose bytes are wrong, and of a storage out of reach.
 _BROKEN = ("thrift", "deserializ", "decompress", "corrupt", "magic", "footer", "end of stream", "truncated",
            "snappy", "zlib", "gzip", "zstd", "lz4", "bzip2")  # fmt: skip
+_WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _OUT_OF_REACH = ("aws error", "curl", "connection", "network", "timed out", "timeout", "resolve host")
 
 
@@ -317,7 +318,7 @@ def worth_retrying(error: BaseException) -> bool:
     if (told := getattr(error, "retry", None)) is not None:
         return bool(told)
     cause = error.__cause__
-    if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError | NotADirectoryError):
+    if not isinstance(cause, OSError) or isinstance(cause, _WRONG_PATH):
         return False
     said = str(cause).lower()
     if cause.errno is not None or any(words in said for words in _OUT_OF_REACH):

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -113,12 +114,14 @@ def build_poison_checks(
     Raises:
         InputError: if ``fail_on`` is none of its choices.
         PolicyError: with ``per_check=True``, if the policy is not valid.
-        DagsterInvalidDefinitionError: if ``assets`` is one asset, or ``per_check`` one id, and not a sequence; if
+        DagsterInvalidDefinitionError: if ``assets`` is empty, or one asset, or ``per_check`` one id, and not a sequence; if
             ``per_check=True`` meets a policy that only the resource knows.
     """
     choice("fail_on", fail_on, FailOn)
     if isinstance(assets, str | dg.AssetKey | dg.AssetsDefinition | dg.SourceAsset | dg.AssetSpec):
         raise dg.DagsterInvalidDefinitionError(f"assets must be a sequence of assets; write assets=[{assets!r}]")
+    if not assets:
+        raise dg.DagsterInvalidDefinitionError("assets names no asset, so nothing would be checked; name one")
     if isinstance(per_check, str):
         raise dg.DagsterInvalidDefinitionError(f"per_check must be a list of ids; write per_check=[{per_check!r}]")
     if blocking and severity is not dg.AssetCheckSeverity.ERROR:
@@ -255,7 +258,7 @@ def build_poison_gate(
         kinds={"foretaste"},
     )
     def gated(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        return _pass_or_fail(context, load(context) if load else inputs["data"], gate)
+        return _pass_or_fail(context, partial(load, context) if load else lambda: inputs["data"], gate)
 
     return gated
 
@@ -420,13 +423,14 @@ def _checks_of(
         compute_kind="foretaste",
     )
     def scanned(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        yield from _check_results(context, key, load(context) if load else inputs["data"], options)
+        given = partial(load, context) if load else lambda: inputs["data"]
+        yield from _check_results(context, key, given, options)
 
     return scanned
 
 
 def _check_results(
-    context: dg.AssetCheckExecutionContext, key: dg.AssetKey, data: Any, options: _CheckOptions
+    context: dg.AssetCheckExecutionContext, key: dg.AssetKey, given: Callable[[], Any], options: _CheckOptions
 ) -> Iterator[dg.AssetCheckResult]:
     from foretaste.engine import scan
     from foretaste.report import write
@@ -436,7 +440,7 @@ def _check_results(
     files: dict[str, Path] = {}
     try:
         held = terms(context, key, options.terms, options.resource_key)
-        with _as_one(data, options.roles) as whole:
+        with _as_one(given(), options.roles) as whole:
             progress = ProgressLog(context.log.info, every=PROGRESS_SECONDS)
             report = scan(whole, roles=options.roles, progress=progress, advance=False, **vars(held))
         if options.out is not None:
@@ -509,13 +513,14 @@ def _part(
     )
 
 
-def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, gate: _GateOptions) -> dg.Output[Any]:
+def _pass_or_fail(context: dg.AssetExecutionContext, given: Callable[[], Any], gate: _GateOptions) -> dg.Output[Any]:
     folder = _folder(gate.out, context.asset_key, context)
-    # Rows are set apart in one file, and several partitions could not be handed on as such.
-    several = gate.on_block == "quarantine" and isinstance(data, Mapping | list | tuple)
-    on_block = "fail" if several else gate.on_block
     keep_snapshot = False
     try:
+        data = given()
+        # Rows are set apart in one file, and several partitions could not be handed on as such.
+        several = gate.on_block == "quarantine" and isinstance(data, Mapping | list | tuple)
+        on_block = "fail" if several else gate.on_block
         held = terms(context, gate.guarded, gate.terms, gate.resource_key)
         if gate.snapshot and isinstance(data, str | Path):
             data = _copied(data, folder / "snapshot")

@@ -6,9 +6,9 @@ in which it lies. Importing this module loads Dagster and nothing else that is h
 
 # No annotations as strings here: Dagster reads those of a component's fields.
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import dagster as dg
 from dagster.components.resolved.core_models import (
@@ -166,9 +166,64 @@ class GXGateScaffolder(dg.Scaffolder[_GXGateParams]):
         dg.scaffold_component(request, said.model_dump() | {"name": name})
 
 
+class _Refusing:
+    """Refuses by name what Dagster lets through, since a template may stand for any field: text where something else is
+    meant, and a template that comes to nothing, which would count as a field that was left out."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # those that derive from it are dataclasses
+            value = getattr(self, field.name)
+            if isinstance(value, str) and not value.strip():
+                raise _refused(field.name, "is empty; give it a value, or leave it out")
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise _refused(field.name, f"must be true or false, not {value!r}")
+            if field.name in _LISTS:
+                _refuse_text(field.name, value)
+
+    @classmethod
+    def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
+        """The component of a ``defs.yaml``."""
+        # Dagster would make an asset key of each letter.
+        for name in model.model_fields_set.intersection(_LISTS):
+            _refuse_text(name, context.resolve_value(getattr(model, name)))
+        made: Self = super().resolve_from_model(context, model)  # type: ignore[misc]
+        for name in model.model_fields_set:
+            if template := _come_to_nothing(getattr(model, name), getattr(made, name)):
+                raise _refused(name, f"comes to nothing: {template}; set what it names, or leave the field out")
+        return made
+
+
+_LISTS = ("assets", "per_check", "attestations")
+
+
+def _refused(name: str, said: str) -> dg.DagsterInvalidDefinitionError:
+    return dg.DagsterInvalidDefinitionError(f"{name} {said}")
+
+
+def _refuse_text(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        raise _refused(name, f"must be a list; write {name}: [{value}]")
+
+
+def _come_to_nothing(written: Any, resolved: Any) -> str | None:
+    """The first text that was written and left nothing behind."""
+    if isinstance(written, str):
+        return written if resolved is None else None
+    if isinstance(written, BaseModel):
+        written = {name: getattr(written, name) for name in written.model_fields_set}
+        resolved = vars(resolved) if hasattr(resolved, "__dict__") else None
+    if isinstance(written, dict) and isinstance(resolved, dict):
+        pairs = [(value, resolved.get(key)) for key, value in written.items()]
+    elif isinstance(written, list | tuple) and isinstance(resolved, list | tuple):
+        pairs = list(zip(written, resolved))
+    else:
+        return None
+    return next(filter(None, (_come_to_nothing(*pair) for pair in pairs)), None)
+
+
 @dg.scaffold_with(PoisonGateScaffolder)
 @dataclass(kw_only=True)
-class PoisonGateComponent(dg.Component, dg.Resolvable):
+class PoisonGateComponent(_Refusing, dg.Component, dg.Resolvable):
     """A gate asset: hands an asset's data on only where a scan for poison did not refuse them."""
 
     name: GateNameField
@@ -222,7 +277,7 @@ class PoisonGateComponent(dg.Component, dg.Resolvable):
 
 @dg.scaffold_with(PoisonChecksScaffolder)
 @dataclass(kw_only=True)
-class PoisonChecksComponent(dg.Component, dg.Resolvable):
+class PoisonChecksComponent(_Refusing, dg.Component, dg.Resolvable):
     """Asset checks that scan assets for poison, defined elsewhere and named by their keys."""
 
     assets: Annotated[
@@ -261,7 +316,7 @@ class PoisonChecksComponent(dg.Component, dg.Resolvable):
 
 @dg.scaffold_with(GXGateScaffolder)
 @dataclass(kw_only=True)
-class GXGateComponent(dg.Component, dg.Resolvable):
+class GXGateComponent(_Refusing, dg.Component, dg.Resolvable):
     """A gate asset: hands an asset's data on only where a Great Expectations 1.x checkpoint met every expectation."""
 
     name: GateNameField

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +80,10 @@ def build_gx_check(
         compute_kind="great_expectations",
     )  # fmt: skip
     def checked(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        data = None
-        if dataframe:
-            data = load(context) if load else inputs["data"]
         try:
+            data = None
+            if dataframe:
+                data = load(context) if load else inputs["data"]
             summary = run.summary(context, data)
         except ForetasteError as e:
             yield dg.AssetCheckResult(
@@ -168,13 +169,14 @@ def build_gx_gate(
         kinds={"great_expectations"},
     )
     def gated(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        return _pass_or_fail(context, load(context) if load else inputs["data"], run)
+        return _pass_or_fail(context, partial(load, context) if load else lambda: inputs["data"], run)
 
     return gated
 
 
-def _pass_or_fail(context: dg.AssetExecutionContext, data: Any, run: _Run) -> dg.Output[Any]:
+def _pass_or_fail(context: dg.AssetExecutionContext, given: Callable[[], Any], run: _Run) -> dg.Output[Any]:
     try:
+        data = given()
         if data is None:
             raise InputError("the asset handed over no data (None): it stores them itself; say where with load=")
         files = not run.dataframe and isinstance(data, str | Path)

@@ -95,10 +95,19 @@ class PoisonPolicyResource(dg.ConfigurableResource[Any]):
 
 
 def terms(context: Any, asset: dg.AssetKey, given: Terms, resource_key: str | None) -> Terms:
-    """What is given, completed by the resource of the key, where one is named; see :meth:`PoisonPolicyResource.terms`."""
+    """What is given, completed by the resource of the key, where one is named; see :meth:`PoisonPolicyResource.terms`.
+
+    Raises:
+        InputError: if the key is that of another resource.
+    """
     if resource_key is None:
         return given
-    resource: PoisonPolicyResource = getattr(context.resources, resource_key)
+    resource = getattr(context.resources, resource_key)
+    if not isinstance(resource, PoisonPolicyResource):
+        raise InputError(
+            f"the resource {resource_key} is no PoisonPolicyResource, but {type(resource).__name__}; give one, or name the "
+            "key of another"
+        )
     return resource.terms(asset, given)
 
 

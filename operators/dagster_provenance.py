@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from foretaste.errors import ForetasteError, VerificationError
+from foretaste.errors import ForetasteError, InputError, VerificationError
 from foretaste.operators._gate import FailOn as FailOnChoices
 from foretaste.operators._gate import choice, printable, worth_retrying
 from foretaste.operators.dagster import AssetLike, Load, _input, _keys_of
@@ -140,9 +141,9 @@ def _check(
         compute_kind="foretaste",
     )
     def held_against(context, **inputs):  # type: ignore[no-untyped-def]  # Dagster refuses annotations that are strings
-        data = load(context) if load else inputs["data"]
+        given = partial(load, context) if load else lambda: inputs["data"]
         file = certificate(context) if callable(certificate) else certificate
-        yield from _results(key, name, getattr(context.resources, resource_key), data, file, chain)
+        yield from _results(key, name, getattr(context.resources, resource_key), given, file, chain)
 
     return held_against
 
@@ -150,13 +151,15 @@ def _check(
 def _results(
     key: dg.AssetKey,
     name: str,
-    certificates: CertificateResource,
-    data: Any,
+    certificates: Any,
+    given: Callable[[], Any],
     certificate: str | Path,
     chain: str | Path | None,
 ) -> Iterator[dg.AssetCheckResult]:
     try:
-        found = certificates.verify(data, certificate, chain)
+        if not isinstance(certificates, CertificateResource):
+            raise InputError(f"the resource is no CertificateResource, but {type(certificates).__name__}; give one")
+        found = certificates.verify(given(), certificate, chain)
     except ForetasteError as e:
         if worth_retrying(e):
             raise

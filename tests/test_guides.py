@@ -29,8 +29,8 @@ import pytest
 import yaml
 
 from foretaste import Policy
-from foretaste.testing import docstring_rows
 
+from .conftest import docstrings
 from .pages import BLOCKS, REPOSITORY, Block, blocks_of, named
 
 # Blocks that nobody can run without what their excuse names; a new one is a decision, and stands here.
@@ -59,7 +59,7 @@ _ABSOLUTE = re.compile(r"(?<![\w.}*])/(?=(?:data|config|secrets|keys)\b)")
 
 def _texts(rows: int = 300) -> dict[str, list[str]]:
     """Columns of clean rows, two labels that follow from the module."""
-    found = docstring_rows()[:rows]
+    found = docstrings()[:rows]
     return {
         "id": [f"r{n:03d}" for n in range(len(found))],
         "text": [text for _, text in found],

@@ -225,19 +225,55 @@ def test_checks_from_yaml_block_what_is_downstream(project: Any, poisoned_table:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("kind", "wrong", "said"),
     [
-        ({"on_blok": "fail"}, "on_blok"),
-        ({"on_block": "ignore"}, "quarantine"),
-        ({"path": "a", "sql": {"url": "sqlite://", "table": "t"}}, "keep one"),
-        ({"sql": {"url": "sqlite://"}}, "either table or query"),
+        (GATE, {"on_blok": "fail"}, "on_blok"),
+        (GATE, {"on_block": "ignore"}, "quarantine"),
+        (GATE, {"path": "a", "sql": {"url": "sqlite://", "table": "t"}}, "keep one"),
+        (GATE, {"sql": {"url": "sqlite://"}}, "either table or query"),
+        # Dagster lets a string stand for everything, as it may be a template.
+        (GATE, {"snapshot": "maybe"}, "snapshot must be true or false, not 'maybe'"),
+        (GATE, {"out": ""}, "out is empty"),
+        (GATE, {"policy": " "}, "policy is empty"),
+        (GATE, {"policy": "{{ env.NOWHERE }}"}, "policy comes to nothing: {{ env.NOWHERE }}; set what it names"),
+        (GATE, {"roles": {"text": "{{ env.NOWHERE }}"}}, "roles comes to nothing: {{ env.NOWHERE }}"),
+        (GATE, {"attestations": "a.json"}, "attestations must be a list; write attestations: [a.json]"),
+        (CHECKS, {"assets": "corpus"}, "assets must be a list; write assets: [corpus]"),
+        (CHECKS, {"assets": []}, "assets names no asset"),
+        (CHECKS, {"per_check": "hidden-text"}, "per_check must be a list; write per_check: [hidden-text]"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(
-    project: Any, clean_table: pa.Table, wrong: dict[str, Any], said: str
+    project: Any, clean_table: pa.Table, kind: str, wrong: dict[str, Any], said: str
 ) -> None:
     made = project(clean_table)
-    made.write("gate", gate_yaml(**wrong))
+    fields = {"assets": ["corpus"]} | wrong
+    made.write("wrong", json.dumps({"type": kind, "attributes": fields}) if kind == CHECKS else gate_yaml(**wrong))
     with pytest.raises(Exception) as refused:  # noqa: PT011 - Dagster wraps it in one of many
         made.load()
     assert said in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"path": "{partition}.parquet"}, "this run has none; give partitions_def"),
+        ({"policy": "."}, 'write one with "foretaste policy init"'),
+        ({"resource_key": "poison"}, "the resource poison is no PoisonPolicyResource, but dict; give one"),
+    ],
+)
+def test_what_cannot_be_scanned_fails_with_its_reason_and_is_not_tried_again(
+    project: Any, clean_table: pa.Table, wrong: dict[str, Any], said: str
+) -> None:
+    made = project(clean_table)
+    (made.defs / "resources.py").write_text(
+        "import dagster as dg\n\n\n@dg.definitions\ndef resources():\n"
+        "    return dg.Definitions(resources={'poison': {'policy': 'policy.yaml'}})\n"
+    )
+    made.write("gate", gate_yaml(**{"policy": ONLY_HIDDEN_TEXT} | wrong))
+    result = made.run()
+    assert not result.success
+    (failed,) = [e for e in result.all_events if e.event_type_value == "STEP_FAILURE"]
+    assert "NOT CHECKED" in failed.step_failure_data.user_failure_data.description
+    assert said in failed.step_failure_data.user_failure_data.description
+    assert "model" not in {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()}

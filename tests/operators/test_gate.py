@@ -161,6 +161,7 @@ def test_only_what_the_data_or_the_policy_say_is_final(error: Exception, expecte
             True,
         ),
         (FileNotFoundError(2, "no such file"), False),
+        (IsADirectoryError(21, "is a directory"), False),
         (OSError("Couldn't deserialize thrift: TProtocolException: Invalid data"), False),
         (pa.ArrowInvalid("Parquet magic bytes not found in footer"), False),
     ],
