@@ -166,7 +166,7 @@ def run_gate(
             quarantine the clean rest, where that is scanned again and passes.
         spark: scan files on Spark (see :func:`foretaste.scan`).
         certify_with: private key (a PEM file); what passed, or what a quarantine left and the second scan passed, gets
-            a certificate in ``out/certificate.intoto.jsonl``.
+            a certificate in ``out/certificate.intoto.jsonl``. It signs the manifest of a quarantine too.
         progress: called after every batch.
 
     Raises:
@@ -209,7 +209,10 @@ def run_gate(
         return _certified(result, report, chosen, folder, signer, filesystem)
     severities = ("block", "review") if fail_on == "review" else ("block",)
     try:
-        apart = split(data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem)
+        apart = split(
+            data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem,
+            signers=[signer] if signer else (),
+        )  # fmt: skip
     except InputError as e:
         if worth_retrying(e):
             raise
@@ -226,11 +229,13 @@ def run_gate(
                 action="fail",
                 reason=f"{decision.reason}; what was left is not clean either: {again.headline()}",
             )
+        elif again.data.digest != apart.digest:
+            decision = Decision(action="fail", reason=f"{decision.reason}; {apart.clean} changed before it was scanned")
     result = GateResult(
         report=report,
         decision=decision,
         path=str(apart.clean) if decision.proceed else None,
-        digest=digest_of(apart.clean) if decision.proceed else None,
+        digest=apart.digest if decision.proceed else None,
         scanned=scanned,
         files=files,
         quarantine=apart,

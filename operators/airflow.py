@@ -84,7 +84,8 @@ class PoisonGateOperator(BaseOperator):
         attestations: local files in which sources signed for ``data`` (see :mod:`foretaste.deliveries`), for the source
             allowlist. They are about files: none fits a frame.
         trust: local trust file by which the signatures of waivers and attestations are judged.
-        certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
+        certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``, and the
+            manifest of a quarantine.
         report_url: address under which people open what lies in ``out``, for the link; the plugin's page where ``None``.
         dataset: name under which the plugin's page keeps the history of these data; that of the asset, or ``data`` as
             the DAG file has it, where ``None``.

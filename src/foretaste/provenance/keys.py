@@ -29,6 +29,7 @@ ROLES = {
     "approval": "releases data after a person looked",
     "baseline": "names what later batches are compared with",
     "delivery": "says which data a source handed over",
+    "quarantine": "says which rows were set apart, and which were not",
 }
 # What a key that is trusted may be; keys of GnuPG would need its program for every verification.
 _TYPES = ("ed25519", "ecdsa", "rsa", "ml-dsa", "sigstore-oidc")
