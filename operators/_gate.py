@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from foretaste.errors import ForetasteError, InputError, did_you_mean
+from foretaste.errors import ForetasteError, InputError, PolicyError, did_you_mean
 from foretaste.results import Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:
@@ -360,15 +360,15 @@ def untemplated(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 def parsed(value: Any) -> Any:
     """What a rendered template says: the YAML value, or the string where it is none; ``None`` for nothing."""
-    import yaml
+    from foretaste.typed import parse_yaml
 
     if not isinstance(value, str):
         return value
     if value.strip() in ("", "None"):
         return None
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        return parse_yaml(value, "the template")
+    except PolicyError:
         return value
 
 

@@ -322,6 +322,8 @@ class PoisonGateOperator(BaseOperator):
             return request(str(data), policy, out=out.folder, name=str(data), state=state, **self._options())
 
     def _raw_policy(self) -> str | Path | Mapping[str, Any] | None:
+        from foretaste.typed import parse_yaml
+
         policy = self.policy
         if isinstance(policy, str):
             if not policy.strip() or policy.strip() == "None":
@@ -329,7 +331,7 @@ class PoisonGateOperator(BaseOperator):
             if "\n" not in policy.strip() and not policy.lstrip().startswith("{"):
                 beside = Path(self.dag.fileloc).parent / policy
                 return beside if beside.is_file() else Path(policy)
-            policy = _gate.parsed(policy)
+            policy = parse_yaml(policy, "the policy")
             if not isinstance(policy, Mapping):
                 raise InputError("the policy is neither a path nor a YAML mapping; see foretaste policy init")
         return policy

@@ -383,7 +383,7 @@ def _refuse_other(files: Files, digests: tuple[FileDigest, ...], found: Verifica
 
 def _refuse_beside(files: Files, found: Verification) -> None:
     """Other readers may read what is left out here, or follow it to files elsewhere."""
-    known = {(f.get("name"), f.get("sha256")) for f in found.statement.items("data", "leftOut")}
+    known = [(f.get("name"), f.get("sha256")) for f in found.statement.items("data", "leftOut")]
     for file in files.digests_left_out():
         if (file.name, file.sha256) not in known:
             raise VerificationError(
