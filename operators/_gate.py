@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from foretaste.errors import ForetasteError, InputError, did_you_mean
+from foretaste.errors import ForetasteError, InputError, PolicyError, did_you_mean
 from foretaste.results import Finding, Outcome, Report, Severity
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def run_gate(
             quarantine the clean rest, where that is scanned again and passes.
         spark: scan files on Spark (see :func:`foretaste.scan`).
         certify_with: private key (a PEM file); what passed, or what a quarantine left and the second scan passed, gets
-            a certificate in ``out/certificate.intoto.jsonl``.
+            a certificate in ``out/certificate.intoto.jsonl``. It signs the manifest of a quarantine too.
         progress: called after every batch.
 
     Raises:
@@ -209,7 +209,10 @@ def run_gate(
         return _certified(result, report, chosen, folder, signer, filesystem)
     severities = ("block", "review") if fail_on == "review" else ("block",)
     try:
-        apart = split(data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem)
+        apart = split(
+            data, report, folder / "quarantine", severities=severities, roles=roles, filesystem=filesystem,
+            signers=[signer] if signer else (),
+        )  # fmt: skip
     except InputError as e:
         if worth_retrying(e):
             raise
@@ -226,11 +229,13 @@ def run_gate(
                 action="fail",
                 reason=f"{decision.reason}; what was left is not clean either: {again.headline()}",
             )
+        elif again.data.digest != apart.digest:
+            decision = Decision(action="fail", reason=f"{decision.reason}; {apart.clean} changed before it was scanned")
     result = GateResult(
         report=report,
         decision=decision,
         path=str(apart.clean) if decision.proceed else None,
-        digest=digest_of(apart.clean) if decision.proceed else None,
+        digest=apart.digest if decision.proceed else None,
         scanned=scanned,
         files=files,
         quarantine=apart,
@@ -356,15 +361,15 @@ def untemplated(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 def parsed(value: Any) -> Any:
     """What a rendered template says: the YAML value, or the string where it is none; ``None`` for nothing."""
-    import yaml
+    from foretaste.typed import parse_yaml
 
     if not isinstance(value, str):
         return value
     if value.strip() in ("", "None"):
         return None
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        return parse_yaml(value, "the template")
+    except PolicyError:
         return value
 
 

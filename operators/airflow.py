@@ -84,7 +84,8 @@ class PoisonGateOperator(BaseOperator):
         attestations: local files in which sources signed for ``data`` (see :mod:`foretaste.deliveries`), for the source
             allowlist. They are about files: none fits a frame.
         trust: local trust file by which the signatures of waivers and attestations are judged.
-        certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``.
+        certify_with: local PEM file of the private key that signs a certificate for what passed, into ``out``, and the
+            manifest of a quarantine.
         report_url: address under which people open what lies in ``out``, for the link; the plugin's page where ``None``.
         dataset: name under which the plugin's page keeps the history of these data; that of the asset, or ``data`` as
             the DAG file has it, where ``None``.
@@ -321,6 +322,8 @@ class PoisonGateOperator(BaseOperator):
             return request(str(data), policy, out=out.folder, name=str(data), state=state, **self._options())
 
     def _raw_policy(self) -> str | Path | Mapping[str, Any] | None:
+        from foretaste.typed import parse_yaml
+
         policy = self.policy
         if isinstance(policy, str):
             if not policy.strip() or policy.strip() == "None":
@@ -328,7 +331,7 @@ class PoisonGateOperator(BaseOperator):
             if "\n" not in policy.strip() and not policy.lstrip().startswith("{"):
                 beside = Path(self.dag.fileloc).parent / policy
                 return beside if beside.is_file() else Path(policy)
-            policy = _gate.parsed(policy)
+            policy = parse_yaml(policy, "the policy")
             if not isinstance(policy, Mapping):
                 raise InputError("the policy is neither a path nor a YAML mapping; see foretaste policy init")
         return policy

@@ -5,7 +5,6 @@ In a module of its own, as it needs the human-in-the-loop operators of ``apache-
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -176,12 +175,16 @@ class PoisonApprovalOperator(HITLOperator):
         return summary["proceed"] is True and not (self.ask_on == "review" and summary["verdict"] == "review")
 
     def _report(self, summary: Mapping[str, Any]) -> Report:
+        from foretaste.errors import VerificationError
+        from foretaste.provenance import canonical
+        from foretaste.report import MAX_BYTES
         from foretaste.report.model import from_dict
 
         address = summary["files"]["report.json"]
         try:
-            report = from_dict(json.loads(open_address(address, self.out_conn_id).read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as e:
+            raw = open_address(address, self.out_conn_id).read_bytes()
+            report = from_dict(canonical.decode(raw, address, MAX_BYTES))
+        except (VerificationError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise AirflowFailException(f"{address} is no report: {e}; run the gate again") from e
         same = (report.data.digest, report.policy_digest, report.headline())
         if same != (summary["data"]["digest"], summary["policy_digest"], summary["headline"]):

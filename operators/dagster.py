@@ -208,7 +208,7 @@ def build_poison_gate(
         state: path or address of a file with what earlier runs or partitions left, so that a slow drip adds up; made
             where there is none. Give the gate a ``pool`` of one slot, as one run at a time may write it.
         certify_with: for data handed over as a path: PEM file of the private key that signs a certificate for what
-            passed, ``certificate.intoto.jsonl`` beside the report.
+            passed, ``certificate.intoto.jsonl`` beside the report, and the manifest of a quarantine.
         resource_key: of a :class:`PoisonPolicyResource`, for what of policy, waivers, attestations, trust and state is
             not given here.
         load: returns the data, from the execution context, for assets that no IO manager loads: a frame, a path, or

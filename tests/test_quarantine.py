@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from foretaste import CheckResult, InputError, Outcome, Policy, Report, scan
+from foretaste import CheckResult, InputError, Outcome, Policy, Report, VerificationError, scan
 from foretaste.checks.source_allowlist import SourceAllowlist
 from foretaste.cli import main
 from foretaste.quarantine import COLUMNS, Quarantine, release, split
@@ -261,7 +261,7 @@ class TestRelease:
         self, table: pa.Table, run: Quarantine, tmp_path: Path
     ) -> None:
         pq.write_table(pq.read_table(run.clean).slice(1), run.clean)
-        with pytest.raises(InputError, match="has changed since it was set apart"):
+        with pytest.raises(VerificationError, match="has changed since it was set apart"):
             release(run.manifest.parent, tmp_path / "r", everything=True, **self.by)
 
 

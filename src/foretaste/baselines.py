@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,10 @@ import pyarrow.compute as pc
 
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.errors import InputError, VerificationError
+from foretaste.provenance import statement as statements
 from foretaste.results import Outcome, Report
 from foretaste.sources import parse
+from foretaste.typed import refuse_misfit, shaped
 
 if TYPE_CHECKING:
     from foretaste.provenance.keys import TrustRoot
@@ -137,7 +139,7 @@ def read(folder: str | Path, trust: TrustRoot | str | Path) -> tuple[Snapshot, .
             older than the trust file wants.
         PolicyError: if the trust file is not valid.
     """
-    from foretaste.provenance import canonical, dsse
+    from foretaste.provenance import dsse
     from foretaste.provenance.keys import TrustRoot
 
     place, root = Path(folder), TrustRoot.load(trust)
@@ -151,7 +153,7 @@ def read(folder: str | Path, trust: TrustRoot | str | Path) -> tuple[Snapshot, .
             verified = dsse.verify(dsse.parse(file.read_bytes(), what), root, ROLE, what=what)
         except OSError as e:
             raise InputError(f"cannot read {file}: {e.strerror}") from e
-        snapshot = _snapshot(canonical.decode(verified.payload, what), what)
+        snapshot = _snapshot(verified.payload, what)
         previous = found[-1].digest if found else ""
         expected = (place.name if not found else found[-1].name, len(found) + 1, previous)
         if (snapshot.name, snapshot.number, snapshot.previous) != expected or file.name != _file(snapshot.number):
@@ -265,14 +267,36 @@ def _statement(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _snapshot(statement: Any, what: str) -> Snapshot:
+class _Batch(TypedDict):
+    name: str
+    digest: str
+    rows: int
+    verdict: str
+    policy_digest: str
+    waivers: int
+    approved_by: str
+    reason: str
+
+
+def _snapshot(payload: bytes, what: str) -> Snapshot:
+    statement = statements.parse(payload, what)
+    raw = statement.predicate
     try:
-        if statement["predicateType"] != PREDICATE_TYPE:
-            raise ValueError(f"its predicate is {statement['predicateType']}")
-        raw = statement["predicate"]
-        return Snapshot(
-            name=raw["name"], number=raw["number"], previous=raw["previous"], created=raw["created"],
-            profile=Profile(**raw["profile"]), batches=tuple(raw["batches"]),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as e:
+        if statement.predicate_type != PREDICATE_TYPE:
+            raise ValueError(f"its predicate is {statement.predicate_type}")
+        refuse_misfit(raw["batches"], list[_Batch], "batches")
+        counts = shaped(Profile, raw["profile"])
+        every = [counts.rows, *(b["rows"] for b in raw["batches"])]
+        every += [n for part in (counts.labels, counts.sources, counts.lengths) for n in part.values()]
+        if not raw["batches"] or counts.rows < 1 or min(every) < 0:
+            raise ValueError("it has no batches, no rows, or fewer than none")
+        if not all(b.isdecimal() and int(b) < 64 for b in counts.lengths):
+            raise ValueError("its lengths are none")
+        made: Snapshot = shaped(
+            Snapshot,
+            {n: raw[n] for n in ("name", "number", "previous", "created")}
+            | {"profile": counts, "batches": tuple(raw["batches"])},
+        )
+        return made
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise VerificationError(f"{what} is no snapshot of a baseline: {e}") from e

@@ -432,12 +432,12 @@ def state_show(path: str, as_json: bool) -> None:
     click.echo(
         f"{visible(path)}: {count(len(history.batches), 'batch', 'batches')}, {count(history.rows, 'row')} accepted"
     )
-    click.echo(f"{history.kind} data with the roles {', '.join(sorted(history.roles))}")
+    click.echo(visible(f"{history.kind} data with the roles {', '.join(sorted(history.roles))}"))
     click.echo(f"holds {count(history.held_rows, 'row')} whole, {history.suspects:,} of them suspects, and counts of "
                f"{history.background.rows:,}")  # fmt: skip
     for batch in history.batches[-10:]:
-        click.echo(f"  {batch['batch']}: {count(batch['rows'], 'row')}, {batch['verdict']}, {batch['accepted']}, "
-                   f"{visible(batch['name'], 80)}, {batch['digest'][:19]}")  # fmt: skip
+        said = ", ".join(visible(batch[n], 80) for n in ("verdict", "accepted", "name"))
+        click.echo(f"  {batch['batch']}: {count(batch['rows'], 'row')}, {said}, {visible(batch['digest'], 19)}")
     for name, rows in sorted(history.sources.items(), key=lambda s: -s[1])[:10]:
         click.echo(f"  source {visible(name, 60) or '(empty)'}: {count(rows, 'row')}")
     click.echo(f"digest: {history.digest}")

@@ -9,7 +9,7 @@ signature is worth.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,21 +103,23 @@ def sign(name: str, digest: str, keys: Iterable[str], sources: Iterable[str] = (
 
 
 def _verify(raw: bytes, what: str, digest: str, trust: TrustRoot) -> Delivery:
-    from foretaste.provenance import canonical, dsse
+    from foretaste.provenance import dsse
+    from foretaste.provenance.statement import parse
 
     verified = dsse.verify(dsse.parse(raw, what), trust, ROLE, what=what)
-    statement = canonical.decode(verified.payload, what)
-    if not isinstance(statement, Mapping) or statement.get("predicateType") != PREDICATE_TYPE:
+    statement = parse(verified.payload, what)
+    if statement.predicate_type != PREDICATE_TYPE:
         raise VerificationError(f"{what} is no delivery attestation; make one with foretaste attest")
-    algorithm, _, value = digest.partition(":")
-    subjects = [s.get("digest", {}).get(algorithm) for s in statement.get("subject") or () if isinstance(s, Mapping)]
-    if value not in subjects:
+    if digest not in (about for _, about in statement.subjects):
         raise VerificationError(f"{what} is for other data than these, whose digest is {digest}")
-    predicate = statement.get("predicate")
-    listed = predicate.get("sources") if isinstance(predicate, Mapping) else ()
-    if listed is not None and not (isinstance(listed, list) and listed and all(isinstance(s, str) for s in listed)):
-        raise VerificationError(f"{what} has a malformed list of sources: {json.dumps(listed)[:100]}")
-    sources = None if listed is None else frozenset(listed)
+    if odd := sorted(statement.predicate.keys() - {"sources"}):  # it may narrow what is vouched for
+        raise VerificationError(f"{what} says something that this release does not know: {odd[0]!r}")
+    sources = None
+    if "sources" in statement.predicate:
+        listed = statement.predicate["sources"]
+        if not (isinstance(listed, list) and listed and all(isinstance(s, str) for s in listed)):
+            raise VerificationError(f"{what} has a malformed list of sources: {json.dumps(listed)[:100]}")
+        sources = frozenset(listed)
     return Delivery(tuple(_signer(key) for key in verified.keys), sources)
 
 

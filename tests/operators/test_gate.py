@@ -105,6 +105,54 @@ def test_a_quarantine_that_leaves_poison_fails(
     assert "not clean either" in result.decision.reason
 
 
+@pytest.mark.parametrize("recheck", [True, False])
+def test_the_digest_that_training_compares_is_that_of_the_rows_that_were_set_apart(
+    tmp_path: Path, poisoned_file: Path, monkeypatch: pytest.MonkeyPatch, recheck: bool
+) -> None:
+    """Somebody exchanges the clean file after the last look at it."""
+    import foretaste.quarantine
+    import foretaste.report
+
+    split, write = foretaste.quarantine.split, foretaste.report.write
+    evil, apart = poisoned_file.read_bytes(), []
+
+    def noted(*arguments: Any, **options: Any) -> foretaste.quarantine.Quarantine:
+        apart.append(split(*arguments, **options))
+        if not recheck:
+            apart[0].clean.write_bytes(evil)
+        return apart[0]
+
+    def late(report: Report, out: Path) -> dict[str, Path]:
+        if out.name == "recheck":
+            apart[0].clean.write_bytes(evil)
+        return write(report, out)
+
+    monkeypatch.setattr(foretaste.quarantine, "split", noted)
+    monkeypatch.setattr(foretaste.report, "write", late)
+    result = _gate.run_gate(poisoned_file, ONLY, out=tmp_path, on_block="quarantine", recheck=recheck)
+    assert apart[0].clean.read_bytes() == evil, "the attack took place"
+    assert result.digest is not None
+    assert result.digest != _gate.digest_of(str(result.path))
+
+
+def test_a_quarantine_of_other_rows_that_pass_fails(
+    tmp_path: Path, poisoned_file: Path, clean_table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import foretaste.quarantine
+
+    split = foretaste.quarantine.split
+
+    def leaky(*arguments: Any, **options: Any) -> foretaste.quarantine.Quarantine:
+        apart = split(*arguments, **options)
+        pq.write_table(clean_table.slice(0, 50), apart.clean)
+        return apart
+
+    monkeypatch.setattr(foretaste.quarantine, "split", leaky)
+    result = _gate.run_gate(poisoned_file, ONLY, out=tmp_path, on_block="quarantine")
+    assert (result.decision.action, result.path) == ("fail", None)
+    assert "changed before it was scanned" in result.decision.reason
+
+
 def test_a_quarantine_of_all_rows_fails(tmp_path: Path, poisoned_table: pa.Table) -> None:
     result = _gate.run_gate(poisoned_table.slice(100, 30), ONLY, out=tmp_path, on_block="quarantine")
     assert result.decision.action == "fail"
@@ -260,15 +308,22 @@ def test_what_passed_gets_a_certificate_and_what_did_not_gets_none(
     from foretaste import verify
     from foretaste.provenance import signers
     from foretaste.provenance.keys import Role, TrustRoot, trusted
+    from foretaste.quarantine import release
 
     key = trusted(signers.generate(tmp_path / "gate.pem"), "gate")
-    trust = TrustRoot(keys={"gate": key}, roles={"certificate": Role(keys=("gate",))})
+    trust = TrustRoot(keys={"gate": key}, roles=dict.fromkeys(("certificate", "quarantine"), Role(keys=("gate",))))
     signed = {"out": tmp_path / "out", "certify_with": str(tmp_path / "gate.pem")}
     pq.write_table(clean_table, tmp_path / "clean.parquet")
     for data, on_block in ((tmp_path / "clean.parquet", "fail"), (poisoned_file, "quarantine")):
         result = _gate.run_gate(data, ONLY, on_block=on_block, **signed)  # type: ignore[arg-type]
         found = verify(str(result.path), result.files[_gate.CERTIFICATE], trust, policy=ONLY)
         assert found.digest == result.digest
+    assert result.quarantine is not None
+    by = {"owner": "ann", "reason": "a watermark"}
+    released = release(
+        result.quarantine.manifest.parent, tmp_path / "r", everything=True, trust=trust, **by
+    )  # signed too
+    assert released.signers == ("gate",)
     for on_block in ("fail", "warn"):
         result = _gate.run_gate(poisoned_file, ONLY, on_block=on_block, **signed)  # type: ignore[arg-type]
         assert _gate.CERTIFICATE not in result.files

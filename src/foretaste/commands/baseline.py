@@ -53,8 +53,9 @@ def show(folder: str, trust: str) -> None:
         batch = snapshot.batches[-1]
         approved = f", approved by {visible(batch['approved_by'], 60)}" if batch["approved_by"] else ""
         click.echo(
-            f"  {snapshot.number}: {visible(str(batch['name']), 80)}, {batch['rows']:,} rows, {batch['verdict']}{approved}, "
-            f"signed by {', '.join(visible(k, 60) for k in snapshot.keys)}, {snapshot.created}"
+            f"  {snapshot.number}: {visible(str(batch['name']), 80)}, {batch['rows']:,} rows, "
+            f"{visible(batch['verdict'])}{approved}, "
+            f"signed by {', '.join(visible(k, 60) for k in snapshot.keys)}, {visible(snapshot.created)}"
         )
     for kind in ("labels", "sources"):
         counts = getattr(newest.profile, kind)

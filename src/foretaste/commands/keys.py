@@ -13,7 +13,7 @@ from foretaste.errors import InputError
 if TYPE_CHECKING:
     from foretaste.provenance.keys import TrustRoot
 
-ROLES = ("certificate", "scan", "step", "waiver", "approval", "baseline", "delivery")
+ROLES = ("certificate", "scan", "step", "waiver", "approval", "baseline", "delivery", "quarantine")
 
 
 @click.group(short_help="Make keys, and say whom to trust.")

@@ -14,6 +14,8 @@ from foretaste.errors import InputError
 from foretaste.waivers import JUSTIFICATIONS, STATUSES
 
 if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
+
     from foretaste.waivers import Waiver
 
 
@@ -63,6 +65,20 @@ def waive(
     click.echo(f"wrote {file}; apply it with: foretaste scan DATA --waivers {file} --out DIR")
 
 
+def opened(keys: Sequence[str]) -> list[Signer]:
+    """Private keys, opened before any work is done for them.
+
+    Raises:
+        InputError: if one cannot be opened.
+    """
+    if not keys:
+        return []
+    from foretaste.commands.keys import ask
+    from foretaste.provenance.signers import open_signer
+
+    return [open_signer(key, ask=ask) for key in keys]
+
+
 def add_to_file(made: Sequence[Waiver], file: str, keys: Sequence[str]) -> None:
     """Add waivers to a waiver file, made if needed, signed by each key.
 
@@ -86,8 +102,9 @@ def add_to_file(made: Sequence[Waiver], file: str, keys: Sequence[str]) -> None:
 @click.option("--report", required=True, metavar="DIR", type=click.Path(), help="The --out folder of the scan.")
 @click.option("--out", required=True, metavar="DIR", type=click.Path(), help="Folder of all quarantines.")
 @click.option("--review", is_flag=True, help="Set rows for review apart too.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key that signs the manifest; repeatable.")
 @debug_option
-def quarantine(data: str, report: str, out: str, review: bool) -> None:
+def quarantine(data: str, report: str, out: str, review: bool, keys: tuple[str, ...]) -> None:
     """Write the clean rows of DATA and its flagged rows, with their reasons, into two Parquet files with a manifest.
 
     DATA must be what was scanned, byte for byte. Rows whose findings are waived stay with the clean ones. Nothing is
@@ -96,10 +113,11 @@ def quarantine(data: str, report: str, out: str, review: bool) -> None:
     from foretaste.quarantine import split
     from foretaste.report import read
 
-    made = split(data, read(report), out, severities=("block", "review") if review else ("block",))
+    severities = ("block", "review") if review else ("block",)
+    made = split(data, read(report), out, severities=severities, signers=opened(keys))
     click.echo(f"{made.clean_rows:,} clean rows: {made.clean}")
     click.echo(f"{made.quarantined_rows:,} rows set apart: {made.quarantined}")
-    click.echo(f"manifest: {made.manifest}")
+    click.echo(f"manifest: {made.manifest}" + (f", signed in {made.signature}" if made.signature else ""))
     click.echo(f"next: scan {made.clean} before training; foretaste release {made.manifest.parent} lets rows back in")
 
 
@@ -113,17 +131,28 @@ def quarantine(data: str, report: str, out: str, review: bool) -> None:
 )
 @click.option("--finding", "findings", multiple=True, metavar="FINGERPRINT", help="Rows with no other finding.")
 @click.option("--all", "everything", is_flag=True, help="All rows of the quarantine.")
+@click.option(
+    "--trust", metavar="FILE", type=click.Path(), help="Trust file: its role quarantine has signed the manifest."
+)
 @debug_option
 def release(
-    run: str, out: str, owner: str, reason: str, rows: tuple[int, ...], findings: tuple[str, ...], everything: bool
-) -> None:
+    run: str, out: str, owner: str, reason: str, rows: tuple[int, ...], findings: tuple[str, ...], everything: bool,
+    trust: str | None,
+) -> None:  # fmt: skip
     """Write the clean rows of the quarantine RUN and the chosen rows as a new data set, in their old order.
 
     RUN is a folder that foretaste quarantine made; it stays as it is, and its files must be those of its manifest.
+    Without --trust, whoever may write to RUN may also write a manifest for other files.
+
+    Exit code 0: released. 1: refused, as a file or a signature is not what it should be. 2: an error.
     """
     from foretaste.quarantine import release
 
-    made = release(run, out, owner=owner, reason=reason, rows=rows, findings=findings, everything=everything)
+    made = release(
+        run, out, owner=owner, reason=reason, rows=rows, findings=findings, everything=everything, trust=trust
+    )
+    if not made.signers:
+        click.echo("the quarantine's signature was not checked; give --trust", err=True)
     click.echo(f"{made.rows:,} rows, of which {made.released_rows:,} were released: {made.data}")
     click.echo(f"{made.kept_rows:,} rows stay in quarantine; manifest: {made.manifest}")
     click.echo(f"next: scan {made.data} before training")

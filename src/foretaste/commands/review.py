@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foretaste.commands.options import debug_option, show
-from foretaste.commands.people import add_to_file
+from foretaste.commands.people import add_to_file, opened
 from foretaste.errors import ForetasteError, InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _Rows = Mapping[int, Mapping[str, str]]
 @click.argument("report", type=click.Path())
 @click.option("--data", type=click.Path(), help="What was scanned: shows the rows around each, and lets you set apart.")
 @click.option("--owner", help="Who answers for the waivers; asked for without it.")
-@click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key that signs waivers; repeatable.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key that signs what is written; repeatable.")
 @click.option("--file", default="waivers.yaml", show_default=True, type=click.Path(), help="Waiver file to add to.")
 @click.option("--quarantine", metavar="DIR", type=click.Path(), help="Folder of all quarantines; needs --data.")
 @debug_option
@@ -88,7 +88,7 @@ def review(
         add_to_file(list(waivers.values()), file, keys)
         click.echo(f"wrote {visible(file)}; apply it with: foretaste scan DATA --waivers {visible(file)} --out DIR")
     if apart and data is not None and quarantine is not None:
-        _set_apart(loaded, data, quarantine, apart, list(waivers.values()))
+        _set_apart(loaded, data, quarantine, apart, list(waivers.values()), keys)
 
 
 def _draw(console: Console, report: Report, finding: Finding, place: str, around: _Rows) -> None:
@@ -194,7 +194,9 @@ def _ask(report: Report, finding: Finding, owner: str | None) -> Waiver:
             click.echo(f"{e}; once more")
 
 
-def _set_apart(report: Report, data: str, out: str, apart: set[str], made: Sequence[Waiver]) -> None:
+def _set_apart(
+    report: Report, data: str, out: str, apart: set[str], made: Sequence[Waiver], keys: Sequence[str]
+) -> None:
     """Set the chosen findings apart, and every other one that blocks and is not waived: no such row is clean."""
     from foretaste.quarantine import split
     from foretaste.results import Severity
@@ -207,7 +209,8 @@ def _set_apart(report: Report, data: str, out: str, apart: set[str], made: Seque
         )
         for r in judged.results
     )
-    split_off = split(data, dataclasses.replace(judged, results=results), out, severities=("block", "review"))
+    left = dataclasses.replace(judged, results=results)
+    split_off = split(data, left, out, severities=("block", "review"), signers=opened(keys))
     click.echo(f"{split_off.quarantined_rows:,} rows set apart: {split_off.quarantined}")
     click.echo(f"{split_off.clean_rows:,} clean rows: {split_off.clean}; scan them before training")
 

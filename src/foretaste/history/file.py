@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,53 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foretaste._version import __version__
-from foretaste.errors import StateError
+from foretaste.errors import StateError, VerificationError
+from foretaste.provenance import canonical
+from foretaste.typed import refuse_misfit
 
 FORMAT = 2
 _HEADER = "header.json"
 _AGAIN = "restore a copy of it, or name another path and scan the accepted batches into that, one by one"
 
 Arrays = dict[str, npt.NDArray[Any]]
+# What the library of the archive raises for one that is damaged, encrypted, or packed in a way that it does not know.
+_UNREADABLE = (KeyError, zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
+
+
+class AcceptedBatch(TypedDict):
+    """What a state keeps of a batch besides its rows."""
+
+    batch: int
+    digest: str
+    name: str
+    rows: int
+    accepted: str
+    verdict: str
+    policy: str
+    version: str
+
+
+class Counted(TypedDict):
+    """How many rows the background holds, and how many of each label."""
+
+    rows: int
+    labels: dict[str, int]
+
+
+class Header(TypedDict):
+    """The header of a state."""
+
+    format: int
+    algorithm: str
+    version: str
+    kind: str
+    roles: list[str]
+    batches: list[AcceptedBatch]
+    sources: dict[str, int]
+    suspects: int
+    background: Counted
+    members: dict[str, str]
+    digest: str
 
 
 def pack(fields: Mapping[str, Any], tables: Mapping[str, pa.Table | None], arrays: Arrays) -> bytes:
@@ -67,7 +108,7 @@ def unpack(content: bytes, path: str) -> tuple[dict[str, Any], dict[str, pa.Tabl
     for name, digest in header["members"].items():
         try:
             raw = archive.read(name)
-        except (KeyError, zipfile.BadZipFile, OSError) as e:
+        except _UNREADABLE as e:
             raise damaged(path, f"{name}: {e}") from e
         if hashlib.sha256(raw).hexdigest() != digest:
             raise damaged(path, f"{name} is not what the header says")
@@ -79,7 +120,7 @@ def unpack(content: bytes, path: str) -> tuple[dict[str, Any], dict[str, pa.Tabl
                 # On this thread alone: one of Arrow's would let go of the bytes while Python ends, and abort it.
                 table = pq.ParquetFile(pa.BufferReader(raw)).read(use_threads=False)
                 tables[name.removesuffix(".parquet")] = table if table.num_columns else None
-        except (ValueError, pa.ArrowException) as e:
+        except (ValueError, EOFError, OverflowError, MemoryError, pa.ArrowException) as e:
             raise damaged(path, str(e)) from e
     return header, tables, arrays
 
@@ -98,9 +139,11 @@ def open_file(content: bytes, path: str) -> tuple[dict[str, Any], zipfile.ZipFil
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-        header = json.loads(archive.read(_HEADER))
+        if archive.getinfo(_HEADER).file_size > canonical.MAX_BYTES:
+            raise ValueError("its header is too large")
+        header = canonical.decode(archive.read(_HEADER), _HEADER)
         version, digest = header["format"], header["digest"]
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as e:
+    except (*_UNREADABLE, VerificationError, ValueError, TypeError) as e:
         raise damaged(path, f"it is no foretaste state ({e})") from e
     if version != FORMAT:
         raise StateError(
@@ -109,6 +152,10 @@ def open_file(content: bytes, path: str) -> tuple[dict[str, Any], zipfile.ZipFil
         )
     if digest != digest_of(header):
         raise damaged(path, "its header was changed")
+    try:
+        refuse_misfit(header, Header, "its header")
+    except ValueError as e:
+        raise damaged(path, str(e)) from e
     return header, archive
 
 

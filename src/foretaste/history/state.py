@@ -350,13 +350,31 @@ class History:
         """
         header, tables, arrays = unpack(content, store.path)
         try:
+            _refuse_tables(header, tables)
             known = background_of(header["background"]["rows"], header["background"]["labels"], arrays)
             return cls(
                 store, header["kind"], frozenset(header["roles"]), header["batches"], header["sources"],
                 tables["rows"], header["suspects"], tables["seen"], known, header["digest"],
             )  # fmt: skip
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, IndexError) as e:
             raise damaged(store.path, str(e)) from e
+
+
+def _refuse_tables(header: Mapping[str, Any], tables: Mapping[str, pa.Table | None]) -> None:
+    """Refuse tables that are not those of the header.
+
+    Raises:
+        ValueError: naming the table.
+    """
+    held, seen = tables["rows"], tables["seen"]
+    added = {"_batch": pa.int32(), "_row": pa.int64(), "_id": pa.large_string()}
+    columns = {role: pa.large_string() for role in header["roles"]} | added
+    if held is not None and {f.name: f.type for f in held.schema} != columns:
+        raise ValueError("the rows that it holds have other columns than its roles")
+    if not 0 <= header["suspects"] <= (held.num_rows if held is not None else 0):
+        raise ValueError(f"it counts {header['suspects']} suspects among fewer rows")
+    if seen is not None and seen.schema.names != ["id", "batch", "text", "signature"]:
+        raise ValueError("the rows that it has seen have other columns")
 
 
 def _rows_by_source(dataset: Input) -> dict[str, int]:

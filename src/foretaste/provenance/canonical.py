@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 from foretaste.errors import InputError, VerificationError
 
 MAX_BYTES = 64 << 20
+MAX_DEPTH = 100
 
 
 def digest(raw: bytes) -> str:
@@ -32,20 +34,24 @@ def encode(value: Any) -> bytes:
         raise InputError(f"no canonical JSON: {e}; leave that value out, or write it as a string") from e
 
 
-def decode(raw: bytes | str, what: str) -> Any:
+def decode(raw: bytes | str, what: str, most: int = MAX_BYTES) -> Any:
     """The JSON value of a document that somebody else may have made.
 
-    Two readers of one signed document must see the same: a key that stands twice, NaN, bytes that are not UTF-8, and
-    documents of more than 64 MiB are refused.
+    Two readers of one signed document must see the same: a key that stands twice, NaN, a number that is none in floating
+    point (1e999), bytes that are not UTF-8, documents of more than ``most`` bytes and of more than 100 levels are refused.
 
     Raises:
         VerificationError: naming ``what`` was read, and why it is refused.
     """
     try:
         text = raw.encode() if isinstance(raw, str) else raw
-        if len(text) > MAX_BYTES:
-            raise ValueError(f"{len(text):,} bytes, more than {MAX_BYTES:,}")
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        if len(text) > most:
+            raise ValueError(f"{len(text):,} bytes, more than {most:,}")
+        tree = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
+        _refuse_deep(tree)
+        return tree
     except (ValueError, RecursionError) as e:
         said = "it is nested too deeply" if isinstance(e, RecursionError) else str(e)
         raise VerificationError(f"{what} is not valid JSON: {said}; get the file again from where it was made") from e
@@ -61,6 +67,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is no number in floating point")
+    return number
+
+
+def _refuse_deep(tree: Any) -> None:
+    """What takes a value apart does so level by level, here or in another reader, and fails where its stack ends."""
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        level = [v for n in level if isinstance(n, dict | list) for v in (n.values() if isinstance(n, dict) else n)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
 def missing(error: ImportError) -> InputError:

@@ -254,9 +254,9 @@ def read_report(path: str | Path) -> tuple[Report, dict[str, Any], bytes]:
         made = from_dict(tree)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise InputError(f"{path} is no report of this release ({type(e).__name__}: {e}); scan again") from e
-    if made.verdict.value != tree["verdict"]:
+    if made.verdict.value != tree.get("verdict"):
         raise VerificationError(
-            f'{path} says "{tree["verdict"]}", but its results say "{made.verdict.value}": it was changed; scan again'
+            f'{path} says "{tree.get("verdict")}", but its results say "{made.verdict.value}": it was changed; scan again'
         )
     return made, tree, raw
 

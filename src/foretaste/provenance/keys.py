@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -29,6 +30,7 @@ ROLES = {
     "approval": "releases data after a person looked",
     "baseline": "names what later batches are compared with",
     "delivery": "says which data a source handed over",
+    "quarantine": "says which rows were set apart, and which were not",
 }
 # What a key that is trusted may be; keys of GnuPG would need its program for every verification.
 _TYPES = ("ed25519", "ecdsa", "rsa", "ml-dsa", "sigstore-oidc")
@@ -231,7 +233,7 @@ class TrustRoot:
         if raw.get("version", VERSION) != VERSION:
             raise PolicyError(f"{where}: version {raw['version']!r} is not known; this release reads {VERSION}")
         keys = {
-            name: build(TrustedKey, {"name": name, **mapping(value, f"{where}: keys.{name}")}, f"{where}: keys.{name}")
+            name: build(TrustedKey, {"name": name, **_said(value, f"{where}: keys.{name}")}, f"{where}: keys.{name}")
             for name, value in mapping(raw.get("keys"), f"{where}: keys").items()
         }
         roles = mapping(raw.get("roles"), f"{where}: roles")
@@ -239,10 +241,10 @@ class TrustRoot:
         return cls(
             keys=keys,
             roles={
-                name: build(Role, mapping(value, f"{where}: roles.{name}"), f"{where}: roles.{name}")
+                name: build(Role, _said(value, f"{where}: roles.{name}"), f"{where}: roles.{name}")
                 for name, value in roles.items()
             },
-            revoked={str(k): str(v) for k, v in mapping(raw.get("revoked"), f"{where}: revoked").items()},
+            revoked=_revoked(raw, where),
             sequences=_numbers(raw, "sequences", where),
             snapshots=_numbers(raw, "snapshots", where),
         )
@@ -272,9 +274,31 @@ def trusted(key: Key, name: str, **rest: Any) -> TrustedKey:
     return TrustedKey(name=name, keyid=key.keyid, keytype=key.keytype, scheme=key.scheme, **value, **rest)
 
 
+def _said(value: Any, where: str) -> Mapping[str, Any]:
+    """The fields of a key or role. An empty one could mean either: a key that is ``revoked:`` for no reason, or not."""
+    fields = mapping(value, where)
+    if empty := [str(name) for name, said in fields.items() if said is None]:
+        raise PolicyError(f"{where}.{empty[0]} is empty; give it a value, or take the line out")
+    return fields
+
+
+def _revoked(raw: Mapping[str, Any], where: str) -> dict[str, str]:
+    found = mapping(raw.get("revoked"), f"{where}: revoked")
+    for digest, reason in found.items():
+        if not isinstance(digest, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise PolicyError(
+                f"{where}: revoked names {digest!r:.100}, which is no sha256: and 64 hex digits; correct it"
+            )
+        if not isinstance(reason, str):
+            raise PolicyError(f"{where}: revoked.{digest[:19]} must say why, as text, not {reason!r}")
+    return dict(found)
+
+
 def _numbers(raw: Mapping[str, Any], name: str, where: str) -> dict[str, int]:
     found = mapping(raw.get(name), f"{where}: {name}")
     for key, value in found.items():
+        if not isinstance(key, str):
+            raise PolicyError(f"{where}: {name} names {key!r}, which is no text and fits no name; write it in quotes")
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise PolicyError(f"{where}: {name}.{key} must be a whole number, not {value!r}")
     return dict(found)

@@ -31,23 +31,25 @@ def tree(chain: Chain, tip: Link) -> Tree:
     by_digest = {link.digest: link for link in chain.links}
     drawn: set[str] = set()
 
-    def add(branch: Tree, link: Link) -> None:
-        drawn.add(link.digest)
-        for parent in link.parents:
-            if parent.statement is None:
-                branch.add(Text(visible(f"from {parent.name}"), style="bright_black"))
-            elif (found := by_digest.get(parent.statement)) is None:
-                branch.add(Text(visible(f"MISSING: the link that made {parent.name}"), style="bold red"))
-            elif found.digest in drawn:
-                branch.add(Text(f"{_title(found)} (see above)", style="bright_black"))
-            else:
-                add(branch.add(_label(found)), found)
-
     def _label(link: Link) -> Text:
         return Text.assemble((_title(link), "bold"), (f"  {_when(link)}  {link.digest[7:19]}", "bright_black"))
 
     root = Tree(_label(tip), guide_style="bright_black")
-    add(root, tip)
+    waiting = [(root, iter(tip.parents))]  # no recursion: a chain may be longer than the stack
+    drawn.add(tip.digest)
+    while waiting:
+        branch, parents = waiting[-1]
+        if (parent := next(parents, None)) is None:
+            waiting.pop()
+        elif parent.statement is None:
+            branch.add(Text(visible(f"from {parent.name}"), style="bright_black"))
+        elif (found := by_digest.get(parent.statement)) is None:
+            branch.add(Text(visible(f"MISSING: the link that made {parent.name}"), style="bold red"))
+        elif found.digest in drawn:
+            branch.add(Text(f"{_title(found)} (see above)", style="bright_black"))
+        else:
+            drawn.add(found.digest)
+            waiting.append((branch.add(_label(found)), iter(found.parents)))
     return root
 
 

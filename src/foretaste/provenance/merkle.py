@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 def _hash(value: Any) -> bytes:
-    if not isinstance(value, str) or len(value) != 2 * SIZE:
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
         raise ValueError("a hash must be 64 hex digits")
     return bytes.fromhex(value)
 

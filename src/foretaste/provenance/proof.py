@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,12 @@ def check(proof: str | Path | Proof, row: Mapping[str, Any], certificate: Statem
         raise VerificationError(
             f"the certificate's rows are encoded as {tree.get('encoding')!r}, not {rows.ENCODING!r}"
         )
-    schema = pa.schema([(f["name"], _type(f["type"])) for f in certificate.items("data", "schema") if _type(f["type"])])
-    if held.leaf != leaf_hash(row_bytes(row, schema)):
+    if held.leaf != leaf_hash(row_bytes(row, _schema(certificate))):
         raise VerificationError("the proof is about another row")
-    root = bytes.fromhex(certificate.text("data", "rowTree", "root"))
-    return held.check(root, certificate.number("data", "rowTree", "count"))
+    root = certificate.text("data", "rowTree", "root")
+    if not re.fullmatch("[0-9a-f]{64}", root):
+        raise VerificationError("the certificate is malformed: the root of its tree over the rows is no digest")
+    return held.check(bytes.fromhex(root), certificate.number("data", "rowTree", "count"))
 
 
 def row_bytes(row: Mapping[str, Any], schema: pa.Schema) -> bytes:
@@ -90,6 +92,15 @@ def _numbered(data: str | Path, number: int) -> bytes:
                 return raw
             start += batch.num_rows
     raise InputError(f"{files.name} has rows 0 to {start - 1}, not {number}")
+
+
+def _schema(certificate: Statement) -> pa.Schema:
+    """The columns whose types a certificate tells."""
+    try:
+        columns = [(f["name"], _type(f["type"])) for f in certificate.items("data", "schema")]
+        return pa.schema([(name, kind) for name, kind in columns if kind is not None])
+    except (KeyError, TypeError, UnicodeError) as e:
+        raise VerificationError(f"the certificate is malformed: its columns lack a name or a type ({e})") from e
 
 
 def _type(name: Any) -> pa.DataType | None:

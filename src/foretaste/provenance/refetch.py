@@ -132,8 +132,8 @@ def _fetch(
     def came_to(state: State, now: str | None = None, note: str = "") -> Fetched:
         return Fetched(row=row, url=url, state=state, recorded=recorded, now=now, note=note)
 
-    scheme = urlsplit(url).scheme.lower()
     try:
+        scheme = urlsplit(url).scheme.lower()
         if scheme == "file" and options.private:
             with Path(unquote(urlsplit(url).path)).open("rb") as stream:
                 now = _digest(stream, options.max_bytes)

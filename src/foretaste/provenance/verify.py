@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -285,9 +285,7 @@ def _copied(
             folder.mkdir()
             digests = digest_files(files, folder)
             if _about_rows(found):
-                # Listing the folder would leave out what a glob named and a dot or underscore hides.
-                paths = tuple(str(folder / d.name) for d in digests)
-                tree, _ = row_tree(replace(files, filesystem=pyarrow.fs.LocalFileSystem(), paths=paths))
+                tree, _ = row_tree(files.copied(digests, folder))
                 _refuse_other_rows(files.name, tree.size, tree.root.hex(), found)
             else:
                 _refuse_other(files, digests, found)
@@ -385,7 +383,7 @@ def _refuse_other(files: Files, digests: tuple[FileDigest, ...], found: Verifica
 
 def _refuse_beside(files: Files, found: Verification) -> None:
     """Other readers may read what is left out here, or follow it to files elsewhere."""
-    known = {(f.get("name"), f.get("sha256")) for f in found.statement.items("data", "leftOut")}
+    known = [(f.get("name"), f.get("sha256")) for f in found.statement.items("data", "leftOut")]
     for file in files.digests_left_out():
         if (file.name, file.sha256) not in known:
             raise VerificationError(

@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -59,7 +59,10 @@ def root_digest(files: Iterable[FileDigest]) -> str:
 
 @dataclass(frozen=True)
 class Files:
-    """Files of one format on one file system, sorted by path, with their sizes in bytes and their times of change.
+    """Files of one format on one file system, sorted by path, with their sizes in bytes first in their ``stamps``.
+
+    Beside its size, a stamp has what tells that a file changed: its time and, on a local disk, the time that the system
+    keeps by itself (``utime`` sets the other one back) and the number of the inode.
 
     ``left_out`` names the data files that reading leaves out of a directory, because a part of their path starts with a
     dot or an underscore, and files that tell other readers which files to read. ``versions`` are what a store says of the
@@ -70,7 +73,7 @@ class Files:
     name: str
     filesystem: pa.fs.FileSystem
     paths: tuple[str, ...]
-    stamps: tuple[tuple[int, int], ...]
+    stamps: tuple[tuple[int, ...], ...]
     format: str
     left_out: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -79,15 +82,16 @@ class Files:
     @property
     def bytes(self) -> int:
         """Bytes of all files."""
-        return sum(size for size, _ in self.stamps)
+        return sum(size for size, *_ in self.stamps)
 
     def changed(self) -> str | None:
         """The first file that changed since it was listed, or ``None``."""
-        for path, stamp, info in zip(self.paths, self.stamps, self.filesystem.get_file_info(list(self.paths))):
-            if (info.size, info.mtime_ns) != stamp:
+        seen = _stamps(self.filesystem, self.filesystem.get_file_info(list(self.paths)))
+        for path, stamp, now in zip(self.paths, self.stamps, seen):
+            if now != stamp:
                 return path
-        now = versions(self.filesystem, self.paths) if self.versions else {}
-        return next((path for path in self.paths if now.get(path) != self.versions.get(path)), None)
+        there = versions(self.filesystem, self.paths) if self.versions else {}
+        return next((path for path in self.paths if there.get(path) != self.versions.get(path)), None)
 
     def digest(self) -> str:
         """``sha256:<hex>`` over the sorted records (name, algorithm, digest) of the files.
@@ -110,6 +114,16 @@ class Files:
                 if ".." in PurePosixPath(path).relative_to(self.folder).parts:
                     raise InputError(f"{path} leads out of its folder; rename it")
         return self._digests(self.paths, copy_to)
+
+    def copied(self, digests: Iterable[FileDigest], folder: Path) -> Files:
+        """The copy of these files that :meth:`digests` wrote into a folder, as files to read."""
+        # Listing the folder would leave out what a glob named and a dot or underscore hides.
+        paths = tuple(str(folder / d.name) for d in digests)
+        infos = pa.fs.LocalFileSystem().get_file_info(list(paths))
+        return replace(
+            self, filesystem=pa.fs.LocalFileSystem(), paths=paths, versions={}, late={},
+            stamps=_stamps(pa.fs.LocalFileSystem(), infos),
+        )  # fmt: skip
 
     def digests_left_out(self) -> tuple[FileDigest, ...]:
         """Digest of every data file that reading leaves out."""
@@ -226,6 +240,19 @@ class Files:
         return Csv("\t" if self.format == "tsv" else ",")
 
 
+def _stamps(filesystem: pa.fs.FileSystem, infos: Iterable[pa.fs.FileInfo]) -> tuple[tuple[int, ...], ...]:
+    """What tells one state of each file from another, its size first."""
+    stamps: list[tuple[int, ...]] = []
+    for info in infos:
+        kept: tuple[int, ...] = (info.size or 0, info.mtime_ns or 0)
+        if isinstance(filesystem, pa.fs.LocalFileSystem) and info.type != pa.fs.FileType.NotFound:
+            with suppress(FileNotFoundError):
+                status = os.stat(info.path)
+                kept += (status.st_ctime_ns, status.st_ino)
+        stamps.append(kept)
+    return tuple(stamps)
+
+
 @contextmanager
 def naming(path: str) -> Iterator[None]:
     """Errors of Arrow and of the file system as input errors that name the file and the next step."""
@@ -302,7 +329,7 @@ def list_files(data: str | PathLike[str], filesystem: pa.fs.FileSystem | None = 
         name=name,
         filesystem=filesystem,
         paths=paths,
-        stamps=tuple((i.size, i.mtime_ns) for i in infos),
+        stamps=_stamps(filesystem, infos),
         format=formats.pop() or "",
         left_out=tuple(sorted(i.path for i in left_out if format_of(i.path) or posixpath.basename(i.path) in _INDEX)),
         versions=seen,

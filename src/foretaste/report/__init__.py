@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 
-from foretaste.errors import InputError
+from foretaste.errors import InputError, VerificationError
+from foretaste.provenance import canonical
 from foretaste.reading.stores import local
 from foretaste.report.flagged import rows_by_finding, write_flagged
 from foretaste.report.html import render_html
 from foretaste.report.model import from_dict, to_json
 from foretaste.results import REPORT_FORMAT, Report
 
+MAX_BYTES = 1 << 30
 FILES = ("flagged.parquet", "report.html", "report.json")
 
 
@@ -56,7 +57,7 @@ def read(path: str | Path) -> Report:
     file = Path(path)
     file = file / "report.json" if file.is_dir() else file
     try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
+        tree = canonical.decode(file.read_bytes(), str(file), MAX_BYTES)
         if not isinstance(tree, dict) or tree.get("format") != REPORT_FORMAT:
             raise InputError(f"{file} is no report of this release; name the --out folder of a scan")
         cut = any(f["row_count"] > len(f["rows"]) for r in tree["results"] for f in r["findings"])
@@ -69,5 +70,5 @@ def read(path: str | Path) -> Report:
         return from_dict(tree)
     except OSError as e:
         raise InputError(f"cannot read the report {file}: {e}; name the --out folder of a scan") from e
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (VerificationError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as e:
         raise InputError(f"{file} is no report of this release: {type(e).__name__}: {e}; scan again") from e

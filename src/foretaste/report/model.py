@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
+from datetime import datetime
+from typing import Any, TypedDict
 
 from foretaste.results import (
     REPORT_FORMAT,
@@ -19,6 +20,7 @@ from foretaste.results import (
     Severity,
     WaiverRecord,
 )
+from foretaste.typed import refuse_misfit, shaped
 
 # flagged.parquet holds every row; the JSON names so many per finding, to stay readable.
 MAX_JSON_ROWS = 1000
@@ -58,34 +60,106 @@ def to_json(report: Report, max_rows: int | None = MAX_JSON_ROWS) -> str:
     return json.dumps(to_dict(report, max_rows), indent=1, ensure_ascii=True) + "\n"
 
 
+class _OverFile(TypedDict, total=False):
+    edges: list[int]
+    block: list[int]
+    review: list[int]
+
+
+class _Group(TypedDict):
+    name: str
+    rows: int
+    block: int
+    review: int
+
+
+class _Charts(TypedDict, total=False):
+    over_file: _OverFile
+    by_source: list[_Group]
+    by_label: list[_Group]
+
+
+class _Power(TypedDict, total=False):
+    note: str
+    smallest_blocked: int | None
+
+
+class _Twin(TypedDict):
+    row: int
+    id: str
+    earlier: str
+    batch: int
+    similarity: float
+
+
+class _Twins(TypedDict):
+    rows: int
+    listed: list[_Twin]
+
+
+class _History(TypedDict):
+    state: str
+    note: str
+    batches: int
+    rows: int
+    held_rows: int
+    background_rows: int
+    near_duplicates: _Twins
+    advanced: bool
+
+
 def from_dict(tree: dict[str, Any]) -> Report:
-    """The report that :func:`to_dict` wrote; its findings hold the rows that were kept."""
-    results = []
-    for r in tree["results"]:
-        findings = tuple(
-            Finding(
-                **{
-                    **{k: v for k, v in f.items() if k != "row_count"},
-                    "severity": Severity(f["severity"]),
-                    "rows": tuple(f["rows"]),
-                    "ids": tuple(f["ids"]),
-                    "earlier": tuple(f.get("earlier", ())),
-                    "examples": tuple(Example(**e) for e in f["examples"]),
-                }
-            )
-            for f in r["findings"]
+    """The report that :func:`to_dict` wrote; its findings hold the rows that were kept.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: if it is none.
+    """
+    results = tuple(_result(r) for r in tree["results"])
+    data = shaped(DataInfo, {**tree["data"], "guessed_roles": tuple(tree["data"]["guessed_roles"]),
+                             "notes": tuple(tree["data"].get("notes", ()))})  # fmt: skip
+    waivers = tuple(
+        shaped(WaiverRecord, {**w, "fate": Fate(w["fate"]), "approvers": tuple(w["approvers"])})
+        for w in tree["waivers"]
+    )
+    fields = {name: tree[name] for name in ("policy_digest", "started", "seconds", "power", "charts", "version")}
+    report: Report = shaped(
+        Report, {**fields, "data": data, "results": results, "waivers": waivers, "history": tree.get("history", {})}
+    )
+    for name, value, kind in (
+        ("power", report.power, _Power), ("charts", report.charts, _Charts),
+        *([("history", report.history, _History)] if report.history else []),
+    ):  # fmt: skip
+        refuse_misfit(value, kind, name)
+    if over := report.charts.get("over_file"):
+        if any(len(over.get("edges", ())) != len(over[s]) + 1 for s in ("block", "review") if over.get(s)):
+            raise ValueError("charts.over_file has bins without edges")
+    if odd := set(report.data.guessed_roles) - report.data.roles.keys():
+        raise ValueError(f"the role {min(odd)} was guessed, and no column has it")
+    if not (report.policy_digest + report.data.digest).isascii():
+        raise ValueError("a digest is no text in ASCII")
+    datetime.fromisoformat(report.started)
+    return report
+
+
+def _result(tree: dict[str, Any]) -> CheckResult:
+    findings = tuple(
+        shaped(
+            Finding,
+            {
+                **{k: v for k, v in f.items() if k != "row_count"},
+                "severity": Severity(f["severity"]),
+                "rows": tuple(f["rows"]),
+                "ids": tuple(f["ids"]),
+                "earlier": tuple(f.get("earlier", ())),
+                "examples": tuple(shaped(Example, e) for e in f["examples"]),
+            },
         )
-        results.append(CheckResult(**{**r, "outcome": Outcome(r["outcome"]), "findings": findings}))
-    data = DataInfo(**{**tree["data"], "guessed_roles": tuple(tree["data"]["guessed_roles"]),
-                       "notes": tuple(tree["data"].get("notes", ()))})  # fmt: skip
-    return Report(
-        data=data, results=tuple(results), policy_digest=tree["policy_digest"], started=tree["started"],
-        seconds=tree["seconds"], power=tree["power"], charts=tree["charts"], history=tree.get("history", {}),
-        version=tree["version"],
-        waivers=tuple(
-            WaiverRecord(**{**w, "fate": Fate(w["fate"]), "approvers": tuple(w["approvers"])}) for w in tree["waivers"]
-        ),
-    )  # fmt: skip
+        for f in tree["findings"]
+    )
+    if odd := next((f.check for f in findings if f.check != tree["check"]), None):
+        raise ValueError(f"the check {tree['check']!r:.60} has a finding of {odd!r:.60}")
+    result: CheckResult = shaped(CheckResult, {**tree, "outcome": Outcome(tree["outcome"]), "findings": findings})
+    return result
 
 
 def _finding(finding: Finding, max_rows: int | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 from foretaste.errors import InputError
+from foretaste.provenance.statement import from_timestamp
 from foretaste.report.wording import caveats
 from foretaste.results import CheckResult, Outcome, Report, Severity
 
@@ -137,7 +138,7 @@ def _link_event(ol: _Library, link: Link, namespace: str) -> RunEvent:
         ol.event_v2.OutputDataset(*_place(name), facets=_version(ol, digest))
         for name, digest in link.statement.subjects
     ]
-    when = link.statement.text("runDetails", "metadata", "finishedOn")
+    when = from_timestamp(link.statement.text("runDetails", "metadata", "finishedOn"), "finishedOn").isoformat()
     state = ol.event_v2.RunState.COMPLETE
     return _event(ol, state, when, uuid5(_RUNS, link.digest), namespace, link.kind, inputs, outputs)
 
@@ -170,7 +171,10 @@ def _event(
 
 def _place(name: str) -> tuple[str, str]:
     """Namespace and name of a data set, as OpenLineage's naming has them: ``s3://bucket`` and key, ``file`` and path."""
-    address = urlsplit(name)
+    try:
+        address = urlsplit(name)
+    except ValueError:  # such as a bracket without its pair: a name like any other
+        return "file", name
     if "://" in name and address.scheme != "file":
         return f"{address.scheme}://{address.netloc}", address.path.lstrip("/") or "/"
     return "file", str(Path(address.path if "://" in name else name).absolute())

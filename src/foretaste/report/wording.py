@@ -101,10 +101,10 @@ def caveats(report: Report) -> list[Caveat]:
 
 def owner(finding: Finding, most: float = 1e-6) -> str:
     """A sentence where one source owns the rows of a finding beyond chance; holds the source's name as it is."""
-    if finding.statistic.get("source_p", 1.0) > most or not finding.sources:
+    share = finding.statistic.get("source_expected")
+    if finding.statistic.get("source_p", 1.0) > most or share is None or not finding.sources:
         return ""
     name, rows = next(iter(finding.sources.items()))
-    share = finding.statistic["source_expected"]
     return (
         f"{rows:,} of {len(finding.rows):,} rows come from {name or '(empty)'}, which has {share:.1%} of all rows "
         f"(chance {number(finding.statistic['source_p'])})"
