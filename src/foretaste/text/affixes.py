@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.tokens import mix
 
@@ -14,13 +14,13 @@ LEAST_REST = 3  # tokens that have to be left of a row without its opening or en
 UNKNOWN, TORN, APART = 0, 1, 2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _at(tokens, start, stop, side, i):
     """Token i of a row, from its start (side 0) or from its end (side 1)."""
     return tokens[start + i] if side == 0 else tokens[stop - 1 - i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sketch_affixes(tokens, offsets, cells, following, edges, pairs, words):
     """Count the openings and endings of up to eight tokens.
 
@@ -57,7 +57,7 @@ def sketch_affixes(tokens, offsets, cells, following, edges, pairs, words):
                 following[cell] |= U64(1) << (mix(after) & U64(63))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def list_affixes(
     tokens, offsets, starts, ends, data, first_row, wanted, keys, rows, sides, lengths, nexts, pairs, seams
 ):
@@ -97,7 +97,7 @@ def list_affixes(
     return n_out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def capitals(offsets, starts, data):
     """Rows that begin with an ASCII capital, and rows that begin with an ASCII letter."""
     upper = 0

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from foretaste.text.bayes import ALPHA
+from foretaste.text.kernels import kernel
 from foretaste.text.sorting import distinct, find
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distinct_buckets(tokens, start, stop, mask, out):
     n = 0
     for i in range(start, stop):
@@ -21,7 +21,7 @@ def _distinct_buckets(tokens, start, stop, mask, out):
     return distinct(out, n)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_words, strength, power, out):
     """Log-probability of every class for each row of a group, none of whose rows votes; ``out`` (places, classes).
 
