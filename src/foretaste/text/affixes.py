@@ -12,6 +12,7 @@ U64 = np.uint64
 MAX_TOKENS = 8
 LEAST_REST = 3  # tokens that have to be left of a row without its opening or ending
 UNKNOWN, TORN, APART = 0, 1, 2
+_FIRST = np.int64(0)  # not a literal, for which numba compiles a variant of its own
 
 
 @kernel
@@ -39,9 +40,9 @@ def sketch_affixes(tokens, offsets, cells, following, edges, pairs, words):
             words[mix(tokens[i]) & word_mask] += np.uint32(1)
         for side in range(2):
             if stop > start:
-                edges[side, mix(_at(tokens, start, stop, side, 0)) & edge_mask] += np.uint32(1)
+                edges[side, mix(_at(tokens, start, stop, side, _FIRST)) & edge_mask] += np.uint32(1)
             if stop > start + 1:
-                h = extend(_at(tokens, start, stop, side, 0), _at(tokens, start, stop, side, 1))
+                h = extend(_at(tokens, start, stop, side, _FIRST), _at(tokens, start, stop, side, _FIRST + 1))
                 pairs[side, h & edge_mask] += np.uint32(1)
             h = U64(side)
             for n in range(1, MAX_TOKENS + 1):

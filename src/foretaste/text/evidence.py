@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -74,14 +76,15 @@ def rest_log_probability(tokens, offsets, members, labels, target, skip, counts,
     kept = np.empty(longest, np.uint64)
     buckets = np.empty(longest, np.uint64)
     raw = np.empty(counts.shape[1])
+    first = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for j in range(len(members)):
         m = members[j]
-        n = 0
+        n = first
         for i in range(offsets[m], offsets[m + 1]):
             if find(skip, tokens[i]) < 0:
                 kept[n] = tokens[i]
                 n += 1
-        size = row_logits(kept, 0, n, labels[j], counts, mass, raw, buckets)
+        size = row_logits(kept, first, n, labels[j], counts, mass, raw, buckets)
         scale = strength / max(1.0, float(size)) ** power
         top = -np.inf
         for c in range(len(raw)):
@@ -114,14 +117,15 @@ def _most_frequent(spans, rows, labels, counts, out_label, out_count):
 
 def majority(
     spans: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.integer[Any]],
     labels: npt.NDArray[np.int32],
     out_label: npt.NDArray[np.int32],
     out_count: npt.NDArray[np.int64],
 ) -> None:
     """The most frequent non-negative label of each span of rows (of equals the smallest), and how many rows have it."""
     counts = np.zeros(int(labels.max(initial=-1)) + 1, np.int64)
-    _most_frequent(spans, rows, labels, counts, out_label, out_count)
+    # Rows as occurrences have them, so that the kernel is compiled for one type.
+    _most_frequent(spans, rows.astype(np.int32, copy=False), labels, counts, out_label, out_count)
 
 
 @kernel

@@ -14,7 +14,7 @@ U64 = np.uint64
 
 @kernel
 def _distinct_buckets(tokens, start, stop, mask, out):
-    n = 0
+    n = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for i in range(start, stop):
         out[n] = mix(tokens[i]) & mask
         n += 1
@@ -38,7 +38,7 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
         longest = max(longest, offsets[p + 1] - offsets[p])
     scratch = np.empty(longest, np.uint64)
     held = np.empty(total, np.uint64)
-    n = 0
+    n = np.int64(0)
     for p in places:
         m = _distinct_buckets(tokens, offsets[p], offsets[p + 1], mask, scratch)
         for i in range(m):  # not by slices: numba then compiles the message of a shape that does not fit

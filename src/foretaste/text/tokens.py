@@ -158,7 +158,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower, folded):
         i = ends[row]
         stop = ends[row + 1]
         h = U64(0)
-        open_class = _SPACE
+        open_class = np.int64(_SPACE)  # not a literal, for which numba compiles a variant of its own
         last_char = np.int64(0)
         while i < stop:
             b = data[i]
@@ -177,7 +177,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower, folded):
                     i += 1
                     letter = folded[data[i]] if i < stop else np.uint8(0)
                 if i < stop and data[i] == 32:
-                    hashes[n] = _finish(h, _WORD)
+                    hashes[n] = _finish(h, np.int64(_WORD))
                     stops[n] = i
                     n += 1
                     open_class = _SPACE
