@@ -3,6 +3,7 @@
     python benchmarks/speed.py [--rows 10000 100000 1000000] [--repeat 3] [--out speed.json] [--chart speed.svg]
     python benchmarks/speed.py --data FILE --roles prompt=a response=b [--only SUBSTRING ...]
     python benchmarks/speed.py --rows 200000 --spark --only 'on Spark'      # one worker, then two, on this machine
+    python benchmarks/speed.py --rows 10000 --first-scan                    # what a scan waits for code to be compiled
 
 Without ``--data``, rows are made by ``corpus.py``. Every measurement is a process of its own (so its peak memory is its
 own), the contenders take turns, and the least of ``--repeat`` runs counts: a machine that others use is never too fast.
@@ -356,24 +357,32 @@ def _profile(data: Data) -> Result:
 
 
 @contender("default policy: command line, start to end")
-def _command(data: Data) -> Result:
+def _command(data: Data, **environment: str) -> Result:
     roles = [part for role, column in data.roles.items() for part in (f"--{role}", column)]
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-c",
-            "from foretaste.cli import main; main()",
-            "scan",
-            data.path,
-            *roles,
-            "--out",
-            folder,
-            "-q",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
+        code = "from foretaste.cli import main; main()"
+        command = [sys.executable, "-c", code, "scan", data.path, *roles, "--out", folder, "-q"]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stderr)
     return {"exit_code": done.returncode}
+
+
+def first_scan(data: Data) -> Result:
+    """Seconds of a scan by the command line with nothing compiled, of the next one, and what the first waited longer.
+
+    Processor seconds are those of all its processes: the second one that compiles counts.
+    """
+    found: Result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in ("first", "second"):
+            cpu, clock = _cpu(resource.getrusage(resource.RUSAGE_CHILDREN)), time.perf_counter()
+            _command(data, NUMBA_CACHE_DIR=folder)
+            seconds = time.perf_counter() - clock
+            cpu = _cpu(resource.getrusage(resource.RUSAGE_CHILDREN)) - cpu
+            found[turn] = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2)}
+    found["waited"] = {unit: round(found["first"][unit] - found["second"][unit], 2) for unit in found["first"]}
+    return found
 
 
 def measure(name: str, data: Data) -> Result:
@@ -549,6 +558,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], metavar="SUBSTRING")
     parser.add_argument("--spark", action="store_true", help="the whole policy on Spark too; needs Java")
+    parser.add_argument("--first-scan", action="store_true", help="seconds that a scan waits where nothing is compiled")
     parser.add_argument("--folder", help="where generated rows are kept; a temporary folder otherwise")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--chart", type=Path)
@@ -561,6 +571,11 @@ def main() -> None:
     runs: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         for data, rows in _inputs(args, Path(args.folder or folder)):
+            if args.first_scan:
+                turns = [first_scan(data) for _ in range(args.repeat)]
+                runs.append({"rows": rows, "roles": sorted(data.roles), "turns": turns})
+                _save(args, runs)
+                continue
             names = [
                 name
                 for name in CONTENDERS

@@ -443,6 +443,22 @@ def state_show(path: str, as_json: bool) -> None:
     click.echo(f"digest: {history.digest}")
 
 
+@main.command(short_help="Compile ahead of the first scan.")
+def warm_up() -> None:
+    """Compile what scans and attestations need, so that the first one does not wait: while an image is built.
+
+    Run it as the user that scans and on such a processor: another one's code is compiled anew.
+    """
+    from foretaste.warming import compile_all
+
+    compiled, folders = compile_all()
+    if not folders:
+        raise InputError(
+            "no folder in which numba may keep compiled code: name one in NUMBA_CACHE_DIR that this user may write to"
+        )
+    click.echo(f"compiled {compiled} kernels; they are kept in {', '.join(sorted(folders))}")
+
+
 @main.command(short_help="Print a shell completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:

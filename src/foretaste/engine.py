@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 
-from foretaste import checks
+from foretaste import checks, warming
 from foretaste import deliveries as deliveries_module
 from foretaste.batch import TEXT_ROLES, Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
@@ -147,7 +147,7 @@ def scan(
     if memory_mb is not None:
         chosen = dataclasses.replace(chosen, memory_mb=memory_mb)
     wanted = roles if isinstance(roles, Roles) else Roles.from_mapping(roles or {})
-    with _opened(data, wanted, filesystem, chosen, spark) as dataset, _ending_nothing():
+    with _opened(data, wanted, filesystem, chosen, spark) as dataset, _helped(dataset), _ending_nothing():
         deliveries = Deliveries()
         if attestations:
             if root is None:
@@ -189,6 +189,11 @@ def _opened(
         return
     with session(spark) as running:
         yield open_files(data, roles, policy.input, running, filesystem)
+
+
+def _helped(dataset: Input) -> AbstractContextManager[None]:
+    """On Spark it is the workers that compile."""
+    return warming.helped(dataset.kind) if isinstance(dataset, Dataset) else nullcontext()
 
 
 def tables_bytes(memory_mb: int) -> int:

@@ -26,6 +26,7 @@ from foretaste.unseen import UnseenRows
 MAX_ROWS_PER_PHRASE = 512
 MAX_STORED_ROWS = 400_000
 MAX_STORED_CELLS = 60_000_000  # rows times classes
+_LOGITS_ROWS = 8192  # at a time
 _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
@@ -653,9 +654,14 @@ class _Judge:
         raw = np.empty((len(store.rows), len(model.base)), np.float32)
         sizes = np.empty(len(raw), np.int64)
         labels = self.state.classes.labels[store.rows]
-        batch_logits(
-            self.hashes, self.offsets, labels, model.counts, model.mass, np.ones(len(raw), np.bool_), raw, sizes
-        )
+        for low in range(0, len(raw), _LOGITS_ROWS):  # in the precision of the model, whose kernel is compiled for it
+            high = min(low + _LOGITS_ROWS, len(raw))
+            part = np.empty((high - low, len(model.base)))
+            batch_logits(
+                self.hashes, self.offsets[low : high + 1], labels[low:high], model.counts, model.mass,
+                np.ones(len(part), np.bool_), part, sizes[low:high],
+            )  # fmt: skip
+            raw[low:high] = part
         return raw, sizes
 
     def _learn_usual(self, raw: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.tokens import mix
 
@@ -12,15 +12,16 @@ U64 = np.uint64
 MAX_TOKENS = 8
 LEAST_REST = 3  # tokens that have to be left of a row without its opening or ending
 UNKNOWN, TORN, APART = 0, 1, 2
+_FIRST = np.int64(0)  # not a literal, for which numba compiles a variant of its own
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _at(tokens, start, stop, side, i):
     """Token i of a row, from its start (side 0) or from its end (side 1)."""
     return tokens[start + i] if side == 0 else tokens[stop - 1 - i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sketch_affixes(tokens, offsets, cells, following, edges, pairs, words):
     """Count the openings and endings of up to eight tokens.
 
@@ -39,9 +40,9 @@ def sketch_affixes(tokens, offsets, cells, following, edges, pairs, words):
             words[mix(tokens[i]) & word_mask] += np.uint32(1)
         for side in range(2):
             if stop > start:
-                edges[side, mix(_at(tokens, start, stop, side, 0)) & edge_mask] += np.uint32(1)
+                edges[side, mix(_at(tokens, start, stop, side, _FIRST)) & edge_mask] += np.uint32(1)
             if stop > start + 1:
-                h = extend(_at(tokens, start, stop, side, 0), _at(tokens, start, stop, side, 1))
+                h = extend(_at(tokens, start, stop, side, _FIRST), _at(tokens, start, stop, side, _FIRST + 1))
                 pairs[side, h & edge_mask] += np.uint32(1)
             h = U64(side)
             for n in range(1, MAX_TOKENS + 1):
@@ -57,7 +58,7 @@ def sketch_affixes(tokens, offsets, cells, following, edges, pairs, words):
                 following[cell] |= U64(1) << (mix(after) & U64(63))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def list_affixes(
     tokens, offsets, starts, ends, data, first_row, wanted, keys, rows, sides, lengths, nexts, pairs, seams
 ):
@@ -97,7 +98,7 @@ def list_affixes(
     return n_out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def capitals(offsets, starts, data):
     """Rows that begin with an ASCII capital, and rows that begin with an ASCII letter."""
     upper = 0

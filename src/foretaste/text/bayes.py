@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.sorting import sort_small
 from foretaste.text.tokens import mix
 
@@ -13,7 +13,7 @@ U64 = np.uint64
 ALPHA = 1.0  # pseudo-counts of a bucket, spread like the words of the classes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_classes(tokens, offsets, labels, counts, last, first_row):
     """Rows per (bucket, class), presence only; rows of a negative class are left out."""
     mask = U64(counts.shape[0] - 1)
@@ -29,7 +29,7 @@ def count_classes(tokens, offsets, labels, counts, last, first_row):
                 counts[b, lab] += np.uint32(1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def row_logits(tokens, start, stop, own, counts, mass, out, buckets):
     """Sum of the log weights of a row's distinct tokens for each class, into ``out`` (classes,); returns their number.
 
@@ -62,7 +62,7 @@ def row_logits(tokens, start, stop, own, counts, mass, out, buckets):
     return m
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def batch_logits(tokens, offsets, labels, counts, mass, wanted, out, sizes):
     """Leave-one-out logits of the wanted rows of a batch, in order; ``out`` (n_wanted, classes)."""
     longest = 1
@@ -76,7 +76,7 @@ def batch_logits(tokens, offsets, labels, counts, mass, wanted, out, sizes):
             at += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_softmax(raw, sizes, log_base, strength, power, out):
     """Calibrated log-probabilities: base rates plus ``strength * raw / size**power``; shapes (rows, classes)."""
     for r in range(raw.shape[0]):
@@ -93,7 +93,7 @@ def log_softmax(raw, sizes, log_base, strength, power, out):
             out[r, c] -= shift
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bucket_counts(tokens, counts, target, out):
     mask = U64(counts.shape[0] - 1)
     for i in range(len(tokens)):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _list(tokens, offsets, starts, ends, data, hashes, rows, places):
     n = 0
     for r in range(len(offsets) - 1):
@@ -60,7 +60,7 @@ def capitalised(
     return hashes[kept], rows[kept], places[kept]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_cells(hashes, cells):
     """Count hashes in a sketch uint32 (cells,)."""
     mask = U64(len(cells) - 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from foretaste.text.bayes import ALPHA, row_logits
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.sorting import find, sort_small
 from foretaste.text.tokens import mix
@@ -14,7 +16,7 @@ from foretaste.text.tokens import mix
 U64 = np.uint64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def coherence(ids, offsets, members, weights, skip, scratch):
     """Mean pairwise cosine of rows, as weighted sets of words, without the tokens in ``skip`` (sorted ids).
 
@@ -65,7 +67,7 @@ def coherence(ids, offsets, members, weights, skip, scratch):
     return (square - full + pairs_with_empty) / (k * (k - 1.0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rest_log_probability(tokens, offsets, members, labels, target, skip, counts, base, mass, strength, power, out):
     """log P(target | the row without the tokens in ``skip`` (sorted hashes)) of each member, into ``out``."""
     longest = 1
@@ -74,14 +76,15 @@ def rest_log_probability(tokens, offsets, members, labels, target, skip, counts,
     kept = np.empty(longest, np.uint64)
     buckets = np.empty(longest, np.uint64)
     raw = np.empty(counts.shape[1])
+    first = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for j in range(len(members)):
         m = members[j]
-        n = 0
+        n = first
         for i in range(offsets[m], offsets[m + 1]):
             if find(skip, tokens[i]) < 0:
                 kept[n] = tokens[i]
                 n += 1
-        size = row_logits(kept, 0, n, labels[j], counts, mass, raw, buckets)
+        size = row_logits(kept, first, n, labels[j], counts, mass, raw, buckets)
         scale = strength / max(1.0, float(size)) ** power
         top = -np.inf
         for c in range(len(raw)):
@@ -93,7 +96,7 @@ def rest_log_probability(tokens, offsets, members, labels, target, skip, counts,
         out[j] = raw[target] - top - np.log(total)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _most_frequent(spans, rows, labels, counts, out_label, out_count):
     for c in range(len(spans) - 1):
         best = 0
@@ -114,17 +117,18 @@ def _most_frequent(spans, rows, labels, counts, out_label, out_count):
 
 def majority(
     spans: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.integer[Any]],
     labels: npt.NDArray[np.int32],
     out_label: npt.NDArray[np.int32],
     out_count: npt.NDArray[np.int64],
 ) -> None:
     """The most frequent non-negative label of each span of rows (of equals the smallest), and how many rows have it."""
     counts = np.zeros(int(labels.max(initial=-1)) + 1, np.int64)
-    _most_frequent(spans, rows, labels, counts, out_label, out_count)
+    # Rows as occurrences have them, so that the kernel is compiled for one type.
+    _most_frequent(spans, rows.astype(np.int32, copy=False), labels, counts, out_label, out_count)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def inverse_frequency(vocabulary, presence, rows, out):
     """log(rows / rows with it) of each token hash, from the sketch; never below zero."""
     mask = U64(len(presence) - 1)
@@ -133,7 +137,7 @@ def inverse_frequency(vocabulary, presence, rows, out):
         out[i] = max(0.0, np.log(rows / max(1.0, n)))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def contradictions(
     words, word_spans, raw, sizes, places, spans, lefts, rights, labels, targets, counts, base, mass, strength, power,
     cap, out,
@@ -207,7 +211,7 @@ def contradictions(
         out[c] = total / max(1, rows)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):
     """How much the words of each member row speak for the members' own class, in nats, leave-one-out.
 
@@ -246,7 +250,7 @@ def class_gain(ids, offsets, members, frequency, base, skip, scratch, out):
                 out[j] = total / np.sqrt(max(1, n))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def companions(ids, offsets, places, spans, own, own_spans, weights, seldom, share, least_rows, tally, seen, out):
     """Ids of the few words, apart from a phrase's own, that nearly all its rows hold and seldom any other row.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.sorting import sort_small
 from foretaste.text.tokens import mix
@@ -12,7 +12,7 @@ from foretaste.text.tokens import mix
 U64 = np.uint64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b, window, known, out):
     """For each row, the window of ``window`` pairs (the whole row, if at least half of that) with the fewest known pairs.
 

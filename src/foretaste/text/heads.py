@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from foretaste.spill import Column, by_hash
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 
 U64 = np.uint64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash_heads(tokens, offsets, n, out):
     for row in range(len(offsets) - 1):
         h = U64(0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import _glue, extend
 from foretaste.text.sorting import sort_small, z_of_last
 from foretaste.text.tokens import mix
@@ -15,7 +15,7 @@ DRAWN = 32  # words kept of each row
 _DRAWS = 200
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw_words(tokens, offsets, places, rows, seed, out):
     """Draw words of each row with replacement, into ``out`` uint64 (2, rows, DRAWN); 0 where it has none to draw.
 
@@ -44,7 +44,7 @@ def draw_words(tokens, offsets, places, rows, seed, out):
                 out[side, j, d] = words[mix(state) % U64(n)] if n else U64(0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distance_within(neighbours, pool, sizes, unigrams, total, seed, out):
     """Two z-scores into ``out`` (2,): the neighbours against 200 draws of one word from each of the same rows.
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from foretaste.text.bayes import ALPHA
+from foretaste.text.kernels import kernel
 from foretaste.text.sorting import distinct, find
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distinct_buckets(tokens, start, stop, mask, out):
-    n = 0
+    n = np.int64(0)  # not a literal, for which numba compiles a variant of its own
     for i in range(start, stop):
         out[n] = mix(tokens[i]) & mask
         n += 1
     return distinct(out, n)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_words, strength, power, out):
     """Log-probability of every class for each row of a group, none of whose rows votes; ``out`` (places, classes).
 
@@ -38,7 +38,7 @@ def leave_group_out(tokens, offsets, places, labels, counts, class_rows, class_w
         longest = max(longest, offsets[p + 1] - offsets[p])
     scratch = np.empty(longest, np.uint64)
     held = np.empty(total, np.uint64)
-    n = 0
+    n = np.int64(0)
     for p in places:
         m = _distinct_buckets(tokens, offsets[p], offsets[p + 1], mask, scratch)
         for i in range(m):  # not by slices: numba then compiles the message of a shape that does not fit

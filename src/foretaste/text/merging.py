@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -53,7 +53,7 @@ def unpacked_sketch(packed: Any) -> Any:
     return array
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _insert(
     keys, tallies, where, new_keys, new_count, new_label, new_vote, new_left, new_right, new_where, size,
 ):  # fmt: skip
@@ -132,7 +132,7 @@ def add_table(table: Arrays, packed: Arrays) -> None:
     _insert(*arguments)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _place(spans, fill, counts, rows, positions, lefts, rights, new_rows, new_positions, new_lefts, new_rights):
     at = 0
     for c in range(len(counts)):

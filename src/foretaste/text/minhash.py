@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from foretaste.spill import Column, buckets, by_bucket, by_hash
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.tokens import mix
 
@@ -26,7 +26,7 @@ _REPRESENTATIVES = 16
 _GOLDEN = U64(0x9E3779B97F4A7C15)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sign_rows(tokens, offsets, least_words, signatures, texts):
     """Signature and text hash of each row; ``signatures`` uint8 (rows, 64), ``texts`` uint64 (rows,).
 
@@ -66,7 +66,7 @@ def sign_rows(tokens, offsets, least_words, signatures, texts):
             signatures[r, b] = np.uint8(mix(values[b] + U64(b)) & U64(255))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sketch(shingles, values, filled):
     for b in range(BINS):
         filled[b] = False
@@ -92,7 +92,7 @@ def _sketch(shingles, values, filled):
                 open_bins -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def agreement(signatures, a, b):
     """Bins in which two rows agree, of 64."""
     n = 0
@@ -102,7 +102,7 @@ def agreement(signatures, a, b):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def root(parents, i):
     """Root of an element of a union-find forest, with path halving."""
     while parents[i] != i:
@@ -111,7 +111,7 @@ def root(parents, i):
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pack_band(signatures, places, band, out):
     first = band * BAND_BYTES
     for i in range(len(places)):
@@ -129,7 +129,7 @@ def band_keys(signatures: npt.NDArray[np.uint8], band: int) -> npt.NDArray[np.ui
     return (out >> U64(32)).astype(np.uint32)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_band(signatures, rows, packed, least, parents):
     held = np.empty(_REPRESENTATIVES, np.int64)
     n = 0
@@ -152,14 +152,14 @@ def _join_band(signatures, rows, packed, least, parents):
             n += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_equal(texts, rows, parents):
     for i in range(1, len(rows)):
         if texts[i] == texts[i - 1] and texts[i] != U64(0):
             parents[rows[i]] = parents[rows[i - 1]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _resolve(parents):
     for i in range(len(parents)):
         parents[i] = parents[parents[i]]  # a root is the smallest row of its cluster, so it was resolved before
@@ -221,7 +221,7 @@ def _by_key(
         start += len(block)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count_members(parents, sizes):
     clusters = 0
     members = 0
@@ -234,7 +234,7 @@ def _count_members(parents, sizes):
     return clusters, members
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _list_members(parents, sizes, spans, rows):
     n = 0
     for i in range(len(sizes)):
@@ -269,7 +269,7 @@ def list_clusters(
     return parents, rows, spans
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nearest(old, new, starts, stops, order, least, match, best):
     for i in range(len(new)):
         for p in range(starts[i], min(stops[i], starts[i] + _REPRESENTATIVES)):

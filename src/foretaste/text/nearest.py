@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.sorting import find, sort_small
 
@@ -17,21 +17,21 @@ _NONE = np.zeros(0, np.uint64)
 LEAST_WEIGHT = 1.0  # words in more than a third of the rows say nothing
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _weight(token, presence, rows):
     n = float(presence[extend(U64(0), token) & U64(len(presence) - 1)])
     weight = np.log(rows / max(1.0, n))
     return weight if weight >= LEAST_WEIGHT else 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def weigh(tokens, presence, rows, out):
     """Inverse document frequency of word hashes; 0 for punctuation and for everyday words."""
     for i in range(len(tokens)):
         out[i] = _weight(tokens[i], presence, rows) if tokens[i] & U64(1) else 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan(
     tokens, offsets, first_row, presence, rows, outputs, keys, spans, queries, weights, norms, group, own_outputs,
     held_rows, held_spans, held_groups, best, best_row,
@@ -89,7 +89,7 @@ def _scan(
                 excluded[held_groups[j]] = False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def query_words(tokens, offsets, places, group, own, own_spans, words, queries):
     """Write the distinct words of each query row without those of its group; returns how many.
 
@@ -116,7 +116,7 @@ def query_words(tokens, offsets, places, group, own, own_spans, words, queries):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_presence(tokens, offsets, presence):
     """Add each row's distinct words to ``presence``, uint32 (cells,): rows by word, as a sketch."""
     longest = 1

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.prefetch import prefetch
 from foretaste.text.sorting import sort_small, z_of_last
 from foretaste.text.tokens import mix
@@ -22,7 +22,7 @@ RAREFIED = 25  # rows in which the neighbours of frequent phrases are compared
 EDGE = U64(1)  # linear counter of neighbours that has seen the edge alone, as mix(BOUNDARY) is 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def extend(h, token):
     """Hash of an n-gram from the hash of its first n - 1 tokens (0 for none) and its last token."""
     return mix((h * U64(0x9E3779B97F4A7C15)) ^ token)
@@ -34,7 +34,7 @@ _CHUNK = 512
 _TAG_BITS = U64(40)  # bits from there on choose an n-gram's tag
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest):
     """Hashes of the n-grams that begin at tokens ``low`` to ``high``: ``hashes[n - 1]``; the row of each token, and how
     many tokens its row has from there on (n-grams longer than that are not there). ``row`` is that of ``low``."""
@@ -57,7 +57,7 @@ def _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest):
     return row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sketch_ngrams(tokens, offsets, first_row, cells, bigrams_a, bigrams_b, unigrams, presence, last):
     """Add a batch to the count sketches: n-grams of three and four tokens (uint8, saturating), bigrams (two rows of
     uint8), unigrams (uint32).
@@ -95,7 +95,7 @@ def sketch_ngrams(tokens, offsets, first_row, cells, bigrams_a, bigrams_b, unigr
             last[at] = first_row + rows[j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, least, flags):
     """``flags[n - 1, j]``: whether the n-gram, and each that it begins with, may occur ``least`` times."""
     mask = U64(len(cells) - 1)
@@ -116,7 +116,7 @@ def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, l
             flags[n, j] &= flags[n - 1, j] & (rest[j] > n)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pick(flags, hashes, size, picked, picked_hashes):
     """Numbers ``j << _N_BITS | n - 1`` and hashes of the flagged n-grams, in the order of their tokens; returns how many
     there are."""
@@ -129,7 +129,7 @@ def _pick(flags, hashes, size, picked, picked_hashes):
     return k
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_ngrams(
     tokens, offsets, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least, keys, tallies, where, size
 ):  # fmt: skip
@@ -214,7 +214,7 @@ def count_ngrams(
     size[1] = lost
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def index_keys(wanted, keys, chosen):
     """An open-addressed table of the ``wanted`` hashes: ``keys`` zeros, ``chosen`` -1, both (slots,), a power of two."""
     slots = U64(len(keys) - 1)
@@ -234,7 +234,7 @@ def tags(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     return held
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, seen, rows, positions, lefts, rights):
     """Write the first occurrence per row of every chosen n-gram: row, token in row, left and right neighbour.
 
@@ -281,7 +281,7 @@ def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, see
             rights[place] = tokens[i + n + 1] if rest[j] > n + 1 else BOUNDARY
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def known_occurrences(tokens, cells, bigrams_a, bigrams_b, unigrams):
     """Upper bound of the occurrences of an n-gram in sketched text: the least count of anything in it."""
     least = np.int64(1) << 62
@@ -299,7 +299,7 @@ def known_occurrences(tokens, cells, bigrams_a, bigrams_b, unigrams):
     return least
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def neighbour_bits(spans, lefts, rights, out):
     """64-bit linear counters of the left and right neighbours of each phrase; ``out`` uint64 (phrases, 2)."""
     for c in range(len(spans) - 1):
@@ -314,7 +314,7 @@ def linear_count(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     return np.asarray(-64.0 * np.log(np.maximum(zero, 1.0) / 64.0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def unigram_counts(tokens, sketch, out):
     """Count of each token hash in a unigram sketch: its rows, or its occurrences."""
     mask = U64(len(sketch) - 1)
@@ -322,7 +322,7 @@ def unigram_counts(tokens, sketch, out):
         out[i] = sketch[extend(U64(0), tokens[i]) & mask]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keep_rows(tokens, offsets, first_row, wanted, out, fill):
     """Copy the tokens of the wanted rows (bool per row of the batch) to ``out`` from ``fill``; returns the new fill."""
     for r in range(len(offsets) - 1):
@@ -333,7 +333,7 @@ def keep_rows(tokens, offsets, first_row, wanted, out, fill):
     return fill
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _glue(ordered, unigrams, total):
     """Mean log ratio between each neighbour's probability given the others (five pseudo-counts of the background) and
     its background probability; the neighbours are sorted. Edges of rows are left out."""
@@ -353,7 +353,7 @@ def _glue(ordered, unigrams, total):
     return glue / max(1, k)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distinct(values, table, stamps, stamp):
     """Distinct values; ``table`` and ``stamps`` (slots,) hold those seen under this stamp."""
     mask = U64(len(table) - 1)
@@ -369,7 +369,7 @@ def _distinct(values, table, stamps, stamp):
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def neighbour_diversity(spans, lefts, rights, out):
     """Distinct left and right neighbours per row of each phrase, over its first 512 rows; ``out`` (phrases, 2)."""
     table = np.empty(2048, np.uint64)
@@ -381,7 +381,7 @@ def neighbour_diversity(spans, lefts, rights, out):
         out[c, 1] = _distinct(rights[a : a + k], table, stamps, 2 * c + 2) / max(1, k)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rarefied(values, table, stamps, seen, stamp, drawn):
     """Distinct values to expect in ``drawn`` of them, without replacement (rarefaction; Hurlbert 1971).
 
@@ -412,7 +412,7 @@ def _rarefied(values, table, stamps, seen, stamp, drawn):
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rarefied_diversity(spans, lefts, rights, out):
     """Distinct left and right neighbours per row to expect in ``RAREFIED`` rows of each phrase (in all, where it has fewer);
     ``out`` (phrases, 2). More rows never make it less, as they do for :func:`neighbour_diversity`."""
@@ -427,7 +427,7 @@ def rarefied_diversity(spans, lefts, rights, out):
         out[c, 1] = _rarefied(rights[a : a + k], table, stamps, seen, 2 * c + 2, drawn) / drawn
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
     """The last three columns of :func:`neighbour_scores`."""
     mask1 = U64(len(unigrams) - 1)
@@ -476,7 +476,7 @@ def neighbour_scores(
     _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def randomness(neighbours, sample, unigrams, total, seed, out):
     """How far neighbours are from a random draw of the text's words: two z-scores, into ``out`` (2,).
 

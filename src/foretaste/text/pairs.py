@@ -8,8 +8,8 @@ in which the chosen answer alone, or the rejected one alone, holds the word.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.sorting import distinct
 from foretaste.text.tokens import mix
@@ -19,7 +19,7 @@ BUCKETS = 1 << 19
 PSEUDO = 2.0  # rows that every word is taken to have been seen in on either side: most words say little
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _buckets(tokens, start, stop, mask, out):
     """Distinct buckets of the words and pairs of words of one row, sorted, into ``out``; returns their number."""
     n = 0
@@ -32,7 +32,7 @@ def _buckets(tokens, start, stop, mask, out):
     return distinct(out, n)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _difference(a, n_a, b, n_b, out, side):
     """Buckets of one sorted list alone, with side 0 for the first list and 1 for the second; returns their number."""
     i = 0
@@ -55,7 +55,7 @@ def _difference(a, n_a, b, n_b, out, side):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _longest(offsets):
     longest = 1
     for r in range(len(offsets) - 1):
@@ -63,7 +63,7 @@ def _longest(offsets):
     return 2 * longest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def difference_words(chosen, chosen_offsets, rejected, rejected_offsets, wanted, presence):
     """Difference words of the wanted rows (bool per row), as (buckets uint32, sides int8, offsets int64).
 
@@ -103,7 +103,7 @@ def difference_words(chosen, chosen_offsets, rejected, rejected_offsets, wanted,
     return all_words[:fill].copy(), all_sides[:fill].copy(), offsets
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_words(words, sides, offsets, folds, counts):
     """Add rows to ``counts``."""
     for r in range(len(offsets) - 1):
@@ -111,7 +111,7 @@ def count_words(words, sides, offsets, folds, counts):
             counts[words[i], folds[r], sides[i]] += np.uint32(1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_words(words, sides, offsets, folds, counts, total, out):
     """What the difference words of each row say for its chosen answer, from rows of other folds; ``out`` (rows, 2).
 
@@ -130,7 +130,7 @@ def score_words(words, sides, offsets, folds, counts, total, out):
         out[r, 1] = offsets[r + 1] - offsets[r]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_groups(words, sides, offsets, folds, counts, total, spans, places, out):
     """The same for the rows of many groups, none of whose rows votes in its own group; ``out`` (len(places), 2).
 
@@ -175,7 +175,7 @@ def score_groups(words, sides, offsets, folds, counts, total, spans, places, out
                 own[words[i], sides[i], :] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _distinct(tokens, start, stop, out):
     """Distinct words of a row, sorted, without punctuation; returns their number."""
     n = 0
@@ -186,7 +186,7 @@ def _distinct(tokens, start, stop, out):
     return distinct(out, n)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def overlap(prompt, prompt_offsets, chosen, chosen_offsets, rejected, rejected_offsets, presence, answers, out):
     """How much more of the prompt the chosen answer takes up than the rejected one, -1 to 1, into ``out`` (rows,).
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.sorting import find
 from foretaste.text.tokens import mix
@@ -27,14 +27,14 @@ MEASURES = DIMS + SCALARS
 FEATURES = DIMS + 3
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _add(out, word, weight):
     bits = mix(word)
     for d in range(DIMS):  # reads nothing from memory but ``out``, so that it becomes vector instructions
         out[d] += weight if (bits >> U64(d)) & U64(1) else -weight
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _to_unit(out):
     norm = 0.0
     for d in range(DIMS):
@@ -46,7 +46,7 @@ def _to_unit(out):
     return norm
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _slot(word, slots, stamps, stamp, mask):
     """Where a word is among those that were put in under this stamp, or would be."""
     at = (word >> U64(1)) & mask  # the lowest bit is that of a word
@@ -55,7 +55,7 @@ def _slot(word, slots, stamps, stamp, mask):
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mask(tokens):
     """Of the slots for so many tokens, which are at most half full."""
     mask = 1
@@ -64,7 +64,7 @@ def _mask(tokens):
     return U64(mask)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _words(tokens, start, stop, slots, stamps, stamp, out):
     """The distinct words of a stretch of tokens, in their order, into ``out``; returns how many.
 
@@ -84,7 +84,7 @@ def _words(tokens, start, stop, slots, stamps, stamp, out):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def longest(offsets):
     """Tokens of the longest row, at least one."""
     most = 1
@@ -93,7 +93,7 @@ def longest(offsets):
     return most
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _empty_slots(offsets):
     """Slots and stamps for :func:`_words` of any row, and room for its words."""
     most = longest(offsets)
@@ -101,7 +101,7 @@ def _empty_slots(offsets):
     return np.empty(room, np.uint64), np.full(room, -1, np.int64), np.empty(most, np.uint64)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_rows(tokens, offsets, presence):
     """Count the rows of each word in a sketch uint32 (cells,)."""
     mask = U64(len(presence) - 1)
@@ -111,7 +111,7 @@ def count_rows(tokens, offsets, presence):
             presence[extend(U64(0), words[i]) & mask] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _respond(words, n, held, stamps, stamp, held_mask, rarity, out):
     """Unit vector of the response's words that its prompt does not hold; returns the weighted share of the others.
 
@@ -135,7 +135,7 @@ def _respond(words, n, held, stamps, stamp, held_mask, rarity, out):
     return shared / total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _marked(lexicon):
     """Where words of the lexicon fall; few others do, so that few have to be looked up."""
     marked = np.zeros(8192, np.bool_)
@@ -144,7 +144,7 @@ def _marked(lexicon):
     return marked
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _opinion(words, n, held, stamps, stamp, held_mask, lexicon, marked, signs):
     """How much a response praises or finds fault, in words that its prompt does not hold (see :func:`_respond`)."""
     balance = 0.0
@@ -157,7 +157,7 @@ def _opinion(words, n, held, stamps, stamp, held_mask, lexicon, marked, signs):
     return balance / np.sqrt(told + 1.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, counts, total):
     """Add the response vectors of a batch to ``total`` int64 (DIMS,) and, by fold, to every word of their prompts:
     ``table`` int32 (2, words, DIMS), ``counts`` int32 (2, words). ``rarity`` float32 (cells,) weighs the words of
@@ -200,7 +200,7 @@ def lessons(
     return added, weights
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ask(word, added, weights, fold, mask, sign, prompt, predicted):
     """Add a word of a prompt to the prompt's vector and to the prediction of its response, or take it out again."""
     cell = mix(word) & mask
@@ -211,7 +211,7 @@ def _ask(word, added, weights, fold, mask, sign, prompt, predicted):
             predicted[d] += sign * added[fold, cell, d]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure(
     tokens, offsets, answers, answer_offsets, first_row, places, own, own_spans, rarity, added, weights, mean,
     lexicon, signs, measures, features, prompts,
@@ -279,7 +279,7 @@ def measure(
         features[j, DIMS + 2] = np.log1p(float(left))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tally(measures, features, prompts, owners, group, sums, asked):
     """Add rows to what they belong to: ``sums`` int64 (owners, groups, MEASURES + FEATURES), ``asked`` int64 (owners, DIMS).
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.tokens import Tokens, mix
 
 U64 = np.uint64
@@ -20,7 +20,7 @@ def spread(rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _lowest(tokens, offsets, first_row, below, words, keys):
     n = 0
     for r in range(len(offsets) - 1):

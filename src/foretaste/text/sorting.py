@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from foretaste.text.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sort_small(items):
     """Sort an integer array in place (Shell 1959, gaps after Tokuda 1992), as ``items.sort()`` does.
 
@@ -26,7 +27,7 @@ def sort_small(items):
             items[j] = item
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distinct(items, n):
     """Sort the first ``n`` items and move the distinct ones to the front; returns how many."""
     sort_small(items[:n])
@@ -38,7 +39,7 @@ def distinct(items, n):
     return m
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find(ordered, item):
     """The place of an item in a sorted array, -1 where it is not in there."""
     low = 0
@@ -52,7 +53,7 @@ def find(ordered, item):
     return low if low < len(ordered) and ordered[low] == item else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def z_of_last(values):
     """How many standard deviations the last value lies above the mean of those before it."""
     n = len(values) - 1

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from foretaste.text.kernels import kernel
 
 U64 = np.uint64
 
@@ -78,7 +79,7 @@ class Tokens:
         ]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mix(x):
     """Finaliser of SplitMix64 (Steele et al. 2014): a bijection of uint64 with good avalanche."""
     x = U64(x)
@@ -99,7 +100,7 @@ def mix_all(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return x ^ (x >> U64(31))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _class(c):
     if c < 0x80:
         if (48 <= c <= 57) or (65 <= c <= 90) or (97 <= c <= 122) or c == 95:
@@ -142,13 +143,13 @@ def _class(c):
     return _WORD
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _finish(h, kind):
     """Hash of a token of the given class from the FNV-1a hash of its characters."""
     return mix(h) & ~U64(1) if kind == _PUNCT else mix(h) | U64(1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _tokenize(data, ends, hashes, starts, stops, offsets, lower, folded):
     n = 0
     rows = len(ends) - 1
@@ -157,7 +158,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower, folded):
         i = ends[row]
         stop = ends[row + 1]
         h = U64(0)
-        open_class = _SPACE
+        open_class = np.int64(_SPACE)  # not a literal, for which numba compiles a variant of its own
         last_char = np.int64(0)
         while i < stop:
             b = data[i]
@@ -176,7 +177,7 @@ def _tokenize(data, ends, hashes, starts, stops, offsets, lower, folded):
                     i += 1
                     letter = folded[data[i]] if i < stop else np.uint8(0)
                 if i < stop and data[i] == 32:
-                    hashes[n] = _finish(h, _WORD)
+                    hashes[n] = _finish(h, np.int64(_WORD))
                     stops[n] = i
                     n += 1
                     open_class = _SPACE
@@ -275,7 +276,7 @@ def _place(size: int) -> type[np.signedinteger[Any]]:
     return np.int32 if size <= np.iinfo(np.int32).max else np.int64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _interleave(first, first_offsets, second, second_offsets, shift, out, out_offsets):
     n = 0
     rows = len(first_offsets) - 1
@@ -307,7 +308,7 @@ def join(parts: list[Tokens]) -> Tokens:
     return joined
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash_rows(data, ends, out):
     for row in range(len(ends) - 1):
         h = _START
