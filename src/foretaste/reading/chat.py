@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from foretaste.batch import TURN
 from foretaste.errors import InputError
 from foretaste.roles import Roles
 
@@ -18,6 +19,10 @@ TURN_FIELDS = frozenset(
     {"role", "from", "content", "value", "text", "tool_calls", "function_call", "reasoning_content", "thinking"}
 )
 _ASSISTANT = frozenset({"assistant", "gpt", "model", "bot"})
+# Who speaks to the model and is no user.
+_BESIDE = frozenset({
+    "system", "developer", "tool", "tools", "function", "function_response", "observation", "ipython", "environment", "context",
+})
 _Turns = list[tuple[str, str]]
 
 
@@ -95,9 +100,11 @@ def _dense(value: Any) -> Any:
 def split_messages(array: pa.Array, column: str, start: int, system: pa.Array | None = None) -> dict[str, pa.Array]:
     """Split turns ``{role, content}`` or ``{from, value}`` into the canonical columns.
 
-    The last assistant turn is the response, the turn before it the prompt, everything else (the system turn, former
-    rounds, and turns that nobody answered) the context, one turn a line. The calls of a turn that calls tools, and its
-    reasoning, are part of what it says. ``system`` is a text column with what came before the turns, if there is one.
+    Every assistant turn is response and every user turn before the last of them prompt, with ``TURN`` between two; all
+    other turns (system, tools, and what nobody answered) are context, one turn a line. Where no user speaks, what the
+    turns open with is the prompt. A text stands in one column alone, so that a long conversation costs no more than its
+    text. The calls of a turn that calls tools, and its reasoning, are part of what it says. ``system`` is a text column
+    with what came before the turns, if there is one.
 
     Raises:
         InputError: if a row holds no such turns, or no assistant turn.
@@ -115,11 +122,15 @@ def split_messages(array: pa.Array, column: str, start: int, system: pa.Array | 
         last = next((i for i in range(len(spoken) - 1, -1, -1) if spoken[i][0] in _ASSISTANT), None)
         if last is None:
             raise InputError(f'column "{column}" (messages) has no assistant turn in row {row}; drop such rows')
-        before = spoken[:last]
-        response.append(spoken[last][1])
-        prompt.append(before[-1][1] if before else "")
+        before, after = spoken[:last], spoken[last + 1 :]
+        asked = [turn for turn in before if turn[0] not in _ASSISTANT and turn[0] not in _BESIDE]
+        beside = [turn for turn in before if turn[0] in _BESIDE]
+        if not asked and spoken[0][0] in _BESIDE:
+            asked = [beside.pop(0)]
         first = [("system", opening[at])] if opening[at] else []
-        context.append(_joined([*first, *before[:-1], *spoken[last + 1 :]]))
+        response.append(_turns([turn for turn in spoken if turn[0] in _ASSISTANT]))
+        prompt.append(_turns(asked))
+        context.append(_joined([*first, *beside, *after]))
     return _columns({"context": context, "prompt": prompt, "response": response})
 
 
@@ -221,6 +232,11 @@ def _content(content: Any) -> str | None:
         if all(isinstance(text, str) for text in texts):
             return "\n".join(str(text) for text in texts)
     return None
+
+
+def _turns(turns: _Turns) -> str:
+    """The turns with ``TURN`` between them, and none inside."""
+    return TURN.join(content.replace(TURN, " ") for _, content in turns)
 
 
 def _joined(turns: _Turns) -> str:

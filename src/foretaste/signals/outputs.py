@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from foretaste.batch import Batch
+from foretaste.batch import TURN, Batch
 from foretaste.check import Context, Signal
 from foretaste.spill import Column
 
@@ -75,12 +75,18 @@ class Labels(Signal[_Labels, Classes]):
 
 @dataclass
 class _Heads:
-    """A 64-bit hash and a length per row, which spill, and after the first round the text of one row per class."""
+    """A 64-bit hash and a length per turn, which spill, and after the first round the text of one turn per class.
+
+    ``more`` are the rows of all turns but the first of each row. ``first_rows`` and ``first_turns`` are where the classes
+    begin.
+    """
 
     heads: Column
     lengths: Column
+    more: Column
     classes: Classes | None = None
     first_rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    first_turns: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     names: dict[int, str] = field(default_factory=dict)
 
 
@@ -89,7 +95,8 @@ class ResponseHeads(Signal[_Heads, Classes]):
     """Responses that begin with the same ``tokens`` tokens form a class, where at least ``least`` rows share them.
 
     A response shorter than that is its own head, so that a short fixed answer and a long fixed opening both form a
-    class. Rows of a head that is rarer belong to no class.
+    class. Rows of a head that is rarer belong to no class. Of a row with several responses, as a conversation has, the one
+    counts whose class is in the fewest rows: what most conversations hold as well tells them apart the least.
     """
 
     role: str = "response"
@@ -99,27 +106,31 @@ class ResponseHeads(Signal[_Heads, Classes]):
     def start(self, context: Context) -> _Heads:
         """No response seen."""
         room = context.memory // _SHARE
-        return _Heads(Column(np.uint64, room=room), Column(np.int32, room=room))
+        return _Heads(Column(np.uint64, room=room), Column(np.int32, room=room), Column(np.int64, room=room))
 
     def scan(self, state: _Heads, batch: Batch) -> None:
         """Round 1: hash the heads. Round 2: keep one text per class."""
         if state.classes is None:
             from foretaste.text.heads import hash_heads
 
-            tokens = batch.tokens(self.role)
+            tokens, places = batch.turns(self.role)
             state.heads.append(hash_heads(tokens.hashes, tokens.offsets, self.tokens))
             state.lengths.append(np.diff(tokens.offsets).astype(np.int32))
+            state.more.append(batch.start + places[1:][places[1:] == places[:-1]])
             return
         low, high = np.searchsorted(state.first_rows, [batch.start, batch.start + batch.num_rows])
         rows = state.first_rows[low:high]
-        openings = pc.utf8_slice_codeunits(batch.strings(self.role).take(rows - batch.start), 0, 120)
-        state.names.update(zip(rows.tolist(), openings.to_pylist()))
+        texts = batch.strings(self.role).take(rows - batch.start).to_pylist()
+        turns = state.first_turns[low:high].tolist()
+        openings = (text.split(TURN)[turn][:120] for text, turn in zip(texts, turns))
+        state.names.update(zip(range(int(low), int(high)), openings))
 
     def merge(self, left: _Heads, right: _Heads) -> _Heads:
         """Concatenate rows; join texts."""
         if left.classes is None:
             left.heads.extend(right.heads)
             left.lengths.extend(right.lengths)
+            left.more.extend(right.more)
         left.names |= right.names
         return left
 
@@ -131,10 +142,16 @@ class ResponseHeads(Signal[_Heads, Classes]):
 
         labels, counts, first, longest = share_heads(state.heads, state.lengths, self.least)
         order = np.argsort(first)
-        state.first_rows = first[order]
+        state.first_rows, state.first_turns = first[order], np.zeros(len(order), np.int64)
+        if len(state.more):
+            rows = len(labels) - len(state.more)
+            owners = np.repeat(np.arange(rows), 1 + np.bincount(state.more.whole(), minlength=rows))
+            state.first_rows = owners[first[order]]
+            state.first_turns = first[order] - np.searchsorted(owners, state.first_rows)
+            labels, counts = _rarest(labels, owners, rows, len(counts), self.least)
         state.classes = Classes(labels, counts, tuple(map(str, order)), longest)
-        state.heads.clear()
-        state.lengths.clear()
+        for column in (state.heads, state.lengths, state.more):
+            column.clear()
         return state
 
     def value(self, state: _Heads) -> Classes:
@@ -142,14 +159,39 @@ class ResponseHeads(Signal[_Heads, Classes]):
         made = state.classes
         assert made is not None
         by_class = [""] * len(made.counts)
-        for position, row in zip(made.names, state.first_rows.tolist()):
-            by_class[int(position)] = state.names.get(row, "")
+        for at, position in enumerate(made.names):
+            by_class[int(position)] = state.names.get(at, "")
         return Classes(made.labels, made.counts, tuple(by_class), made.lengths)
+
+
+def _rarest(
+    labels: npt.NDArray[np.int32], owners: npt.NDArray[np.int64], rows: int, classes: int, least: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The class of each row, of those of its turns the one in the fewest rows, int32; and rows of each class, int64.
+
+    Args:
+        labels: class of each turn, ``NONE`` for none.
+        owners: row of each turn, ascending.
+        rows: how many there are.
+        classes: how many there are; those of fewer than ``least`` rows, which repeat within a row, lose theirs.
+    """
+    held = np.flatnonzero(labels >= 0)
+    pairs = np.unique(owners[held] * classes + labels[held])
+    owner, label = pairs // max(1, classes), pairs % max(1, classes)
+    sizes = np.bincount(label, minlength=classes)
+    kept = sizes[label] >= least
+    owner, label = owner[kept], label[kept]
+    order = np.lexsort((label, sizes[label], owner))
+    owner, label = owner[order], label[order]
+    first = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
+    chosen = np.full(rows, NONE, np.int32)
+    chosen[owner[first]] = label[first]
+    return chosen, np.bincount(label[first], minlength=classes)
 
 
 @dataclass(frozen=True)
 class Refusals(Signal[list[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]):
-    """Whether each response opens with a refusal, bool (rows,)."""
+    """Whether each response, or one of several, opens with a refusal, bool (rows,)."""
 
     role: str = "response"
 
@@ -161,7 +203,10 @@ class Refusals(Signal[list[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]):
         """Look at each opening."""
         from foretaste.text.refusals import refuses
 
-        state.append(refuses(batch.strings(self.role)))
+        turns, places = batch.turn_strings(self.role)
+        refused = np.zeros(batch.num_rows, np.bool_)
+        refused[places[refuses(turns)]] = True
+        state.append(refused)
 
     def merge(
         self, left: list[npt.NDArray[np.bool_]], right: list[npt.NDArray[np.bool_]]
