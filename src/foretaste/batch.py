@@ -105,6 +105,17 @@ class Batch:
         offsets = np.sort(np.concatenate([whole.offsets, firsts]))
         return dataclasses.replace(whole, offsets=offsets), np.repeat(np.arange(self.num_rows), turns)
 
+    def turn_offsets(self, role: str) -> npt.NDArray[np.int64]:
+        """First token of each turn among the tokens of the column, or of ``"input"``, and the end; int64 (turns + 1,)."""
+        roles = self.input_roles if role == "input" else (role,)
+        ends = [self.tokens(own).offsets for own in roles]
+        starts = []
+        for at, own in enumerate(roles):
+            mine, rows = self.turns(own)
+            beside = [e[rows + 1] for e in ends[:at]] + [e[rows] for e in ends[at + 1 :]]
+            starts.append(sum(beside, mine.offsets[:-1]))
+        return np.append(np.sort(np.concatenate(starts)), sum(e[-1] for e in ends))
+
     def turn_strings(self, role: str) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
         """The text of every turn of the column, and the place in the batch of each turn's row, ascending."""
         column = self.strings(role)

@@ -251,7 +251,12 @@ class Affixes(Signal[_State, AffixTable]):
             distinct / sizes,
         ], axis=1)  # fmt: skip
         scored = [
-            (g, tuple(int(a[spans[g]]) for a in (sides, lengths, turns)), rows[spans[g] : spans[g + 1]], table[g].tolist())
+            (
+                g,
+                tuple(int(a[spans[g]]) for a in (sides, lengths, turns)),
+                rows[spans[g] : spans[g + 1]],
+                table[g].tolist(),
+            )
             for g in np.flatnonzero(distinct >= self.diversity * np.minimum(sizes, 40)).tolist()
         ]
         scored.sort(key=lambda g: (len(g[2]) < self.least, -round(g[3][1], 9), -g[1][1], int(g[2][0]), g[1][0]))

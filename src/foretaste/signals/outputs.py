@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,12 +26,18 @@ class Classes:
         counts: rows per class, int64 (classes,); rows of the background are counted too.
         names: a name per class: the label, or an excerpt of a response.
         lengths: tokens of the longest response in the class (0 for labels), int64 (classes,).
+        turns: which of its responses has the class of each row, int32 (rows,); empty where all rows have one.
+        others: the classes of the other responses: row, class and turn, int64 (3, pairs).
+        per_row: responses of a row, on average.
     """
 
     labels: npt.NDArray[np.int32]
     counts: npt.NDArray[np.int64]
     names: tuple[str, ...]
     lengths: npt.NDArray[np.int64]
+    turns: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    others: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 0), np.int64))
+    per_row: float = 1.0
 
 
 @dataclass
@@ -143,13 +150,13 @@ class ResponseHeads(Signal[_Heads, Classes]):
         labels, counts, first, longest = share_heads(state.heads, state.lengths, self.least)
         order = np.argsort(first)
         state.first_rows, state.first_turns = first[order], np.zeros(len(order), np.int64)
+        state.classes = Classes(labels, counts, tuple(map(str, order)), longest)
         if len(state.more):
             rows = len(labels) - len(state.more)
             owners = np.repeat(np.arange(rows), 1 + np.bincount(state.more.whole(), minlength=rows))
             state.first_rows = owners[first[order]]
             state.first_turns = first[order] - np.searchsorted(owners, state.first_rows)
-            labels, counts = _rarest(labels, owners, rows, len(counts), self.least)
-        state.classes = Classes(labels, counts, tuple(map(str, order)), longest)
+            state.classes = _by_row(state.classes, owners, rows, self.least)
         for column in (state.heads, state.lengths, state.more):
             column.clear()
         return state
@@ -161,32 +168,31 @@ class ResponseHeads(Signal[_Heads, Classes]):
         by_class = [""] * len(made.counts)
         for at, position in enumerate(made.names):
             by_class[int(position)] = state.names.get(at, "")
-        return Classes(made.labels, made.counts, tuple(by_class), made.lengths)
+        return dataclasses.replace(made, names=tuple(by_class))
 
 
-def _rarest(
-    labels: npt.NDArray[np.int32], owners: npt.NDArray[np.int64], rows: int, classes: int, least: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The class of each row, of those of its turns the one in the fewest rows, int32; and rows of each class, int64.
+def _by_row(classes: Classes, owners: npt.NDArray[np.int64], rows: int, least: int) -> Classes:
+    """Classes of so many rows, from those of their turns.
 
-    Args:
-        labels: class of each turn, ``NONE`` for none.
-        owners: row of each turn, ascending.
-        rows: how many there are.
-        classes: how many there are; those of fewer than ``least`` rows, which repeat within a row, lose theirs.
+    ``owners`` is the row of each turn, ascending. A class that stands in fewer than ``least`` rows, since it repeats within
+    them, is left without any.
     """
+    labels, number = classes.labels, len(classes.counts)
     held = np.flatnonzero(labels >= 0)
-    pairs = np.unique(owners[held] * classes + labels[held])
-    owner, label = pairs // max(1, classes), pairs % max(1, classes)
-    sizes = np.bincount(label, minlength=classes)
-    kept = sizes[label] >= least
-    owner, label = owner[kept], label[kept]
+    pairs, first = np.unique(owners[held] * number + labels[held], return_index=True)
+    owner, label = np.divmod(pairs, max(1, number))
+    turn = held[first] - np.searchsorted(owners, owner)
+    sizes = np.bincount(label, minlength=number)
     order = np.lexsort((label, sizes[label], owner))
-    owner, label = owner[order], label[order]
-    first = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
-    chosen = np.full(rows, NONE, np.int32)
-    chosen[owner[first]] = label[first]
-    return chosen, np.bincount(label[first], minlength=classes)
+    order = order[sizes[label[order]] >= least]
+    owner, label, turn = owner[order], label[order], turn[order]
+    chosen = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
+    of_row, turns = np.full(rows, NONE, np.int32), np.zeros(rows, np.int32)
+    of_row[owner[chosen]], turns[owner[chosen]] = label[chosen], turn[chosen]
+    others = np.stack([owner[~chosen], label[~chosen], turn[~chosen]])
+    sizes[sizes < least] = 0
+    per_row = len(labels) / max(1, rows)
+    return dataclasses.replace(classes, labels=of_row, counts=sizes, turns=turns, others=others, per_row=per_row)
 
 
 @dataclass(frozen=True)
