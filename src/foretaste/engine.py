@@ -554,7 +554,7 @@ class _Wanted:
         for role, held in self.groups.items():
             if batch.has(role):
                 held.update(zip(mine.tolist(), part.column(part.schema.get_field_index(role)).to_pylist()))
-        shown = [r for r in (*TEXT_ROLES, "label", "source") if batch.has(r)]
+        shown = [r for r in (*TEXT_ROLES, "label", "source", "annotator", "time") if batch.has(r)]
         for at, row in enumerate(mine.tolist()):
             for spot in self.examples.get(row, ()):
                 values = {r: part.column(part.schema.get_field_index(r))[at].as_py() for r in shown}
