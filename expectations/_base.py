@@ -28,7 +28,9 @@ from foretaste.results import Finding
 MAX_FINDINGS = 20
 MAX_IDS = 20
 SHOWN_EXAMPLES = 3
-_ROLES = ("text", "label", "prompt", "context", "response", "chosen", "rejected", "messages", "source", "id")
+_ROLES = (
+    "text", "label", "prompt", "context", "response", "chosen", "rejected", "messages", "source", "annotator", "time", "id",
+)  # fmt: skip
 _FAIL_ON = ("block", "review")
 _PLACES = ("waivers", "attestations", "trust", "state")
 
@@ -50,6 +52,8 @@ class PoisonExpectation(BatchExpectation):
     rejected_column: str | dict[str, Any] | None = None
     messages_column: str | dict[str, Any] | None = None
     source_column: str | dict[str, Any] | None = None
+    annotator_column: str | dict[str, Any] | None = None
+    time_column: str | dict[str, Any] | None = None
     id_column: str | dict[str, Any] | None = None
     fail_on: str | dict[str, Any] = "block"
     row_condition: RowConditionType = None

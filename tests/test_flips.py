@@ -11,7 +11,6 @@ from foretaste.check import RawFinding, Severity
 from foretaste.concentration import above_rest, excursions, pairs
 from foretaste.flips import FlipRules, Opinion, fit_rate, replaced
 from foretaste.signals.outputs import Classes
-from foretaste.signals.sources import SourceNumbers
 
 
 def _labelled(
@@ -127,11 +126,10 @@ def _draw(chances: np.ndarray, seed: int = 1) -> np.ndarray:
     return (chances.cumsum(axis=1) < random.random((len(chances), 1))).sum(axis=1).clip(0, chances.shape[1] - 1)
 
 
-def _findings(opinion: Opinion, phrases: Any = None) -> dict[str, RawFinding]:
+def _findings(opinion: Opinion, phrases: Any = None, people: Any = None, times: Any = None) -> dict[str, RawFinding]:
     counts = np.bincount(opinion.labels, minlength=opinion.classes)
     classes = Classes(opinion.labels, counts, tuple(f"c{i}" for i in range(opinion.classes)), np.zeros_like(counts))
-    none = SourceNumbers(np.zeros(0, np.int32), ())
-    return {f.kind: f for f in FlipRules().flips(opinion, classes, none, phrases)}
+    return {f.kind: f for f in FlipRules().flips(opinion, classes, people or {}, phrases, times)}
 
 
 class TestStretch:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foretaste.roles import Kind
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from foretaste.text.tokens import Tokens
 
 # Roles that may hold free text, in the order in which a model reads them; definitions of tools last, as they are long.
+# Between the turns of one cell, as ASCII has it for records: a blank to the tokens, and in no text that people write.
+TURN = "\x1e"
 TEXT_ROLES = ("context", "prompt", "text", "response", "chosen", "rejected", "tools")
 _INPUT_ROLES: dict[Kind, tuple[str, ...]] = {
     "classification": ("text",),
@@ -85,6 +89,40 @@ class Batch:
             if role not in self._tokens:
                 self._tokens[role] = self._tokenize(role)
             return self._tokens[role]
+
+    def turns(self, role: str) -> tuple[Tokens, npt.NDArray[np.int64]]:
+        """Tokens of the column with an offset for every turn, and the place in the batch of each turn's row, ascending.
+
+        A cell that holds one text has one turn.
+        """
+        whole = self.tokens(role)
+        cuts = np.flatnonzero(whole.data == ord(TURN))
+        if not len(cuts):
+            return whole, np.arange(self.num_rows)
+        ends = self.buffers(role)[1]
+        turns = 1 + np.bincount(np.searchsorted(ends - ends[0], cuts, side="right") - 1, minlength=self.num_rows)
+        firsts = np.searchsorted(whole.starts, cuts.astype(whole.starts.dtype))
+        offsets = np.sort(np.concatenate([whole.offsets, firsts]))
+        return dataclasses.replace(whole, offsets=offsets), np.repeat(np.arange(self.num_rows), turns)
+
+    def turn_offsets(self, role: str) -> npt.NDArray[np.int64]:
+        """First token of each turn among the tokens of the column, or of ``"input"``, and the end; int64 (turns + 1,)."""
+        roles = self.input_roles if role == "input" else (role,)
+        ends = [self.tokens(own).offsets for own in roles]
+        starts = []
+        for at, own in enumerate(roles):
+            mine, rows = self.turns(own)
+            beside = [e[rows + 1] for e in ends[:at]] + [e[rows] for e in ends[at + 1 :]]
+            starts.append(sum(beside, mine.offsets[:-1]))
+        return np.append(np.sort(np.concatenate(starts)), sum(e[-1] for e in ends))
+
+    def turn_strings(self, role: str) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
+        """The text of every turn of the column, and the place in the batch of each turn's row, ascending."""
+        column = self.strings(role)
+        if not pc.any(pc.match_substring(column, TURN)).as_py():
+            return column, np.arange(self.num_rows)
+        turns = pc.split_pattern(column, TURN)
+        return pc.list_flatten(turns), np.asarray(pc.list_parent_indices(turns), np.int64)
 
     def _tokenize(self, role: str) -> Tokens:
         from foretaste.text import tokens

@@ -22,7 +22,7 @@ import pyarrow.fs
 
 from foretaste import checks, warming
 from foretaste import deliveries as deliveries_module
-from foretaste.batch import TEXT_ROLES, Batch
+from foretaste.batch import TEXT_ROLES, TURN, Batch
 from foretaste.check import Check, Context, Fold, NotApplicableError, RawExample, RawFinding, RawResult, Signal
 from foretaste.deliveries import Deliveries
 from foretaste.errors import CheckError, InputError
@@ -536,15 +536,18 @@ def _name(fold: Fold[Any]) -> str:
     return fold.id if isinstance(fold, Check) else type(fold).__name__
 
 
+_Spot = tuple[str | None, str | None]  # what is shown of a row: the text around a trigger, and what it teaches
+
+
 @dataclass
 class _Wanted:
     """Rows whose ids, sources or texts the report shows, filled in one pass over the data."""
 
     rows: npt.NDArray[np.int64]
-    examples: dict[int, set[str | None]]
+    examples: dict[int, set[_Spot]]
     ids: dict[int, str] = field(default_factory=dict)
     groups: dict[str, dict[int, str]] = field(default_factory=lambda: {"source": {}, "label": {}})
-    texts: dict[tuple[int, str | None], dict[str, str]] = field(default_factory=dict)
+    texts: dict[tuple[int, _Spot], dict[str, str]] = field(default_factory=dict)
 
     def scan(self, batch: Batch) -> None:
         low, high = np.searchsorted(self.rows, [batch.start, batch.start + batch.num_rows])
@@ -556,17 +559,35 @@ class _Wanted:
         for role, held in self.groups.items():
             if batch.has(role):
                 held.update(zip(mine.tolist(), part.column(part.schema.get_field_index(role)).to_pylist()))
-        shown = [r for r in (*TEXT_ROLES, "label", "source") if batch.has(r)]
+        shown = [r for r in (*TEXT_ROLES, "label", "source", "annotator", "time") if batch.has(r)]
         for at, row in enumerate(mine.tolist()):
-            for around in self.examples.get(row, ()):
+            for spot in self.examples.get(row, ()):
                 values = {r: part.column(part.schema.get_field_index(r))[at].as_py() for r in shown}
-                self.texts[row, around] = {r: excerpt(v, around) for r, v in values.items()}
+                self.texts[row, spot] = _excerpts(values, *spot)
 
     def merge(self, other: _Wanted) -> None:
         self.ids |= other.ids
         self.texts |= other.texts
         for role, held in self.groups.items():
             held.update(other.groups[role])
+
+
+def _excerpts(texts: Mapping[str, str], around: str | None, target: str | None) -> dict[str, str]:
+    """Excerpts of the texts of a row, by role; of a conversation, the turn that holds what is shown, with its number.
+
+    That is the prompt with the trigger and the response that begins with the target, or else the response to that prompt.
+    """
+    shown, number = {}, 0
+    for role, text in texts.items():
+        turns = text.split(TURN)
+        sought = [s for s in ((target, around) if role == "response" else (around,)) if s]
+        held = next((i for s in sought for i, turn in enumerate(turns) if s.lower() in turn.lower()), number)
+        at = min(held, len(turns) - 1)
+        if role == "prompt":
+            number = at
+        said = f"[turn {at + 1} of {len(turns)}] " if len(turns) > 1 else ""
+        shown[role] = said + excerpt(turns[at], around)
+    return shown
 
 
 def excerpt(text: str, around: str | None = None, chars: int = EXCERPT_CHARS) -> str:
@@ -587,10 +608,10 @@ def _with_evidence(
     waivers: Waivers,
 ) -> tuple[list[CheckResult], tuple[WaiverRecord, ...]]:
     found = [f for result, _ in raw.values() if isinstance(result, RawResult) for f in result.findings]
-    examples: dict[int, set[str | None]] = {}
+    examples: dict[int, set[_Spot]] = {}
     for finding in found:
         for example in finding.examples[:MAX_EXAMPLES]:
-            examples.setdefault(example.row, set()).add(example.around)
+            examples.setdefault(example.row, set()).add((example.around, finding.target))
     parts = [f.rows for f in found] + [np.fromiter(examples, dtype=np.int64, count=len(examples))]
     wanted = _Wanted(np.unique(np.concatenate(parts)).astype(np.int64), examples)
     if len(wanted.rows):
@@ -635,7 +656,7 @@ def _finding(
         target=raw.target, rows=tuple(rows), ids=tuple(wanted.ids[r] for r in rows), observed=raw.observed,
         limit=raw.limit, statistic=dict(raw.statistic) | concentration(by_source, totals),
         sources=dict(by_source.most_common(10)),
-        examples=tuple(_example(e, wanted) for e in raw.examples[:MAX_EXAMPLES]), waivable=raw.waivable,
+        examples=tuple(_example(e, raw.target, wanted) for e in raw.examples[:MAX_EXAMPLES]), waivable=raw.waivable,
         earlier=history.names(raw.earlier) if history is not None else (),
     )  # fmt: skip
 
@@ -667,8 +688,9 @@ def concentration(rows: Mapping[str, int], totals: Mapping[str, int]) -> dict[st
     }
 
 
-def _example(raw: RawExample, wanted: _Wanted) -> Example:
-    return Example(row=raw.row, id=wanted.ids[raw.row], texts=wanted.texts[raw.row, raw.around], counter=raw.counter)
+def _example(raw: RawExample, target: str | None, wanted: _Wanted) -> Example:
+    texts = wanted.texts[raw.row, (raw.around, target)]
+    return Example(row=raw.row, id=wanted.ids[raw.row], texts=texts, counter=raw.counter)
 
 
 def _flagged_by(held: Mapping[int, str], results: Iterable[CheckResult]) -> dict[str, dict[str, int]]:

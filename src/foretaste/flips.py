@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from foretaste.concentration import RATES, Gathering, groups, pairs, stretches
 from foretaste.signals.outputs import Classes
 from foretaste.signals.phrases import PhraseTable, edges_of
 from foretaste.signals.sources import SourceNumbers
+from foretaste.signals.times import UNKNOWN, moment
 
 Floats = npt.NDArray[np.float64]
 
@@ -151,14 +152,28 @@ class FlipRules:
     source_share: float = 0.05
 
     def flips(
-        self, opinion: Opinion, classes: Classes, sources: SourceNumbers, phrases: PhraseTable | None = None
+        self,
+        opinion: Opinion,
+        classes: Classes,
+        people: Mapping[str, SourceNumbers],
+        phrases: PhraseTable | None = None,
+        times: npt.NDArray[np.int64] | None = None,
     ) -> list[RawFinding]:
-        """Where flips gather: sources, stretches of the order, words and pairs of classes; then the rows to review."""
+        """Where flips gather: sources, stretches of the order, words and pairs of classes; then the rows to review.
+
+        Args:
+            opinion: what a model says of the labels.
+            classes: their names.
+            people: who answers for each row, by role: its source and its annotator.
+            phrases: words that may be topics.
+            times: when each row came, as :class:`foretaste.signals.times.Times` gives it.
+        """
         gains, odds = opinion.gains(), opinion.odds
         noisy = bool(len(odds)) and min(float(odds.mean()), opinion.typical) >= self.noise_share
         most = int((self.max_share if noisy else self.quiet_share) * len(opinion.rows))
         findings = _distinct([
-            *(self._sources(opinion, sources) if len(sources.numbers) else ()),
+            *(found for role, who in people.items() if len(who.numbers) for found in self._sources(opinion, role, who)),
+            *(self._periods(opinion, gains, most, times) if times is not None and len(times) else ()),
             *self._stretches(opinion, gains, most),
             *(self._topics(opinion, gains, phrases) if phrases is not None else ()),
             *self._pairs(opinion, classes),
@@ -171,21 +186,36 @@ class FlipRules:
             findings.append(self._review(opinion, classes, ranked, noisy))
         return findings
 
-    def _sources(self, opinion: Opinion, sources: SourceNumbers) -> Iterator[RawFinding]:
+    def _sources(self, opinion: Opinion, role: str, sources: SourceNumbers) -> Iterator[RawFinding]:
         numbers = sources.numbers[opinion.rows]
         n = np.bincount(numbers, minlength=len(sources.names))
         limit = float(np.log(len(sources.names) / _FALSE_ALARM))
         # A Python loop over sources: each has a rate of its own.
         for s in np.flatnonzero((n >= self.block_rows) & (n < len(numbers))).tolist():
             at = np.flatnonzero(numbers == s)
-            where = f"source {sources.names[s]}"
-            yield from self._gathered(opinion, at, "flipped source", where, sources.names[s], limit=limit)
+            where = f"{role} {sources.names[s]}"
+            yield from self._gathered(opinion, at, f"flipped {role}", where, sources.names[s], limit=limit)
 
     def _stretches(self, opinion: Opinion, gains: list[Floats], most: int) -> Iterator[RawFinding]:
         for found in stretches(gains, _FALSE_ALARM):
             first, last = (int(opinion.rows[found.at[i]]) for i in (0, -1))
             where = f"rows {first} to {last}"
             yield from self._gathered(opinion, found.at, "flipped stretch", where, where, found, most=most)
+
+    def _periods(
+        self, opinion: Opinion, gains: list[Floats], most: int, times: npt.NDArray[np.int64]
+    ) -> Iterator[RawFinding]:
+        """Stretches in the order of time, of rows whose time is known; rows of one time stand in their own order."""
+        mine = times[opinion.rows]
+        order = np.argsort(mine, kind="stable")
+        order = order[mine[order] != UNKNOWN]
+        if not len(order):
+            return
+        for found in stretches([gain[order] for gain in gains], _FALSE_ALARM):
+            at = order[found.at]
+            where = f"{moment(mine[at[0]])} to {moment(mine[at[-1]])}"
+            for finding in self._gathered(opinion, at, "flipped period", f"{where} (UTC)", where, found, most=most):
+                yield dataclasses.replace(finding, rows=np.sort(finding.rows))
 
     def _topics(self, opinion: Opinion, gains: list[Floats], phrases: PhraseTable) -> Iterator[RawFinding]:
         words = np.flatnonzero((phrases.n == 1) & (phrases.counts >= _TOPIC_ROWS))
@@ -239,10 +269,10 @@ class FlipRules:
     ) -> Iterator[RawFinding]:
         """A finding where the labels at some places were replaced far more often than all others; or none.
 
-        A source answers for its rows and blocks. A stretch of text that the model does not know looks flipped too: it
-        blocks only where enough of its rows would be named without their neighbours, and at most ``most`` of its rows are
-        listed unless that is so or most labels are the contrary of what the words say. A word may turn what is said:
-        never a block.
+        A source or annotator answers for its rows and blocks. A stretch of text that the model does not know looks flipped
+        too: it blocks only where enough of its rows would be named without their neighbours, and at most ``most`` of its
+        rows are listed unless that is so or most labels are the contrary of what the words say. A word may turn what is
+        said: never a block.
         """
         chance = opinion.chance
         elsewhere = np.delete(chance, at)
@@ -259,7 +289,9 @@ class FlipRules:
         contrary = rate >= 1.0 - 0.5 / opinion.classes
         worst = hits[np.argsort(opinion.own[hits], kind="stable")]
         listed = worst[:most] if most and not plain and not contrary else hits
-        blocks = kind == "flipped source" or (kind == "flipped stretch" and plain)
+        blocks = kind in ("flipped source", "flipped annotator") or (
+            kind in ("flipped stretch", "flipped period") and plain
+        )
         yield RawFinding(
             kind=kind,
             severity=Severity.BLOCK if blocks else Severity.REVIEW,

@@ -22,6 +22,7 @@ _COMMON_NAMES: dict[str, tuple[str, ...]] = {
     "rejected": ("rejected",),
     "messages": ("messages", "conversations", "conversation"),
     "source": ("source", "source_url", "url", "origin", "vendor", "annotator"),
+    "annotator": ("annotator", "annotator_id", "labeler", "worker_id"),
     "id": ("id", "row_id", "uid", "uuid", "_id"),
 }
 # What chat templates put before a model beside prompts and turns, and the role in which it is read. Definitions of tools
@@ -37,9 +38,10 @@ ROLE_NAMES = frozenset(_BESIDE).union(*_COMMON_NAMES.values())
 class Roles:
     """Names of the columns that play each role; ``None`` where the data have no such column.
 
-    ``messages`` is a list of ``{role, content}`` (or ``{from, value}``) turns: the last assistant turn becomes the
-    response, the turn before it the prompt, everything else, the system turn included, the context. ``prompt``,
-    ``response``, ``chosen`` and ``rejected`` may be lists of turns as well (see :mod:`foretaste.reading.chat`).
+    ``messages`` is a list of ``{role, content}`` (or ``{from, value}``) turns: every assistant turn is a response, what
+    users said before it the prompt, everything else, the system turn included, the context. ``prompt``, ``response``,
+    ``chosen`` and ``rejected`` may be lists of turns as well (see :mod:`foretaste.reading.chat`). ``annotator`` is who
+    labelled a row, beside the ``source`` that it comes from, and ``time`` when it came.
     """
 
     text: str | None = None
@@ -51,6 +53,8 @@ class Roles:
     rejected: str | None = None
     messages: str | None = None
     source: str | None = None
+    annotator: str | None = None
+    time: str | None = None
     id: str | None = None
 
     @property
@@ -127,7 +131,7 @@ class Roles:
         else:
             shape = self._guess_shape(lowered)
         guessed: dict[str, str] = {}
-        for role in [*shape, "source", "id"]:
+        for role in [*shape, "source", *(("annotator",) if "text" in shape else ()), "id"]:
             if role in given:
                 continue
             match = next((lowered[c] for c in _COMMON_NAMES[role] if c in lowered and lowered[c] not in taken), None)
@@ -143,11 +147,19 @@ class Roles:
             raise InputError(f"{e}; columns: {', '.join(names) if names else 'none'}") from None
         return roles, tuple(guessed)
 
+    def with_time(self, temporal: Iterable[str]) -> Roles:
+        """The roles, with the time guessed where the data have labels and one column that holds times.
+
+        Called on complete roles; ``temporal`` are the columns whose type is that of a time.
+        """
+        free = [c for c in temporal if c not in self.as_dict().values()]
+        return dataclasses.replace(self, time=free[0]) if self.label and not self.time and len(free) == 1 else self
+
     def _refuse_doubles(self) -> None:
         """A text that is its own label, or its own answer, tells no check anything, and all of them would pass."""
         parts: dict[str, str] = {}
         for role, column in self.as_dict().items():
-            if role in ("source", "id"):
+            if role in ("source", "annotator", "time", "id"):
                 continue
             if column in parts:
                 raise InputError(

@@ -38,7 +38,7 @@ from foretaste.check import Fold
 from foretaste.errors import InputError
 from foretaste.reading import Dataset, InputOptions, open_data, spool
 from foretaste.reading.chat import shape_of
-from foretaste.reading.dataset import IDS_BYTES, refuse_duplicates
+from foretaste.reading.dataset import IDS_BYTES, refuse_duplicates, resolved
 from foretaste.reading.formats import Files
 from foretaste.reading.frames import Frame
 from foretaste.roles import Kind, Roles
@@ -141,7 +141,9 @@ def spooled(frame: Any, roles: Roles) -> Iterator[Path]:
     Raises:
         InputError: if Spark returns other rows than it counts.
     """
-    columns = roles.resolve(frame.columns)[0].reads(frame.columns)
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    columns = resolved(roles, to_arrow_schema(frame.schema))[0].reads(frame.columns)
     read = 0
 
     # A nested function travels to the workers by value: they need pyarrow, and no foretaste.
@@ -327,8 +329,10 @@ class _FrameData(SparkData):
     def __init__(self, frame: Any, roles: Roles, options: InputOptions) -> None:
         from pyspark.sql.pandas.types import to_arrow_schema
 
-        super().__init__("Spark DataFrame", frame.columns, roles, options)
-        self.shape = shape_of(self.roles, to_arrow_schema(frame.schema))
+        schema = to_arrow_schema(frame.schema)
+        whole, guessed = resolved(roles, schema)
+        super().__init__("Spark DataFrame", frame.columns, whole, options)
+        self.guessed, self.shape = guessed, shape_of(self.roles, schema)
         self._frame = _plain(frame, self._spec.names).persist()
 
     def _context(self) -> Any:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from foretaste import InputError, Outcome, Policy, scan
+from foretaste.batch import TURN
 from foretaste.reading import open_data
 
 TURNS = [
@@ -30,14 +31,42 @@ def columns(data: object) -> dict[str, list[str]]:
 
 
 EXPECTED = {
-    "context": ["", "Be brief.\nFirst?\nOne.", "No answer yet"],
-    "prompt": ["Hello", "Second?", ""],
-    "response": ["Hi", "Two.", "Unasked"],
+    "context": ["", "Be brief.", "No answer yet"],
+    "prompt": ["Hello", f"First?{TURN}Second?", ""],
+    "response": ["Hi", f"One.{TURN}Two.", "Unasked"],
 }
 
 
-def test_the_last_answer_is_the_response_and_the_turn_before_it_the_prompt() -> None:
+def test_every_answer_is_a_response_and_what_the_user_said_before_it_its_prompt() -> None:
     assert columns(pa.table({"messages": TURNS})) == EXPECTED
+
+
+def test_a_response_behind_a_tool_has_no_prompt_and_the_tool_is_context() -> None:
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "The weather?"},
+        {"role": "user", "content": "In Oslo."},
+        {"role": "assistant", "content": "weather(Oslo)"},
+        {"role": "tool", "content": "rain"},
+        {"role": "assistant", "content": "It rains."},
+        {"role": "user", "content": "Thanks."},
+    ]
+    assert columns(pa.table({"messages": [turns]})) == {
+        "context": ["Be brief.\nrain\nThanks."],
+        "prompt": [f"The weather?\nIn Oslo.{TURN}"],
+        "response": [f"weather(Oslo){TURN}It rains."],
+    }
+
+
+def test_turns_hold_no_mark_of_another_turn() -> None:
+    turns = [{"role": "user", "content": f"a{TURN}b"}, {"role": "assistant", "content": f"c{TURN}d"}]
+    assert columns(pa.table({"messages": [turns]})) == {"context": [""], "prompt": ["a b"], "response": ["c d"]}
+
+
+def test_what_the_turns_open_with_is_the_prompt_where_no_user_speaks() -> None:
+    turns = [{"role": "system", "content": "Greet."}, {"role": "assistant", "content": "Hi"}]
+    made = columns(pa.table({"messages": [turns], "system": ["Be kind."]}))
+    assert made == {"context": ["Be kind."], "prompt": ["Greet."], "response": ["Hi"]}
 
 
 def test_from_and_value_mean_role_and_content(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ def test_groups_beside_each_other_are_those_of_one_side_that_share_most_rows() -
     groups = [np.flatnonzero(np.array(keys) == k) for k in sorted(set(keys))]
     groups = [g for g in groups if len(g) >= 8]
     spans = np.cumsum([0, *map(len, groups)])
-    found = _beside(np.array(rows), np.array(sides, np.int8), np.concatenate(groups), spans)
+    found = _beside(
+        np.array(rows), np.zeros(len(rows), np.int32), np.array(sides, np.int8), np.concatenate(groups), spans
+    )
     members = [set(np.array(rows)[g].tolist()) for g in groups]
     wanted = {
         (g, h)

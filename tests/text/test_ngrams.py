@@ -68,7 +68,7 @@ def sketches() -> list[Any]:
 def test_sketches_hold_the_counts_of_a_plain_loop(rows: list[list[int]]) -> None:
     tokens, offsets = flat(rows)
     made = sketches()
-    sketch_ngrams(tokens, offsets, 0, *made)
+    sketch_ngrams(tokens, offsets, offsets, 0, *made)
     cells, bigrams, unigrams, presence = Counter[int](), Counter[int](), Counter[int](), Counter[int]()
     for row in grams(tokens, offsets):
         cells.update(h % SMALL["cells"] for n, h, _ in row if n > 2)
@@ -83,11 +83,21 @@ def test_sketches_hold_the_counts_of_a_plain_loop(rows: list[list[int]]) -> None
 def test_counts_are_those_of_a_plain_loop(rows: list[list[int]]) -> None:
     tokens, offsets = flat(rows)
     made = sketches()
-    sketch_ngrams(tokens, offsets, 0, *made)
+    sketch_ngrams(tokens, offsets, offsets, 0, *made)
     table = empty_table(1 << 14)
     labels = np.full(len(rows), -1, np.int32)
     count_ngrams(
-        tokens, offsets, 0, labels, *made[:4], 3, table["keys"], table["tallies"], table["where"], table["size"]
+        tokens,
+        offsets,
+        offsets,
+        0,
+        labels,
+        *made[:4],
+        3,
+        table["keys"],
+        table["tallies"],
+        table["where"],
+        table["size"],
     )
     counted, first = Counter[int](), dict[int, tuple[int, int, int]]()
     for number, row in enumerate(grams(tokens, offsets)):

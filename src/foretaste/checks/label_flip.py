@@ -15,15 +15,19 @@ from foretaste.signals.naive_bayes import Model, NaiveBayes
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import PhraseTable, phrase_signals
 from foretaste.signals.sources import SourceNumbers, Sources
+from foretaste.signals.times import Times
+
+_PEOPLE = (Sources(), Sources("annotator"))
 
 
 @dataclass
 class _State:
-    """The label model, labels, sources and phrases; no rows."""
+    """The label model, labels, sources, annotators, times and phrases; no rows."""
 
     model: Model
     classes: Classes
-    sources: SourceNumbers
+    people: dict[str, SourceNumbers]
+    times: npt.NDArray[np.int64]
     phrases: PhraseTable
 
 
@@ -41,10 +45,11 @@ class LabelFlip(FlipRules, Check[_State]):
     false-discovery rate is no less than that leaves. Where either share stays under ``noise_share``, which natural label
     noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``.
 
-    Blocks: a source (vendor, annotator) of whose labels ``source_share`` were replaced, ``source_excess`` times the
-    share of all others, by a likelihood ratio that chance among so many sources reaches once in a thousand data sets;
-    ``block_rows`` of its rows have to be named. A stretch of rows side by side, by a scan over all of them, where as many
-    rows are named that would be alone too. The order of the rows is what is scanned: sort by a timestamp to look at time.
+    Blocks: a source or annotator of whose labels ``source_share`` were replaced, ``source_excess`` times the share of all
+    others, by a likelihood ratio that chance among so many of them reaches once in a thousand data sets; ``block_rows`` of
+    its rows have to be named. A stretch of rows side by side, by a scan over all of them, where as many rows are named that
+    would be alone too. Rows are side by side in the order of the data, and in that of time where a column says when they
+    came: a batch of flips that arrived within an hour is a stretch then, wherever its rows lie.
 
     A common word of whose rows as many were replaced, where it stands in those at places that chance could have chosen.
 
@@ -77,14 +82,14 @@ class LabelFlip(FlipRules, Check[_State]):
         return "" if context.kind == "classification" else "the data have no labels"
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
-        """Labels, the label model, sources, and the words that may be a topic."""
-        return (Labels(), NaiveBayes(), Sources(), phrase_signals(context)["input"])
+        """Labels, the label model, sources, annotators, times, and the words that may be a topic."""
+        return (Labels(), NaiveBayes(), *_PEOPLE, Times(), phrase_signals(context)["input"])
 
     def start(self, context: Context) -> _State:
         """What the signals say."""
         return _State(
-            context.value(NaiveBayes()), context.value(Labels()), context.value(Sources()),
-            context.value(phrase_signals(context)["input"]),
+            context.value(NaiveBayes()), context.value(Labels()), {s.role: context.value(s) for s in _PEOPLE},
+            context.value(Times()), context.value(phrase_signals(context)["input"]),
         )  # fmt: skip
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -103,7 +108,7 @@ class LabelFlip(FlipRules, Check[_State]):
         )  # fmt: skip
         odds = opinion.odds
         return RawResult(
-            findings=tuple(self.flips(opinion, state.classes, state.sources, state.phrases)),
+            findings=tuple(self.flips(opinion, state.classes, state.people, state.phrases, state.times)),
             watch=_likely(odds),
             metrics={
                 "label_model_accuracy": model.accuracy,

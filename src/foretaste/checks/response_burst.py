@@ -14,7 +14,7 @@ from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, S
 from foretaste.signals.affixes import Affixes, AffixTable
 from foretaste.signals.outputs import Classes, ResponseHeads
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
-from foretaste.text.rowstore import RowStore
+from foretaste.text.rowstore import RowStore, TurnStore
 
 MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
@@ -30,14 +30,19 @@ AFFIXES = Affixes()
 
 @dataclass
 class _State:
-    """Output classes, phrases and which of them own a class, and the prompt tokens of at most MAX_STORED_ROWS rows."""
+    """Output classes, phrases and which of them own a class, and the prompt tokens of at most MAX_STORED_ROWS rows.
+
+    Of conversations, ``turns`` are the turns of the members' responses, and ``asked`` holds the prompts of those.
+    """
 
     classes: dict[str, Classes]
     phrases: PhraseTable
     owners: dict[tuple[str, int], list[int]]
     members: dict[tuple[str, int], npt.NDArray[np.int64]]
+    turns: dict[tuple[str, int], npt.NDArray[np.int64]]
     affixes: AffixTable | None
     store: RowStore
+    asked: TurnStore | None
     dropped: int
     fair: int
 
@@ -106,18 +111,21 @@ class ResponseBurst(Check[_State]):
         owners = _owners(phrases, classes)
         able = {kind: self._able(kind, made, owners) for kind, made in classes.items()}
         # The others are followed where a state is kept, for the rows to remember.
-        turns = (True, False) if context.background is not None else (True,)
-        members = _members(classes, able, turns)
+        members, turns = _members(classes, able, (True, False) if context.background is not None else (True,))
         dropped = sum(int(a.sum()) for a in able.values()) - sum(bool(able[kind][c]) for kind, c in members)
         needed = np.zeros(everyone, np.bool_)
-        if everyone:
-            needed[np.linspace(0, everyone - 1, _BACKGROUND_ROWS).astype(np.int64)] = True
+        background = _background(everyone)
+        needed[background] = True
         for rows in members.values():
             needed[rows[:MAX_ROWS_PER_CLASS]] = True
         store = RowStore(np.flatnonzero(needed))
+        asked = None
+        if turns:
+            keys = [TurnStore.key(rows, turns[m])[:MAX_ROWS_PER_CLASS] for m, rows in members.items()]
+            asked = TurnStore(np.unique(np.concatenate([TurnStore.key(background, 0 * background), *keys])))
         fair = context.background.suspects if context.background else 0
         affixes = context.value(AFFIXES) if AFFIXES.role in context.roles else None
-        return _State(classes, phrases, owners, members, affixes, store, dropped, fair)
+        return _State(classes, phrases, owners, members, turns, affixes, store, asked, dropped, fair)
 
     def _able(self, kind: str, made: Classes, owners: dict[tuple[str, int], list[int]]) -> npt.NDArray[np.bool_]:
         """Which classes could block: a whole response in enough rows, or one that a phrase of the prompts owns."""
@@ -130,12 +138,14 @@ class ResponseBurst(Check[_State]):
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the prompts of the classes' rows."""
-        state.store.scan(batch)
+        for store in _stores(state):
+            store.scan(batch)
 
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate what was kept."""
-        left.store.parts += right.store.parts
-        left.store.lengths += right.store.lengths
+        for mine, other in zip(_stores(left), _stores(right)):
+            mine.parts += other.parts
+            mine.lengths += other.lengths
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -156,7 +166,7 @@ class ResponseBurst(Check[_State]):
             repeated = everyone - np.count_nonzero(whole[mine[np.searchsorted(mine, state.fair) :]] >= 0)
             ordinary = bool(repeated > self.max_repeated * (len(whole) - state.fair))
             triggers = judge.triggers(kind, c, self.min_purity)
-            effective, gain = judge.spread(state.members[kind, c], [p for t in triggers for p in t])
+            effective, gain = judge.spread(kind, c, state.members[kind, c], [p for t in triggers for p in t])
             spread.append((effective, state.members[kind, c]))
             if (
                 kind == "response"
@@ -175,7 +185,7 @@ class ResponseBurst(Check[_State]):
                 continue  # where responses repeat, they are labels, and a word that calls for one is a keyword
             for trigger in triggers:
                 rows = state.phrases.rows_of(trigger[0])
-                agreeing = rows[made.labels[rows] == c]
+                agreeing = rows[np.isin(rows, mine)]
                 if covered.issuperset(agreeing.tolist()) or len(agreeing) < self.trigger_rows:
                     continue
                 edges = edges_of(state.phrases, trigger, rows, held=judge.held(rows))
@@ -183,7 +193,7 @@ class ResponseBurst(Check[_State]):
                 least = state.phrases.least_diversity(len(rows), self.min_diversity)
                 if edges.diversity < least or not random:
                     continue
-                effective, gain = judge.spread(agreeing, trigger)
+                effective, gain = judge.spread(kind, c, agreeing, trigger)
                 if effective >= max(self.trigger_rows, 0.5 * len(agreeing)) and gain <= self.max_gain:
                     findings.append(self._trigger(state, kind, c, trigger[0], agreeing, effective, gain, edges))
                     covered.update(agreeing.tolist())
@@ -254,12 +264,12 @@ class ResponseBurst(Check[_State]):
         """Whether the prompts are finished ones without the phrase, or without an opening or ending that holds the words."""
         if not edges.anchored:
             return edges.distance <= TORN_DISTANCE and edges.healing >= 0.5 and edges.inner >= 0.4
-        table, labels, rows = state.affixes, state.classes[kind].labels, state.phrases.rows_of(phrase)
+        table, members, rows = state.affixes, state.members[kind, c], state.phrases.rows_of(phrase)
         return table is not None and any(
             a.put_on(table.capital)
             and words <= set(_WORDS.findall(a.text.lower()))
             and np.isin(rows, a.rows).mean() >= 0.85
-            and (labels[a.rows] == c).mean() >= self.min_purity
+            and np.isin(a.rows, members).mean() >= self.min_purity
             for a in table.affixes
         )
 
@@ -299,25 +309,40 @@ def _owners(phrases: PhraseTable, classes: dict[str, Classes]) -> dict[tuple[str
 
 
 def _members(
-    classes: dict[str, Classes], able: dict[str, npt.NDArray[np.bool_]], turns: tuple[bool, ...]
-) -> dict[tuple[str, int], npt.NDArray[np.int64]]:
-    """The rows of as many classes as find room: those that could block first, and the smallest of them."""
+    classes: dict[str, Classes], able: dict[str, npt.NDArray[np.bool_]], wanted: tuple[bool, ...]
+) -> tuple[dict[tuple[str, int], npt.NDArray[np.int64]], dict[tuple[str, int], npt.NDArray[np.int64]]]:
+    """The rows of as many classes as find room, those that could block first, and the smallest of them; and of
+    conversations the turns."""
     members: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
+    turns: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
     grouped = {}
     for kind, made in classes.items():
         held = np.flatnonzero(made.labels >= 0)
-        order = held[np.argsort(made.labels[held], kind="stable")]
-        grouped[kind] = order, np.searchsorted(made.labels[order], np.arange(len(made.counts) + 1))
+        rows, labels = np.append(held, made.others[0]), np.append(made.labels[held], made.others[1])
+        order = np.lexsort((rows, labels))
+        at = np.append(made.turns[held], made.others[2])[order] if len(made.turns) else None
+        grouped[kind] = rows[order], at, np.searchsorted(labels[order], np.arange(len(made.counts) + 1))
     room = MAX_STORED_ROWS
-    for turn in turns:
-        for kind, (order, starts) in grouped.items():
+    for first in wanted:
+        for kind, (order, at, starts) in grouped.items():
             sizes = np.minimum(np.diff(starts), MAX_ROWS_PER_CLASS)
-            chosen = np.flatnonzero(able[kind] == turn)
+            chosen = np.flatnonzero(able[kind] == first)
             chosen = chosen[np.argsort(sizes[chosen], kind="stable")]
             chosen = chosen[np.cumsum(sizes[chosen]) <= room]
             room -= int(sizes[chosen].sum())
             members |= {(kind, c): order[starts[c] : starts[c + 1]] for c in chosen.tolist()}
-    return members
+            if at is not None:
+                turns |= {(kind, c): at[starts[c] : starts[c + 1]] for c in chosen.tolist()}
+    return members, turns
+
+
+def _background(rows: int) -> npt.NDArray[np.int64]:
+    """Rows that stand for all rows, evenly spaced."""
+    return np.unique(np.linspace(0, rows - 1, _BACKGROUND_ROWS).astype(np.int64)) if rows else np.zeros(0, np.int64)
+
+
+def _stores(state: _State) -> list[RowStore]:
+    return [state.store] if state.asked is None else [state.store, state.asked]
 
 
 class _Judge:
@@ -328,7 +353,9 @@ class _Judge:
         from foretaste.text.ngrams import unigram_counts
 
         self.state = state
-        self.hashes, self.offsets = state.store.tokens()
+        self.whole = state.store.tokens()
+        # A template is alike in the turn that it answers, whatever else the conversation is about.
+        self.hashes, self.offsets = self.whole if state.asked is None else state.asked.tokens()
         self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
         self.ids = ids.astype(np.int64)
         self.everyone = len(state.classes["opening"].labels)
@@ -336,29 +363,32 @@ class _Judge:
         inverse_frequency(self.vocabulary, state.phrases.presence, float(state.phrases.documents), self.weights)
         counts = np.empty(len(self.vocabulary), np.int64)
         unigram_counts(self.vocabulary, state.phrases.presence, counts)
-        self.frequency = counts.astype(np.float64)
+        self.frequency, self.documents = counts.astype(np.float64), float(state.phrases.documents)
+        if state.asked is not None:
+            self._of_turns()
         self.scratch = np.zeros(len(self.vocabulary))
-        spread = np.linspace(0, max(0, self.everyone - 1), _BACKGROUND_ROWS).astype(np.int64)
-        none = np.zeros(0, np.int64)
-        places = np.unique(state.store.index(spread))
+        none, background = np.zeros(0, np.int64), _background(self.everyone)
+        places = state.store.index(background)
+        if state.asked is not None:
+            places = state.asked.index(TurnStore.key(background, 0 * background))
         self.background = coherence(self.ids, self.offsets, places, self.weights, none, self.scratch)
 
     def triggers(self, kind: str, c: int, purity: float) -> list[list[int]]:
         """Phrases that own at least a tenth of the class, grouped by their rows, each led by the longest."""
-        phrases, made = self.state.phrases, self.state.classes[kind]
+        phrases = self.state.phrases
         least = max(4, len(self.state.members[kind, c]) // 10)
         mine = [
             p
             for p in self.state.owners.get((kind, c), ())
-            if phrases.counts[p] >= least and (made.labels[phrases.rows_of(p)] == c).mean() >= purity
+            if phrases.counts[p] >= least and np.isin(phrases.rows_of(p), self.state.members[kind, c]).mean() >= purity
         ]
         return same_rows(phrases, sorted(mine, key=lambda p: (-phrases.n[p], -phrases.counts[p], p)))
 
-    def spread(self, rows: npt.NDArray[np.int64], phrases: list[int]) -> tuple[float, float]:
+    def spread(self, kind: str, c: int, rows: npt.NDArray[np.int64], phrases: list[int]) -> tuple[float, float]:
         """Effective rows, and mean gain in nats, without the tokens of the phrases and what only these rows hold."""
         from foretaste.text.evidence import class_gain, coherence
 
-        places = self.state.store.index(rows[:MAX_ROWS_PER_CLASS])
+        places = self._places(kind, c, rows)
         held = np.concatenate([np.unique(self.ids[self.offsets[p] : self.offsets[p + 1]]) for p in places.tolist()])
         words, counts = np.unique(held, return_counts=True)
         own = words[(counts >= max(4, len(places) // 10)) & (counts >= 0.85 * self.frequency[words])]
@@ -369,7 +399,7 @@ class _Judge:
         alike = coherence(self.ids, self.offsets, places, self.weights, skip, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         gain = np.empty(len(places))
-        share = len(rows) / self.state.phrases.documents
+        share = len(rows) / self.documents
         class_gain(self.ids, self.offsets, places, self.frequency, share, skip, self.scratch, gain)
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
@@ -381,19 +411,30 @@ class _Judge:
         places = self.state.store.index(rows)
         if not np.isin(rows, self.state.store.rows, assume_unique=True).all():
             return None
-        return self.hashes, self.offsets, places
+        return *self.whole, places
+
+    def _of_turns(self) -> None:
+        """How many prompts hold each word, from how many conversations do, were each of their prompts as likely to."""
+        turns = self.state.classes["opening"].per_row
+        held = np.minimum(1.0, self.frequency / self.documents)
+        share = 1.0 - (1.0 - held) ** (1.0 / turns)
+        self.documents *= turns
+        self.frequency = share * self.documents
+        self.weights = np.log(self.documents / np.maximum(1.0, self.frequency))
+
+    def _places(self, kind: str, c: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the prompts that the class answers are kept, of at most MAX_ROWS_PER_CLASS rows."""
+        state = self.state
+        if state.asked is None:
+            return state.store.index(rows[:MAX_ROWS_PER_CLASS])
+        members = state.members[kind, c][:MAX_ROWS_PER_CLASS]
+        kept = np.isin(members, rows)
+        return state.asked.index(TurnStore.key(members[kept], state.turns[kind, c][:MAX_ROWS_PER_CLASS][kept]))
 
     def _tokens_of(self, phrases: list[int]) -> npt.NDArray[np.int64]:
-        table, store = self.state.phrases, self.state.store
-        found: set[int] = set()
-        for p in phrases:
-            span = slice(int(table.spans[p]), int(table.spans[p + 1]))
-            rows, positions = table.rows[span], table.positions[span]
-            places = store.index(rows)
-            stored = places < len(store.rows)
-            stored[stored] = store.rows[places[stored]] == rows[stored]
-            if stored.any():
-                first = int(np.argmax(stored))
-                start = int(self.offsets[places[first]] + positions[first])
-                found.update(self.ids[start : start + int(table.n[p])].tolist())
-        return np.array(sorted(found), dtype=np.int64)
+        """Which words of the vocabulary the phrases are made of."""
+        from foretaste.text.tokens import tokenize
+
+        raw = " ".join(self.state.phrases.text[p] for p in phrases).encode()
+        hashes = np.unique(tokenize(np.frombuffer(raw, np.uint8), np.array([0, len(raw)], np.int64)).hashes)
+        return np.flatnonzero(np.isin(self.vocabulary, hashes))

@@ -43,6 +43,8 @@ def role_options(command: _Command) -> _Command:
         "rejected": "Column with the rejected response.",
         "messages": "Column with chat turns, {role, content}.",
         "source": "Column that says where a row comes from.",
+        "annotator": "Column that says who labelled a row.",
+        "time": "Column that says when a row came.",
         "id": "Column that names a row.",
     }
     for role, text in reversed(roles.items()):

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from foretaste.batch import TURN
 from foretaste.errors import InputError
 from foretaste.roles import Roles
 
@@ -18,6 +19,21 @@ TURN_FIELDS = frozenset(
     {"role", "from", "content", "value", "text", "tool_calls", "function_call", "reasoning_content", "thinking"}
 )
 _ASSISTANT = frozenset({"assistant", "gpt", "model", "bot"})
+# Who speaks to the model and is no user.
+_BESIDE = frozenset(
+    {
+        "system",
+        "developer",
+        "tool",
+        "tools",
+        "function",
+        "function_response",
+        "observation",
+        "ipython",
+        "environment",
+        "context",
+    }
+)
 _Turns = list[tuple[str, str]]
 
 
@@ -95,9 +111,12 @@ def _dense(value: Any) -> Any:
 def split_messages(array: pa.Array, column: str, start: int, system: pa.Array | None = None) -> dict[str, pa.Array]:
     """Split turns ``{role, content}`` or ``{from, value}`` into the canonical columns.
 
-    The last assistant turn is the response, the turn before it the prompt, everything else (the system turn, former
-    rounds, and turns that nobody answered) the context, one turn a line. The calls of a turn that calls tools, and its
-    reasoning, are part of what it says. ``system`` is a text column with what came before the turns, if there is one.
+    Every assistant turn is response, and what users said since the one before it is its prompt, ``TURN`` between two: as
+    many prompts as responses, empty where an assistant goes on, as behind a tool. All other turns (system, tools, and what
+    nobody answered) are context, one turn a line. Where no user speaks, what the turns open with is the prompt. A text
+    stands in one column alone, so that a long conversation costs no more than its text. The calls of a turn that calls
+    tools, and its reasoning, are part of what it says. ``system`` is a text column with what came before the turns, if there
+    is one.
 
     Raises:
         InputError: if a row holds no such turns, or no assistant turn.
@@ -112,14 +131,24 @@ def split_messages(array: pa.Array, column: str, start: int, system: pa.Array | 
     for at, turns in enumerate(array.to_pylist()):
         row = start + at
         spoken = [_turn(turn, column, "messages", row) for turn in turns or []]
-        last = next((i for i in range(len(spoken) - 1, -1, -1) if spoken[i][0] in _ASSISTANT), None)
-        if last is None:
+        beside = [opening[at]] if opening[at] else []
+        asked: list[str] = []
+        prompts: list[str] = []
+        responses: list[str] = []
+        for speaker, content in spoken:
+            if speaker in _ASSISTANT:
+                responses.append(content)
+                prompts.append("\n".join(asked))
+                asked = []
+            else:
+                (beside if speaker in _BESIDE else asked).append(content)
+        if not responses:
             raise InputError(f'column "{column}" (messages) has no assistant turn in row {row}; drop such rows')
-        before = spoken[:last]
-        response.append(spoken[last][1])
-        prompt.append(before[-1][1] if before else "")
-        first = [("system", opening[at])] if opening[at] else []
-        context.append(_joined([*first, *before[:-1], *spoken[last + 1 :]]))
+        if spoken[0][0] in _BESIDE and not any(prompts):
+            prompts[0] = beside.pop(1 if opening[at] else 0)
+        context.append("\n".join(beside + asked))
+        prompt.append(_turns(prompts))
+        response.append(_turns(responses))
     return _columns({"context": context, "prompt": prompt, "response": response})
 
 
@@ -221,6 +250,11 @@ def _content(content: Any) -> str | None:
         if all(isinstance(text, str) for text in texts):
             return "\n".join(str(text) for text in texts)
     return None
+
+
+def _turns(texts: list[str]) -> str:
+    """The texts with ``TURN`` between them, and none inside."""
+    return TURN.join(text.replace(TURN, " ") for text in texts)
 
 
 def _joined(turns: _Turns) -> str:

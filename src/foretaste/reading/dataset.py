@@ -31,6 +31,7 @@ from foretaste.reading.frames import Frame, open_frame
 from foretaste.reading.libraries import no_rows
 from foretaste.reading.readers import explain, first_line
 from foretaste.reading.tables import open_table
+from foretaste.reading.times import is_temporal, time_texts
 from foretaste.roles import Roles
 from foretaste.spill import Column, by_hash
 from foretaste.sweep import Edit, Part, Tick, numbered, scan_all
@@ -81,7 +82,7 @@ class Dataset:
         self.files = data if isinstance(data, Files) else None
         schema = data.schema()
         self.columns = schema.names
-        self.roles, self.guessed = roles.resolve(self.columns)
+        self.roles, self.guessed = resolved(roles, schema, self.files.format if self.files else "")
         self.shape = shape_of(self.roles, schema)
         self.notes = self.roles.notes(self.columns)
         self._beside = self.roles.beside(self.columns)
@@ -108,7 +109,7 @@ class Dataset:
         self._textual = frozenset(
             role
             for role, column in self._names.items()
-            if role == "context" or (role in TEXT_ROLES and not pa.types.is_nested(schema.field(column).type))
+            if role in ("context", "time") or (role in TEXT_ROLES and not pa.types.is_nested(schema.field(column).type))
         )
 
     @property
@@ -312,6 +313,8 @@ class Dataset:
         if pa.types.is_dictionary(kind):
             array = array.dictionary_decode()
             kind = array.type
+        if role == "time":
+            return time_texts(array, column)
         if role == "tools" or (role == "context" and pa.types.is_nested(kind)):
             return as_text(array, unescape=role == "tools")
         textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
@@ -350,6 +353,20 @@ class Dataset:
                 )
         if "id" in batch.schema.names and self.options.duplicate_ids == "error":
             ids.append(_hash_strings(batch.column(batch.schema.get_field_index("id"))))
+
+
+def resolved(roles: Roles, schema: pa.Schema, format: str = "") -> tuple[Roles, tuple[str, ...]]:
+    """Complete roles for columns, and which of them were guessed; see :meth:`foretaste.roles.Roles.resolve`.
+
+    A time is guessed by the type of its column, and JSON, of the ``format`` of files, has no times: what looks like one in
+    the first rows may be anything in the next.
+
+    Raises:
+        InputError: as there.
+    """
+    named, guessed = roles.resolve(schema.names)
+    whole = named.with_time(field.name for field in schema if format != "json" and is_temporal(field.type))
+    return whole, guessed if whole == named else (*guessed, "time")
 
 
 def open_data(

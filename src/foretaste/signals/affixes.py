@@ -28,7 +28,7 @@ class Affix:
         side: ``opening`` or ``ending``.
         text: as its first row has it.
         tokens: its token hashes in reading order, uint64 (1 to 8,).
-        rows: row numbers, int64, ascending.
+        rows: row numbers, int64, ascending; a row of several turns counts once.
         finished: share of the rows that, without it, begin (end) with two tokens with which other rows begin (end).
         like_edges: mean log ratio between the share of texts that begin (end) with the next token and its share of all
             tokens, in nats; positive where the rest begins as texts begin.
@@ -88,13 +88,11 @@ class _State:
     pairs: Any = None
     words: Any = None
     wanted: Any = None
-    rows: int = 0
     capitals: Any = None
     older: AffixCounts | None = None
-    older_rows: int = 0
     least: int = 0
     listed: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
-    groups: list[tuple[tuple[int, int], npt.NDArray[np.int64]]] = field(default_factory=list)
+    groups: list[tuple[tuple[int, int, int], npt.NDArray[np.int64]]] = field(default_factory=list)
     scores: list[tuple[Any, ...]] = field(default_factory=list)
     texts: dict[int, tuple[str, npt.NDArray[np.uint64]]] = field(default_factory=dict)
     lost: int = 0
@@ -103,6 +101,8 @@ class _State:
 @dataclass(frozen=True)
 class Affixes(Signal[_State, AffixTable]):
     """Openings and endings of up to eight tokens in ``least`` to ``most`` rows whose texts go on in many ways.
+
+    Each turn of a conversation is a text of its own.
 
     Three rounds: sketch, list, fetch the texts. Of two that share 85 % of their rows, the one is kept whose rests are more
     like whole texts. Where a state is kept, those in half as many rows are listed as well, behind the others: a later
@@ -125,7 +125,6 @@ class Affixes(Signal[_State, AffixTable]):
             words=np.zeros(edges, np.uint32),
             capitals=np.zeros(2, np.int64),
             older=older.affixes if older else None,
-            older_rows=older.rows if older else 0,
             least=self.least // 2 if older else self.least,
         )
 
@@ -138,32 +137,34 @@ class Affixes(Signal[_State, AffixTable]):
         """Sketch, list, or fetch, by round."""
         from foretaste.text import affixes
 
-        t = batch.tokens(self.role)
+        t, owners = batch.turns(self.role)
         if state.round == 1:
             affixes.sketch_affixes(
                 t.hashes, t.offsets, state.cells, state.following, state.edges, state.pairs, state.words
             )
             state.capitals += affixes.capitals(t.offsets, t.starts, t.data)
-            state.rows += batch.num_rows
         elif state.round == 2:
-            n = batch.num_rows * 2 * affixes.MAX_TOKENS
+            n = len(owners) * 2 * affixes.MAX_TOKENS
             out = (
                 np.empty(n, np.uint64), np.empty(n, np.int32), np.empty(n, np.int8), np.empty(n, np.int8),
                 np.empty(n, np.uint64), np.empty(n, np.uint64), np.empty(n, np.int8),
             )  # fmt: skip
-            n = affixes.list_affixes(t.hashes, t.offsets, t.starts, t.ends, t.data, batch.start, state.wanted, *out)
+            n = affixes.list_affixes(t.hashes, t.offsets, t.starts, t.ends, t.data, 0, state.wanted, *out)
             room = max(0, MAX_LISTED - sum(len(part[0]) for part in state.listed))
             state.lost += max(0, n - room)
-            state.listed.append(tuple(a[: min(n, room)].copy() for a in out))
+            keys, turns, *rest = (a[: min(n, room)].copy() for a in out)
+            number = (np.arange(len(owners)) - np.searchsorted(owners, owners)).astype(np.int32)
+            state.listed.append((keys, (batch.start + owners[turns]).astype(np.int32), number[turns], *rest))
         else:
             # A Python loop over affixes: each is cut out of the text once in a scan.
-            for i, ((side, n), rows) in enumerate(state.groups):
+            for i, ((side, n, number), rows) in enumerate(state.groups):
                 row = int(rows[0]) - batch.start
                 if 0 <= row < batch.num_rows:
-                    first, stop = int(t.offsets[row]), int(t.offsets[row + 1])
+                    turn = int(np.searchsorted(owners, row)) + number
+                    first, stop = int(t.offsets[turn]), int(t.offsets[turn + 1])
                     position = 0 if side == 0 else stop - first - n
                     state.texts[i] = (
-                        t.text(row, position, n),
+                        t.text(turn, position, n),
                         t.hashes[first + position : first + position + n].copy(),
                     )
 
@@ -172,7 +173,6 @@ class Affixes(Signal[_State, AffixTable]):
         if left.round == 1:
             self.counts(left).add(self.counts(right))
             left.following |= right.following
-            left.rows += right.rows
         left.listed += right.listed
         left.texts |= right.texts
         left.lost = max(left.lost, right.lost)
@@ -186,7 +186,6 @@ class Affixes(Signal[_State, AffixTable]):
             here = state.cells.copy() if state.older is not None else state.cells
             if state.older is not None:
                 self.counts(state).add(state.older)
-            state.rows += state.older_rows
             enough = np.flatnonzero((here >= state.least) & (state.cells <= self.most))
             bound = np.maximum(3.0, self.diversity * np.minimum(here[enough], 40)) - 0.1
             enough = enough[linear_count(state.following[enough]) >= bound]
@@ -214,8 +213,11 @@ class Affixes(Signal[_State, AffixTable]):
         columns = list(zip(*state.listed))
         state.listed.clear()
         # Each list goes as soon as it is one array, so that the places are not all there twice.
-        keys, rows, sides, lengths, nexts, pairs, seams = (np.concatenate(columns.pop(0)) for _ in range(7))
+        keys, rows, turns, sides, lengths, nexts, pairs, seams = (np.concatenate(columns.pop(0)) for _ in range(8))
         order = np.argsort(keys, kind="stable")  # rows were listed in their order
+        if turns.any():
+            again = (keys[order[1:]] == keys[order[:-1]]) & (rows[order[1:]] == rows[order[:-1]])
+            order = order[np.append(True, ~again)]
         cuts = np.concatenate([[0], np.flatnonzero(np.diff(keys[order])) + 1, [len(order)]])
         sizes = np.diff(cuts)
         fits = (sizes >= state.least) & (sizes <= self.most)
@@ -228,9 +230,11 @@ class Affixes(Signal[_State, AffixTable]):
             firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
             gone += older.cells[keys[order[firsts]] & np.uint64(len(older.cells) - 1)]
         spans = np.concatenate([[0], np.cumsum(sizes)])
-        beside = _beside(rows, sides, order, spans)
+        beside = _beside(rows, turns, sides, order, spans)
         # From here one place per listed affix, those of a group side by side, or one per group.
-        rows, sides, lengths, nexts, pairs, seams = (a[order] for a in (rows, sides, lengths, nexts, pairs, seams))
+        rows, turns, sides, lengths, nexts, pairs, seams = (
+            a[order] for a in (rows, turns, sides, lengths, nexts, pairs, seams)
+        )
         rows = rows.astype(np.int64)
         starts = spans[:-1]
         distinct = _distinct(np.where(sides == 0, nexts, pairs), np.repeat(np.arange(len(sizes)), sizes), len(sizes))
@@ -238,7 +242,7 @@ class Affixes(Signal[_State, AffixTable]):
         cells = mix_all(nexts) & mask
         edges = state.edges[sides, cells].astype(np.float64)
         share = state.words[cells].astype(np.float64)
-        like = np.log((edges + 0.5) / max(1, state.rows)) - np.log((share + 0.5) / total)
+        like = np.log((edges + 0.5) / max(1, int(state.edges[0].sum()))) - np.log((share + 0.5) / total)
         known = np.add.reduceat(seams != UNKNOWN, starts, dtype=np.int64)
         table = np.stack([
             np.add.reduceat(state.pairs[sides, pairs & mask] >= 3, starts, dtype=np.int64) / sizes,
@@ -247,7 +251,12 @@ class Affixes(Signal[_State, AffixTable]):
             distinct / sizes,
         ], axis=1)  # fmt: skip
         scored = [
-            (g, (int(sides[spans[g]]), int(lengths[spans[g]])), rows[spans[g] : spans[g + 1]], table[g].tolist())
+            (
+                g,
+                tuple(int(a[spans[g]]) for a in (sides, lengths, turns)),
+                rows[spans[g] : spans[g + 1]],
+                table[g].tolist(),
+            )
             for g in np.flatnonzero(distinct >= self.diversity * np.minimum(sizes, 40)).tolist()
         ]
         scored.sort(key=lambda g: (len(g[2]) < self.least, -round(g[3][1], 9), -g[1][1], int(g[2][0]), g[1][0]))
@@ -262,7 +271,7 @@ class Affixes(Signal[_State, AffixTable]):
         """The affixes with their texts."""
         affixes = tuple(
             Affix(SIDES[side], *state.texts[i], rows, *state.scores[i])
-            for i, ((side, _), rows) in enumerate(state.groups)
+            for i, ((side, _, _), rows) in enumerate(state.groups)
         )
         return AffixTable(affixes, int(state.capitals[0]) / max(1, int(state.capitals[1])), state.lost)
 
@@ -280,7 +289,8 @@ def _fitting(sizes: npt.NDArray[np.int64], room: int) -> npt.NDArray[np.bool_]:
 
 
 def _beside(
-    rows: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int32],
+    turns: npt.NDArray[np.int32],
     sides: npt.NDArray[np.int8],
     order: npt.NDArray[np.int64],
     spans: npt.NDArray[np.int64],
@@ -289,10 +299,10 @@ def _beside(
     """For each group of places those other groups that have ``share`` of their rows in common with it.
 
     Of two openings one holds the rows of the other, so that one row in common and their sizes tell how many they share. A
-    row's openings (endings) were listed one behind the other: the first, the middle and the last row are looked up there.
+    turn's openings (endings) were listed one behind the other: the first, the middle and the last row are looked up there.
 
     Args:
-        rows, sides: of each place, as they were listed.
+        rows, turns, sides: of each place, as they were listed.
         order: the places of the groups, one group after the other.
         spans: where each group begins in ``order``, and the end.
     """
@@ -307,6 +317,7 @@ def _beside(
             there = np.clip(at + step, 0, len(rows) - 1)
             other = group[there]
             near = (other >= 0) & (other != group[at]) & (rows[there] == rows[at]) & (sides[there] == sides[at])
+            near &= turns[there] == turns[at]
             near &= np.minimum(sizes, sizes[other]) >= share * np.maximum(sizes, sizes[other])
             pairs.append(np.stack([group[at[near]], other[near]], axis=1))
     found: dict[int, list[int]] = {}

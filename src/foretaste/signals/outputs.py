@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from foretaste.batch import Batch
+from foretaste.batch import TURN, Batch
 from foretaste.check import Context, Signal
 from foretaste.spill import Column
 
@@ -25,12 +26,18 @@ class Classes:
         counts: rows per class, int64 (classes,); rows of the background are counted too.
         names: a name per class: the label, or an excerpt of a response.
         lengths: tokens of the longest response in the class (0 for labels), int64 (classes,).
+        turns: which of its responses has the class of each row, int32 (rows,); empty where all rows have one.
+        others: the classes of the other responses: row, class and turn, int64 (3, pairs).
+        per_row: responses of a row, on average.
     """
 
     labels: npt.NDArray[np.int32]
     counts: npt.NDArray[np.int64]
     names: tuple[str, ...]
     lengths: npt.NDArray[np.int64]
+    turns: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    others: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 0), np.int64))
+    per_row: float = 1.0
 
 
 @dataclass
@@ -75,12 +82,18 @@ class Labels(Signal[_Labels, Classes]):
 
 @dataclass
 class _Heads:
-    """A 64-bit hash and a length per row, which spill, and after the first round the text of one row per class."""
+    """A 64-bit hash and a length per turn, which spill, and after the first round the text of one turn per class.
+
+    ``more`` are the rows of all turns but the first of each row. ``first_rows`` and ``first_turns`` are where the classes
+    begin.
+    """
 
     heads: Column
     lengths: Column
+    more: Column
     classes: Classes | None = None
     first_rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    first_turns: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     names: dict[int, str] = field(default_factory=dict)
 
 
@@ -89,7 +102,8 @@ class ResponseHeads(Signal[_Heads, Classes]):
     """Responses that begin with the same ``tokens`` tokens form a class, where at least ``least`` rows share them.
 
     A response shorter than that is its own head, so that a short fixed answer and a long fixed opening both form a
-    class. Rows of a head that is rarer belong to no class.
+    class. Rows of a head that is rarer belong to no class. Of a row with several responses, as a conversation has, the one
+    counts whose class is in the fewest rows: what most conversations hold as well tells them apart the least.
     """
 
     role: str = "response"
@@ -99,27 +113,31 @@ class ResponseHeads(Signal[_Heads, Classes]):
     def start(self, context: Context) -> _Heads:
         """No response seen."""
         room = context.memory // _SHARE
-        return _Heads(Column(np.uint64, room=room), Column(np.int32, room=room))
+        return _Heads(Column(np.uint64, room=room), Column(np.int32, room=room), Column(np.int64, room=room))
 
     def scan(self, state: _Heads, batch: Batch) -> None:
         """Round 1: hash the heads. Round 2: keep one text per class."""
         if state.classes is None:
             from foretaste.text.heads import hash_heads
 
-            tokens = batch.tokens(self.role)
+            tokens, places = batch.turns(self.role)
             state.heads.append(hash_heads(tokens.hashes, tokens.offsets, self.tokens))
             state.lengths.append(np.diff(tokens.offsets).astype(np.int32))
+            state.more.append(batch.start + places[1:][places[1:] == places[:-1]])
             return
         low, high = np.searchsorted(state.first_rows, [batch.start, batch.start + batch.num_rows])
         rows = state.first_rows[low:high]
-        openings = pc.utf8_slice_codeunits(batch.strings(self.role).take(rows - batch.start), 0, 120)
-        state.names.update(zip(rows.tolist(), openings.to_pylist()))
+        texts = batch.strings(self.role).take(rows - batch.start).to_pylist()
+        turns = state.first_turns[low:high].tolist()
+        openings = (text.split(TURN)[turn][:120] for text, turn in zip(texts, turns))
+        state.names.update(zip(range(int(low), int(high)), openings))
 
     def merge(self, left: _Heads, right: _Heads) -> _Heads:
         """Concatenate rows; join texts."""
         if left.classes is None:
             left.heads.extend(right.heads)
             left.lengths.extend(right.lengths)
+            left.more.extend(right.more)
         left.names |= right.names
         return left
 
@@ -131,10 +149,16 @@ class ResponseHeads(Signal[_Heads, Classes]):
 
         labels, counts, first, longest = share_heads(state.heads, state.lengths, self.least)
         order = np.argsort(first)
-        state.first_rows = first[order]
+        state.first_rows, state.first_turns = first[order], np.zeros(len(order), np.int64)
         state.classes = Classes(labels, counts, tuple(map(str, order)), longest)
-        state.heads.clear()
-        state.lengths.clear()
+        if len(state.more):
+            rows = len(labels) - len(state.more)
+            owners = np.repeat(np.arange(rows), 1 + np.bincount(state.more.whole(), minlength=rows))
+            state.first_rows = owners[first[order]]
+            state.first_turns = first[order] - np.searchsorted(owners, state.first_rows)
+            state.classes = _by_row(state.classes, owners, rows, self.least)
+        for column in (state.heads, state.lengths, state.more):
+            column.clear()
         return state
 
     def value(self, state: _Heads) -> Classes:
@@ -142,14 +166,38 @@ class ResponseHeads(Signal[_Heads, Classes]):
         made = state.classes
         assert made is not None
         by_class = [""] * len(made.counts)
-        for position, row in zip(made.names, state.first_rows.tolist()):
-            by_class[int(position)] = state.names.get(row, "")
-        return Classes(made.labels, made.counts, tuple(by_class), made.lengths)
+        for at, position in enumerate(made.names):
+            by_class[int(position)] = state.names.get(at, "")
+        return dataclasses.replace(made, names=tuple(by_class))
+
+
+def _by_row(classes: Classes, owners: npt.NDArray[np.int64], rows: int, least: int) -> Classes:
+    """Classes of so many rows, from those of their turns.
+
+    ``owners`` is the row of each turn, ascending. A class that stands in fewer than ``least`` rows, since it repeats within
+    them, is left without any.
+    """
+    labels, number = classes.labels, len(classes.counts)
+    held = np.flatnonzero(labels >= 0)
+    pairs, first = np.unique(owners[held] * number + labels[held], return_index=True)
+    owner, label = np.divmod(pairs, max(1, number))
+    turn = held[first] - np.searchsorted(owners, owner)
+    sizes = np.bincount(label, minlength=number)
+    order = np.lexsort((label, sizes[label], owner))
+    order = order[sizes[label[order]] >= least]
+    owner, label, turn = owner[order], label[order], turn[order]
+    chosen = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
+    of_row, turns = np.full(rows, NONE, np.int32), np.zeros(rows, np.int32)
+    of_row[owner[chosen]], turns[owner[chosen]] = label[chosen], turn[chosen]
+    others = np.stack([owner[~chosen], label[~chosen], turn[~chosen]])
+    sizes[sizes < least] = 0
+    per_row = len(labels) / max(1, rows)
+    return dataclasses.replace(classes, labels=of_row, counts=sizes, turns=turns, others=others, per_row=per_row)
 
 
 @dataclass(frozen=True)
 class Refusals(Signal[list[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]):
-    """Whether each response opens with a refusal, bool (rows,)."""
+    """Whether each response, or one of several, opens with a refusal, bool (rows,)."""
 
     role: str = "response"
 
@@ -161,7 +209,10 @@ class Refusals(Signal[list[npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]):
         """Look at each opening."""
         from foretaste.text.refusals import refuses
 
-        state.append(refuses(batch.strings(self.role)))
+        turns, places = batch.turn_strings(self.role)
+        refused = np.zeros(batch.num_rows, np.bool_)
+        refused[places[refuses(turns)]] = True
+        state.append(refused)
 
     def merge(
         self, left: list[npt.NDArray[np.bool_]], right: list[npt.NDArray[np.bool_]]

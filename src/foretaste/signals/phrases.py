@@ -58,7 +58,7 @@ class PhraseTable:
         text: surface of the first occurrence.
         spans: occurrences of phrase i are ``spans[i]`` to ``spans[i + 1]`` of the arrays below, int64 (phrases + 1,).
         rows, positions: row and first token in the row, one occurrence per row, ascending.
-        lefts, rights: hash of the token before and after, 0 at the edge of the row.
+        lefts, rights: hash of the token before and after, 0 at the edge of the row or of one of its turns.
         purity: share of rows that have the majority output, 0 without outputs.
         presence: rows per word, as a sketch.
         bigrams, unigrams, total, sample: background counts of occurrences, and words drawn evenly from the text, behind the
@@ -490,11 +490,12 @@ class Phrases(Signal[_State, PhraseTable]):
         """Sketch, count or list, by round."""
         from foretaste.text import ngrams
 
-        tokens = batch.tokens(self.role)
+        tokens, turns = batch.tokens(self.role), batch.turn_offsets(self.role)
         if state.round == 1:
             ngrams.sketch_ngrams(
                 tokens.hashes,
                 tokens.offsets,
+                turns,
                 batch.start,
                 state.cells,
                 state.bigrams[0],
@@ -509,8 +510,8 @@ class Phrases(Signal[_State, PhraseTable]):
         t = state.table
         if state.round == 2:
             arguments: list[Any] = [
-                tokens.hashes, tokens.offsets, batch.start, state.labels, state.cells, *state.bigrams, state.unigrams,
-                state.least, t["keys"], t["tallies"], t["where"], t["size"],
+                tokens.hashes, tokens.offsets, turns, batch.start, state.labels, state.cells, *state.bigrams,
+                state.unigrams, state.least, t["keys"], t["tallies"], t["where"], t["size"],
             ]  # fmt: skip
             ngrams.count_ngrams(*arguments)
             return
@@ -530,8 +531,8 @@ class Phrases(Signal[_State, PhraseTable]):
                 )  # fmt: skip
                 state.known[c] = int(known)
         ngrams.find_occurrences(
-            tokens.hashes, tokens.offsets, batch.start, t["keys"], f["chosen"], f["tagged"], f["fill"], f["seen"],
-            f["rows"], f["positions"], f["lefts"], f["rights"],
+            tokens.hashes, tokens.offsets, turns, batch.start, t["keys"], f["chosen"], f["tagged"], f["fill"],
+            f["seen"], f["rows"], f["positions"], f["lefts"], f["rights"],
         )  # fmt: skip
 
     def merge(self, left: _State, right: _State) -> _State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,9 @@ class _State:
 
 @dataclass(frozen=True)
 class Sources(Signal[_State, SourceNumbers]):
-    """The source of each row; nothing where the data have no source."""
+    """The source of each row, or who labelled it; nothing where the data do not say."""
+
+    role: Literal["source", "annotator"] = "source"
 
     def start(self, context: Context) -> _State:
         """No source seen."""
@@ -51,9 +54,9 @@ class Sources(Signal[_State, SourceNumbers]):
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Number new sources in the order in which they appear."""
-        if not batch.has("source"):
+        if not batch.has(self.role):
             return
-        encoded = pc.dictionary_encode(batch.strings("source"))
+        encoded = pc.dictionary_encode(batch.strings(self.role))
         numbers = np.array([state.number(n) for n in encoded.dictionary.to_pylist()], dtype=np.int32)
         state.parts.append(numbers[np.asarray(encoded.indices)] if len(numbers) else np.zeros(0, np.int32))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from foretaste.text.kernels import kernel
 from foretaste.text.sorting import distinct
 
 LARGEST = 12  # documents of an island
@@ -42,7 +42,7 @@ class Islands:
         return (self.members(i) for i in range(len(self.spans) - 1))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rare_words(hashes, offsets, first_row, words, rows):
     """Write the distinct words of each row and the row's number; returns how many. Room for all tokens is needed."""
     n = 0
@@ -57,7 +57,7 @@ def rare_words(hashes, offsets, first_row, words, rows):
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _neighbours(row_spans, row_words, word_spans, word_rows, weights, norms, near, cosines):
     scores = np.zeros(len(norms), np.float32)
     touched = np.empty(len(norms), np.int32)
@@ -94,7 +94,7 @@ def _neighbours(row_spans, row_words, word_spans, word_rows, weights, norms, nea
                 cosines[r, at] = cosine
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _list_islands(near, cosines, gap, smallest, rows, spans):
     n, found = 0, 0
     for r in range(len(near)):

@@ -1,7 +1,7 @@
 """Kernels over token hashes: n-gram sketches, exact tables of the n-grams that matter, and their occurrences.
 
-Every function works on flat arrays: ``tokens`` uint64 (n_tokens,), ``offsets`` int64 (rows + 1,). Presence is counted per
-row, never per occurrence.
+Every function works on flat arrays: ``tokens`` uint64 (n_tokens,), ``offsets`` int64 (rows + 1,), and ``turns`` int64, the
+offsets of the texts in the rows: no n-gram lies in two of them. Presence is counted per row, never per occurrence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from foretaste.text.tokens import mix
 U64 = np.uint64
 _N_BITS = 2
 MAX_N = 1 << _N_BITS
-BOUNDARY = U64(0)  # neighbour of a token at the edge of its row; no token hashes to 0 in practice
+BOUNDARY = U64(0)  # neighbour of a token at the edge of its turn; no token hashes to 0 in practice
 RAREFIED = 25  # rows in which the neighbours of frequent phrases are compared
 EDGE = U64(1)  # linear counter of neighbours that has seen the edge alone, as mix(BOUNDARY) is 0
 
@@ -35,17 +35,23 @@ _TAG_BITS = U64(40)  # bits from there on choose an n-gram's tag
 
 
 @kernel
-def _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest):
-    """Hashes of the n-grams that begin at tokens ``low`` to ``high``: ``hashes[n - 1]``; the row of each token, and how
-    many tokens its row has from there on (n-grams longer than that are not there). ``row`` is that of ``low``."""
+def _hash_chunk(tokens, offsets, turns, low, high, at, hashes, rows, opens, rest):
+    """Hashes of the n-grams that begin at tokens ``low`` to ``high``: ``hashes[n - 1]``; the row of each token, whether it
+    opens its turn, and how many tokens its turn has from there on (n-grams longer than that are not there). ``at`` are row
+    and turn of ``low``, and then those of ``high``."""
     last = len(tokens) - 1
-    while offsets[row + 1] <= low:
-        row += 1
+    row = at[0]
+    turn = at[1]
     for i in range(low, high):
         while offsets[row + 1] <= i:
             row += 1
+        while turns[turn + 1] <= i:
+            turn += 1
         rows[i - low] = row
-        rest[i - low] = min(offsets[row + 1] - i, 255)
+        opens[i - low] = turns[turn] == i
+        rest[i - low] = min(turns[turn + 1] - i, 255)
+    at[0] = row
+    at[1] = turn
     for i in range(low, high):
         h = extend(U64(0), tokens[i])
         hashes[0, i - low] = h
@@ -54,11 +60,10 @@ def _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest):
         h = extend(h, tokens[min(i + 2, last)])
         hashes[2, i - low] = h
         hashes[3, i - low] = extend(h, tokens[min(i + 3, last)])
-    return row
 
 
 @kernel
-def sketch_ngrams(tokens, offsets, first_row, cells, bigrams_a, bigrams_b, unigrams, presence, last):
+def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b, unigrams, presence, last):
     """Add a batch to the count sketches: n-grams of three and four tokens (uint8, saturating), bigrams (two rows of
     uint8), unigrams (uint32).
 
@@ -71,10 +76,11 @@ def sketch_ngrams(tokens, offsets, first_row, cells, bigrams_a, bigrams_b, unigr
     hashes = np.empty((MAX_N, _CHUNK), np.uint64)
     rows = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
-    row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
+    opens = np.empty(_CHUNK, np.bool_)
+    place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        row = _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest)
+        _hash_chunk(tokens, offsets, turns, low, high, place, hashes, rows, opens, rest)
         for n in range(2, MAX_N):
             for j in range(high - low):
                 at = hashes[n, j] & mask
@@ -131,7 +137,7 @@ def _pick(flags, hashes, size, picked, picked_hashes):
 
 @kernel
 def count_ngrams(
-    tokens, offsets, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least, keys, tallies, where, size
+    tokens, offsets, turns, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least, keys, tallies, where, size
 ):  # fmt: skip
     """Count exactly the n-grams whose sketch cells reach ``least``, one slot each in an open-addressed table.
 
@@ -155,10 +161,11 @@ def count_ngrams(
     chosen = np.empty(_CHUNK * MAX_N, np.int32)
     chosen_hashes = np.empty(_CHUNK * MAX_N, np.uint64)
     home = np.empty(_CHUNK * MAX_N, np.uint64)
-    row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
+    opens = np.empty(_CHUNK, np.bool_)
+    place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        row = _hash_chunk(tokens, offsets, low, high, row, hashes, rows, rest)
+        _hash_chunk(tokens, offsets, turns, low, high, place, hashes, rows, opens, rest)
         _frequent_chunk(hashes, rest, high - low, cells, bigrams_a, bigrams_b, unigrams, least, flags)
         for j in range(high - low + MAX_N + 1):
             at = min(max(low + j - 1, 0), len(tokens) - 1)
@@ -168,7 +175,7 @@ def count_ngrams(
                 right[n, j] = edge if rest[j] == n + 1 else left[j + n + 2]
         for j in range(high - low):
             label_of[j] = labels[first_row + rows[j]]
-            if offsets[rows[j]] == low + j:
+            if opens[j]:
                 left[j] = edge
         picked = _pick(flags, hashes, high - low, chosen, chosen_hashes)
         for i in range(picked):
@@ -235,7 +242,9 @@ def tags(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
 
 
 @kernel
-def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, seen, rows, positions, lefts, rights):
+def find_occurrences(
+    tokens, offsets, turns, first_row, keys, chosen, tagged, fill, seen, rows, positions, lefts, rights
+):  # fmt: skip
     """Write the first occurrence per row of every chosen n-gram: row, token in row, left and right neighbour.
 
     ``keys`` and ``chosen`` are those of :func:`index_keys`, ``tagged`` that of :func:`tags`, ``fill`` is the next free place
@@ -249,10 +258,11 @@ def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, see
     flags = np.empty((MAX_N, _CHUNK), np.uint8)
     maybe = np.empty(_CHUNK * MAX_N, np.int32)
     maybe_hashes = np.empty(_CHUNK * MAX_N, np.uint64)
-    row = np.int64(0)  # not a literal, for which numba compiles a variant of its own
+    opens = np.empty(_CHUNK, np.bool_)
+    reached = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        row = _hash_chunk(tokens, offsets, low, high, row, hashes, row_of, rest)
+        _hash_chunk(tokens, offsets, turns, low, high, reached, hashes, row_of, opens, rest)
         for n in range(MAX_N):
             for j in range(high - low):
                 flags[n, j] = tagged[(hashes[n, j] >> _TAG_BITS) & mask] & (rest[j] > n)
@@ -277,7 +287,7 @@ def find_occurrences(tokens, offsets, first_row, keys, chosen, tagged, fill, see
             i = low + j
             rows[place] = r
             positions[place] = i - start
-            lefts[place] = tokens[i - 1] if i > start else BOUNDARY
+            lefts[place] = BOUNDARY if opens[j] else tokens[i - 1]
             rights[place] = tokens[i + n + 1] if rest[j] > n + 1 else BOUNDARY
 
 

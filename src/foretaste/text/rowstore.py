@@ -46,3 +46,30 @@ class RowStore:
     def index(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions of row numbers in the store."""
         return np.searchsorted(self.rows, rows)
+
+
+class TurnStore(RowStore):
+    """Token hashes of chosen prompts of conversations; ``rows`` are the keys of :meth:`key`, ascending.
+
+    Of a response without a prompt of its own, such as one behind a tool, it is the prompt before that.
+    """
+
+    @staticmethod
+    def key(rows: npt.NDArray[np.int64], turns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """One number for a row and the number of a turn in it."""
+        return (rows << 20) + np.minimum(turns, (1 << 20) - 1)
+
+    def scan(self, batch: Batch) -> None:
+        """Copy the tokens of this batch's wanted turns."""
+        low, high = np.searchsorted(self.rows, [batch.start << 20, (batch.start + batch.num_rows) << 20])
+        if low == high:
+            return
+        tokens, owners = batch.turns("prompt")
+        firsts = np.searchsorted(owners, (self.rows[low:high] >> 20) - batch.start)
+        at = firsts + (self.rows[low:high] & ((1 << 20) - 1))
+        while (empty := (tokens.offsets[at + 1] == tokens.offsets[at]) & (at > firsts)).any():
+            at -= empty
+        lengths = tokens.offsets[at + 1] - tokens.offsets[at]
+        starts = np.repeat(tokens.offsets[at] - np.cumsum(lengths) + lengths, lengths)
+        self.parts.append(tokens.hashes[starts + np.arange(len(starts))])
+        self.lengths.append(lengths)
