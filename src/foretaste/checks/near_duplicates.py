@@ -20,7 +20,7 @@ from foretaste.text.sample import spread
 MAX_STORED_ROWS = 200_000
 EXCERPT = 120
 _MAJORITY = 0.5
-_COMMON, _BEYOND_DOUBT = 0.9, 3.0  # share of a cluster's rows with a word, and its nats for a label in all others
+_COMMON, _BEYOND_DOUBT = 0.9, 4.0  # share of a cluster's rows with a word, and its nats for a label in all others
 _REVIEW_RANK = 0.05  # a cluster that more rows than that are as improbable as is nothing to look at
 
 Rows = npt.NDArray[np.int64]
@@ -66,7 +66,7 @@ class NearDuplicateClusters(Check[_State]):
     Blocks: a cluster of ``block_rows`` rows, nearly all under one label, whose words give that label so little that, at
     the rate at which other rows of these data have so improbable a label, chance explains none of the clusters found
     (Benjamini-Hochberg at ``max_false``), while another label has more than half of the probability and the cluster's
-    own label has as many rows elsewhere and no word of the copies stands for it there.
+    own label has as many rows elsewhere, and no word of the copies stands for it there ("License: Zlib").
 
     Reviews: a source that labels the same texts otherwise than the other sources do in ``block_rows`` rows, where the
     words side with the others ``side_ratio`` times as often as with it (honest sources may follow two guidelines);
@@ -246,14 +246,12 @@ class NearDuplicateClusters(Check[_State]):
                 continue  # nobody else says what such a text would be labelled
             rank = (1 + np.searchsorted(own, mean[label], side="right")) / (1 + len(own))
             found.append((float(rank), cluster, label, mean))
-        # What names the label in every copy, as "License: Zlib" does, is a reason for it, whatever the others say.
-        found = [f for f in found if f[3][f[2]] > np.log(self.max_probability) or not judge.named(*f[1:3])]
         found.sort(key=lambda f: f[:2])
         ranks = np.array([f[0] for f in found])
         passed = np.flatnonzero(ranks <= self.max_false * np.arange(1, len(ranks) + 1) / max(1, len(ranks)))
         blocked = int(passed[-1]) + 1 if len(passed) else 0
         return [
-            self._copy(state, *f[1:], f[0], Severity.BLOCK if at < blocked else Severity.REVIEW)
+            self._copy(state, *f[1:], f[0], Severity.REVIEW if at >= blocked or judge.named(*f[1:3]) else Severity.BLOCK)
             for at, f in enumerate(found)
             if np.exp(f[3][f[2]]) <= self.max_probability and f[0] <= _REVIEW_RANK
         ]
