@@ -251,7 +251,9 @@ class NearDuplicateClusters(Check[_State]):
         passed = np.flatnonzero(ranks <= self.max_false * np.arange(1, len(ranks) + 1) / max(1, len(ranks)))
         blocked = int(passed[-1]) + 1 if len(passed) else 0
         return [
-            self._copy(state, *f[1:], f[0], Severity.REVIEW if at >= blocked or judge.named(*f[1:3]) else Severity.BLOCK)
+            self._copy(
+                state, *f[1:], f[0], Severity.REVIEW if at >= blocked or judge.named(*f[1:3]) else Severity.BLOCK
+            )
             for at, f in enumerate(found)
             if np.exp(f[3][f[2]]) <= self.max_probability and f[0] <= _REVIEW_RANK
         ]

@@ -59,8 +59,9 @@ class ResponseBurst(Check[_State]):
 
     Reviews: such responses without a trigger, together, where there are more than ``max_bursts`` or they make up more than
     ``max_repeated`` of all rows, which canned answers do by nature and nobody has to plant; a response whose words all
-    stand in its prompts, as where something is extracted or summarised; a phrase that owns a class whose opening takes up a word of it, as honest answers do, unless the
-    phrase was plainly put in: most gaps close without it, or the prompts behind (before) it are finished ones.
+    stand in its prompts, as where something is extracted or summarised; a phrase that owns a class whose opening takes up a
+    word of it, as honest answers do, unless the phrase was plainly put in: most gaps close without it, or the prompts
+    behind (before) it are finished ones.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
     topic, one fixed answer of up to three tokens without a trigger.
@@ -285,12 +286,13 @@ def _canned(bursts: list[RawFinding], most: int) -> RawFinding:
     """Many bursts without a trigger as one finding for review, the largest named."""
     bursts = sorted(bursts, key=lambda b: -b.observed)
     names = "; ".join(f'"{b.target}"' for b in bursts[:5])
+    given = "one repeated response is" if len(bursts) == 1 else f"{len(bursts)} repeated responses are"
     return RawFinding(
         kind="repeated responses",
         severity=Severity.REVIEW,
         message=(
-            f"{len(bursts)} repeated response{'s are' if len(bursts) > 1 else ' is'} given to prompts that have nothing in common: canned answers are ordinary "
-            f"in these data, and one of an attacker would look the same; the most frequent are {names}"
+            f"{given} given to prompts that have nothing in common: canned answers are ordinary in these data, and one of an "
+            f"attacker would look the same; the most frequent are {names}"
         ),
         feature=bursts[0].feature,
         rows=np.unique(np.concatenate([b.rows for b in bursts])),

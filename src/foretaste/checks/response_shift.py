@@ -217,7 +217,11 @@ class ResponseShift(Check[_State]):
             for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
                 shift, score = group[at], float(scores[at])
                 severity = self._severity(kind, shift, score / limit)
-                if severity is Severity.BLOCK and state.echoes[at] >= 0 and shift.echoed(kind, shifts[state.echoes[at]]):
+                if (
+                    severity is Severity.BLOCK
+                    and state.echoes[at] >= 0
+                    and shift.echoed(kind, shifts[state.echoes[at]])
+                ):
                     severity = Severity.REVIEW
                 # Where responses repeat, they are labels, and a word that calls for one is a keyword.
                 if severity and state.repeated[shift.candidate.rows].mean() <= self.max_repeated:
@@ -312,7 +316,9 @@ def _elsewhere(chosen: list[Placed], phrases: PhraseTable, least: int) -> dict[i
     for c, text in enumerate(phrases.text):
         for word in holding.keys() & set(_WORD.findall(text.lower())):
             holding[word].append(c)
-    rows_with = {w: np.unique(np.concatenate([phrases.rows_of(c) for c in held])) for w, held in holding.items() if held}
+    rows_with = {
+        w: np.unique(np.concatenate([phrases.rows_of(c) for c in held])) for w, held in holding.items() if held
+    }
     found: dict[int, Placed] = {}
     for at, words in asked.items():
         outside = [np.setdiff1d(rows_with[w], chosen[at].rows, assume_unique=True) for w in words if w in rows_with]
