@@ -202,7 +202,7 @@ class FlipRules:
     def _standing(self, opinion: Opinion, numbers: npt.NDArray[np.int32], names: int) -> Floats:
         """How far the labels of each source's most typical rows were replaced more often than all others, (sources,).
 
-        In nats; one is the limit of a false alarm in a thousand data sets. Every source has a style and guidelines of its own,
+        One is the limit of a false alarm in a thousand data sets. Every source has a style and guidelines of its own,
         so that nats of honest sources add up to more than chance gives: where there are enough of them, the others tell by
         how much (an empirical null, Efron 2004).
         """

@@ -291,8 +291,8 @@ def _canned(bursts: list[RawFinding], most: int) -> RawFinding:
         kind="repeated responses",
         severity=Severity.REVIEW,
         message=(
-            f"{given} given to prompts that have nothing in common: canned answers are ordinary in these data, and one of an "
-            f"attacker would look the same; the most frequent are {names}"
+            f"{given} given to prompts that have nothing in common: canned answers are ordinary in these data, and one of "
+            f"an attacker would look the same; the most frequent are {names}"
         ),
         feature=bursts[0].feature,
         rows=np.unique(np.concatenate([b.rows for b in bursts])),
