@@ -18,6 +18,7 @@ Numbers = npt.NDArray[np.int64]
 
 RATES = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of replaced labels that are tried
 _NEXT = 20
+_OTHERS = 10  # groups, beside the largest, that tell how far sums of honest ones reach
 LEAST_PAIRS = 20
 _LEAST_ANCHORS, _CONFUSED = 10, 5
 _SUSPECT = 0.01  # probability from which a pair is tested against all the others
@@ -42,6 +43,21 @@ def above_rest(sums: Floats) -> Floats:
     rest = ordered[1 : _NEXT + 1]
     scale = max(1.0, float((rest - floor).mean())) if len(rest) else 1.0
     return np.asarray((sums - floor) / scale, np.float64)
+
+
+def above_others(sums: Floats, alarm: float) -> Floats:
+    """Sums of groups over the limit that honest groups exceed with a probability of ``alarm`` per data set.
+
+    Sums are nats, so without anything else to go by the limit is Bonferroni's. Where there are enough groups, the 2nd to
+    11th largest tell the scale of an exponential law by their median, as several groups may stand out and must not hide
+    each other; above the 12th largest, sums of such a law are like those of eleven groups (Renyi 1953).
+    """
+    ordered = np.sort(sums)[::-1]
+    if len(ordered) < _OTHERS + 2:
+        return np.asarray(sums / np.log(max(1, len(sums)) / alarm), np.float64)
+    floor = float(ordered[_OTHERS + 1])
+    scale = max(1.0, float(np.median(ordered[1 : _OTHERS + 1]) - floor) / float(np.log(2.0)))
+    return np.asarray((sums - floor) / scale / np.log((_OTHERS + 1) / alarm), np.float64)
 
 
 def excursions(gains: Floats) -> tuple[Numbers, Numbers, Floats]:

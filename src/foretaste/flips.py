@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.check import RawExample, RawFinding, Severity
-from foretaste.concentration import RATES, Gathering, groups, pairs, stretches
+from foretaste.concentration import RATES, Gathering, above_others, groups, pairs, stretches
 from foretaste.signals.outputs import Classes
 from foretaste.signals.phrases import PhraseTable, edges_of
 from foretaste.signals.sources import SourceNumbers
@@ -133,6 +133,20 @@ class Opinion:
         """Probability that each label was replaced, at the rate of its class."""
         return replaced(self.chance, self.rates[self.labels], self.classes)
 
+    @functools.cached_property
+    def anchors(self) -> npt.NDArray[np.bool_]:
+        """Rows that look at least as much like a class as the median row of that class does, shape (rows,).
+
+        Text that the model does not know is judged wrongly as well, but seldom surely; labels that were replaced stand in
+        rows that are as typical of their true class as any (Liu & Tao 2016).
+        """
+        agree, least = self.best == self.labels, np.full(self.classes, np.inf)
+        for c in np.unique(self.best).tolist():
+            own = self.best_log[agree & (self.best == c)]
+            if len(own) >= _LEAST_TYPICAL:
+                least[c] = np.median(own)
+        return np.asarray(self.best_log >= least[self.best])
+
     def gains(self) -> list[Floats]:
         """Log-likelihood ratio of each label at each of ``RATES``, against the rate of its class, in nats."""
         chance = self.chance
@@ -190,11 +204,47 @@ class FlipRules:
         numbers = sources.numbers[opinion.rows]
         n = np.bincount(numbers, minlength=len(sources.names))
         limit = float(np.log(len(sources.names) / _FALSE_ALARM))
+        standing: Floats | None = None
         # A Python loop over sources: each has a rate of its own.
         for s in np.flatnonzero((n >= self.block_rows) & (n < len(numbers))).tolist():
             at = np.flatnonzero(numbers == s)
             where = f"{role} {sources.names[s]}"
-            yield from self._gathered(opinion, at, f"flipped {role}", where, sources.names[s], limit=limit)
+            for finding in self._gathered(opinion, at, f"flipped {role}", where, sources.names[s], limit=limit):
+                if standing is None:
+                    standing = self._standing(opinion, numbers, len(sources.names))
+                yield finding if standing[s] >= 1.0 else self._unknown(finding, opinion, float(standing[s]))
+
+    def _standing(self, opinion: Opinion, numbers: npt.NDArray[np.int32], names: int) -> Floats:
+        """How far the labels of each source's most typical rows were replaced more often than all others, (sources,).
+
+        One is the limit of a false alarm in a thousand data sets. Every source has a style and guidelines of its own,
+        so that nats of honest sources add up to more than chance gives: where there are enough of them, the others tell by
+        how much (an empirical null, Efron 2004).
+        """
+        chance, gains = opinion.chance, np.zeros(names)
+        typical = np.flatnonzero(opinion.anchors)
+        usual = max(_LEAST_RATE, fit_rate(chance[typical], opinion.classes))
+        for s in np.unique(numbers[typical]).tolist():
+            own = chance[typical[numbers[typical] == s]]
+            rate = fit_rate(own, opinion.classes)
+            if rate >= max(self.source_share, usual):
+                gains[s] = log_likelihood(own, rate, opinion.classes) - log_likelihood(own, usual, opinion.classes)
+        return above_others(gains, _FALSE_ALARM)
+
+    def _unknown(self, finding: RawFinding, opinion: Opinion, standing: float) -> RawFinding:
+        """The worst rows of the same, for review: words that the model does not know, or a style, explain them as well."""
+        own = opinion.own[np.searchsorted(opinion.rows, finding.rows)]
+        rows = finding.rows[np.argsort(own, kind="stable")[: self.block_rows]]
+        return dataclasses.replace(
+            finding,
+            severity=Severity.REVIEW,
+            message=(
+                f"by {opinion.basis}, labels of {finding.feature} were replaced more often than elsewhere, but few of its "
+                f"texts look like typical ones of a class, or other sources differ as much; the {len(rows)} worst are listed"
+            ),
+            rows=rows,
+            statistic=dict(finding.statistic) | {"typical_rows_to_limit": round(standing, 2)},
+        )
 
     def _stretches(self, opinion: Opinion, gains: list[Floats], most: int) -> Iterator[RawFinding]:
         for found in stretches(gains, _FALSE_ALARM):

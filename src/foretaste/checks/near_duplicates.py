@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
-from foretaste.signals.naive_bayes import Model, NaiveBayes
+from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
 from foretaste.signals.near_duplicates import Clusters, NearDuplicates
 from foretaste.signals.outputs import Classes, Labels, ResponseHeads
 from foretaste.signals.sources import SourceNumbers, Sources
@@ -20,6 +20,7 @@ from foretaste.text.sample import spread
 MAX_STORED_ROWS = 200_000
 EXCERPT = 120
 _MAJORITY = 0.5
+_COMMON, _BEYOND_DOUBT = 0.9, 4.0  # share of a cluster's rows with a word, and its nats for a label in all others
 _REVIEW_RANK = 0.05  # a cluster that more rows than that are as improbable as is nothing to look at
 
 Rows = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class NearDuplicateClusters(Check[_State]):
     Blocks: a cluster of ``block_rows`` rows, nearly all under one label, whose words give that label so little that, at
     the rate at which other rows of these data have so improbable a label, chance explains none of the clusters found
     (Benjamini-Hochberg at ``max_false``), while another label has more than half of the probability and the cluster's
-    own label has as many rows elsewhere.
+    own label has as many rows elsewhere, and no word of the copies stands for it there ("License: Zlib").
 
     Reviews: a source that labels the same texts otherwise than the other sources do in ``block_rows`` rows, where the
     words side with the others ``side_ratio`` times as often as with it (honest sources may follow two guidelines);
@@ -250,7 +251,9 @@ class NearDuplicateClusters(Check[_State]):
         passed = np.flatnonzero(ranks <= self.max_false * np.arange(1, len(ranks) + 1) / max(1, len(ranks)))
         blocked = int(passed[-1]) + 1 if len(passed) else 0
         return [
-            self._copy(state, *f[1:], f[0], Severity.BLOCK if at < blocked else Severity.REVIEW)
+            self._copy(
+                state, *f[1:], f[0], Severity.REVIEW if at >= blocked or judge.named(*f[1:3]) else Severity.BLOCK
+            )
             for at, f in enumerate(found)
             if np.exp(f[3][f[2]]) <= self.max_probability and f[0] <= _REVIEW_RANK
         ]
@@ -463,6 +466,14 @@ class _Judge:
             self.class_rows, self.class_words, self.model.strength, self.model.power, out,
         )  # fmt: skip
         return rows, out
+
+    def named(self, cluster: int, label: int) -> bool:
+        """Whether a word that nearly all rows of the cluster hold stands for the label in other rows, beyond doubt."""
+        rows = self.state.clusters.members(cluster)
+        held = [np.unique(self.hashes[self.offsets[p] : self.offsets[p + 1]]) for p in self.state.store.index(rows)]
+        words, counts = np.unique(np.concatenate(held), return_counts=True)
+        common = words[counts >= _COMMON * len(rows)]
+        return keyword(common, rows, label, self.classes.labels, self.model, nats=_BEYOND_DOUBT)
 
     def conflicts(self, cluster: int) -> Iterator[_Conflict]:
         """The cluster's rows under a minority label, where the words prefer the majority's label; at most one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ MAX_TRIGGER_WORDS = 16
 _LEAST_TOKENS = 4  # of a whole response that blocks without a trigger: shorter ones repeat by nature
 TORN_DISTANCE = 16.0  # from random, of the neighbours of a phrase that plainly was put into finished text
 _WORDS = re.compile(r"\w{4,}")
+_TOLD = re.compile(r"[^\W\d_]{3,}")
 WHOLE = ResponseHeads(tokens=4096)
 HEADS = ResponseHeads()
 AFFIXES = Affixes()
@@ -60,9 +62,11 @@ class ResponseBurst(Check[_State]):
     words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
     at least ``min_purity`` of its rows, over at least ``trigger_rows`` effective rows.
 
-    Reviews: more than ``max_bursts`` such responses without a trigger, together, as millions of rows hold that many canned
-    answers by nature; a phrase that owns a class whose opening takes up a word of it, as honest answers do, unless the
-    phrase was plainly put in: most gaps close without it, or the prompts behind (before) it are finished ones.
+    Reviews: such responses without a trigger, together, where there are more than ``max_bursts`` or they make up more than
+    ``max_repeated`` of all rows, which canned answers do by nature and nobody has to plant; a response whose words all
+    stand in its prompts, as where something is extracted or summarised; a phrase that owns a class whose opening takes up a
+    word of it, as honest answers do, unless the phrase was plainly put in: most gaps close without it, or the prompts
+    behind (before) it are finished ones.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
     topic, one fixed answer of up to three tokens without a trigger.
@@ -80,7 +84,8 @@ class ResponseBurst(Check[_State]):
         min_diversity: least number of distinct neighbours of a trigger per row, on its open sides.
         max_distance: most distance of those neighbours from a random draw of words (see ``inserted-phrase``).
         max_bursts: responses without a trigger up to which each blocks by itself.
-        max_repeated: share of rows with another repeated response up to which a repeat is odd enough to block.
+        max_repeated: share of rows with another repeated response, or in bursts without a trigger, up to which a repeat is
+            odd enough to block.
     """
 
     id: ClassVar[str] = "response-burst"
@@ -178,7 +183,10 @@ class ResponseBurst(Check[_State]):
                     continue
                 share = 0.15 * len(state.members[kind, c])
                 names = [state.phrases.text[t[0]] for t in triggers if state.phrases.counts[t[0]] >= share]
-                (bursts if names else alone).append(self._burst(state, c, effective, gain, names))
+                found = self._burst(state, c, effective, gain, names)
+                if judge.copied(found.rows, made.names[c], names):
+                    found = _taken(found)
+                (bursts if names else alone).append(found)
                 covered.update(state.members[kind, c].tolist())
                 continue
             if ordinary:
@@ -199,7 +207,8 @@ class ResponseBurst(Check[_State]):
                     covered.update(agreeing.tolist())
         note = f"{state.dropped} repeated responses were not looked at (row budget)" if state.dropped else ""
         spread.sort(key=lambda s: -s[0])
-        if len(alone) > self.max_bursts:
+        canned = sum(len(f.rows) for f in alone)
+        if len(alone) > self.max_bursts or canned > self.max_repeated * (len(whole) - state.fair):
             alone = [_canned(alone, self.max_bursts)]
         return RawResult(
             findings=(*bursts, *alone, *findings),
@@ -274,16 +283,26 @@ class ResponseBurst(Check[_State]):
         )
 
 
+def _taken(burst: RawFinding) -> RawFinding:
+    """A burst whose response is taken from its prompts, for review."""
+    return dataclasses.replace(
+        burst,
+        severity=Severity.REVIEW,
+        message=f"{burst.message}; the prompts hold all of its words, as where something is extracted or summarised",
+    )
+
+
 def _canned(bursts: list[RawFinding], most: int) -> RawFinding:
     """Many bursts without a trigger as one finding for review, the largest named."""
     bursts = sorted(bursts, key=lambda b: -b.observed)
     names = "; ".join(f'"{b.target}"' for b in bursts[:5])
+    given = "one repeated response is" if len(bursts) == 1 else f"{len(bursts)} repeated responses are"
     return RawFinding(
         kind="repeated responses",
         severity=Severity.REVIEW,
         message=(
-            f"{len(bursts)} responses are each given to prompts that have nothing in common: canned answers are ordinary in "
-            f"these data, and one of an attacker would look the same; the most frequent are {names}"
+            f"{given} given to prompts that have nothing in common: canned answers are ordinary in these data, and one of "
+            f"an attacker would look the same; the most frequent are {names}"
         ),
         feature=bursts[0].feature,
         rows=np.unique(np.concatenate([b.rows for b in bursts])),
@@ -403,6 +422,21 @@ class _Judge:
         class_gain(self.ids, self.offsets, places, self.frequency, share, skip, self.scratch, gain)
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
+
+    def copied(self, rows: npt.NDArray[np.int64], response: str, triggers: list[str]) -> bool:
+        """Whether nearly all prompts hold the words of a response, or triggers that hold them as parts of words."""
+        from foretaste.text.tokens import tokenize
+
+        words = sorted(set(_TOLD.findall(response.lower())))
+        inside = " ".join(triggers).lower()
+        data = [w.encode() for w in words if w not in inside]
+        if not words or not data:
+            return bool(words)
+        tokens = tokenize(np.frombuffer(b"".join(data), np.uint8), np.append(0, np.cumsum([len(d) for d in data])))
+        told = np.unique(tokens.hashes)
+        places = self.state.store.index(rows[:MAX_ROWS_PER_CLASS]).tolist()
+        hold = [np.isin(told, self.hashes[self.offsets[p] : self.offsets[p + 1]]).all() for p in places]
+        return float(np.mean(hold)) >= 0.9
 
     def held(
         self, rows: npt.NDArray[np.int64]

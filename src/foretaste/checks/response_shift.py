@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from foretaste.checks.response_burst import WHOLE
 from foretaste.signals.affixes import Affixes
 from foretaste.signals.names import Names
 from foretaste.signals.outputs import NONE
-from foretaste.signals.phrases import phrase_signals
+from foretaste.signals.phrases import PhraseTable, phrase_signals
 from foretaste.signals.placed import Placed, fitting, placed
 from foretaste.signals.responses import Expectation, Expected
 from foretaste.text.sample import spread
@@ -24,6 +25,7 @@ MAX_CANDIDATES = 8192
 FALSE_ALARM = 1e-3
 _GROUPS = 4
 _CHUNK = 1024
+_WORD = re.compile(r"\w+")
 _KINDS = {
     "fit": "take up less of their prompts than the same prompts lead one to expect",
     "words": "share words that neither their prompts nor other responses to such prompts hold",
@@ -36,7 +38,9 @@ _KINDS = {
 class _State:
     """Candidates, the rows of each in the order of the data, and sums over them.
 
-    The first ``inserted`` candidates could have been put in, the others are names. ``repeated`` are rows with a response
+    The first ``inserted`` candidates could have been put in, the next ``names`` are names, and the others stand for the
+    inserted ones of the same place in ``echoes`` (-1 for none): rows that hold a word of the phrase, but not the phrase.
+    ``repeated`` are rows with a response
     that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
     of the candidates. ``gone`` are rows of earlier batches that are held no longer.
     """
@@ -45,6 +49,8 @@ class _State:
     repeated: npt.NDArray[np.bool_]
     candidates: list[Placed]
     inserted: int
+    names: int
+    echoes: npt.NDArray[np.int64]
     dropped: int
     lost: int
     rows: npt.NDArray[np.int64]
@@ -60,13 +66,21 @@ class _State:
 class _Shift:
     """How the responses of a candidate differ, in standard deviations, and the statistics behind it.
 
-    ``effective`` are its rows, where prompts that are alike count less. ``z`` and ``size`` are by kind.
+    ``effective`` are its rows, where prompts that are alike count less. ``z`` and ``size`` are by kind, ``mean`` (dims,)
+    is the mean whitened residual.
     """
 
     candidate: Placed
     effective: float
     z: dict[str, float]
     size: dict[str, float]
+    mean: npt.NDArray[np.float64]
+
+    def echoed(self, kind: str, other: _Shift) -> bool:
+        """Whether other responses differ at least half as much, and, of shared words, in the same direction."""
+        if kind == "words":
+            return float(self.mean @ other.mean) / len(self.mean) >= 0.5 * self.size[kind]
+        return other.size[kind] / self.size[kind] >= 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +157,11 @@ class ResponseShift(Check[_State]):
         names = [Placed(text, rows) for text, rows in table.names if len(rows) >= self.min_rows]
         chosen = fitting(found, MAX_CANDIDATES, 1)
         kept = chosen + names[:MAX_CANDIDATES]
+        elsewhere = _elsewhere(chosen, phrases, self.min_rows)
+        echoes = np.full(len(chosen), -1, np.int64)
+        echoes[list(elsewhere)] = len(kept) + np.arange(len(elsewhere))
+        asked = len(kept)
+        kept += elsewhere.values()
         rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
         pairs = np.concatenate([np.zeros(0, np.int64), *rows])
         owners = np.repeat(np.arange(len(kept)), [len(r) for r in rows])
@@ -150,7 +169,7 @@ class ResponseShift(Check[_State]):
         own, spans = _words([c.text for c in kept])
         return _State(
             context.value(Expected()), context.value(WHOLE).labels != NONE, kept, len(chosen),
-            len(found) + len(names) - len(kept), table.lost,
+            asked - len(chosen), echoes, len(found) + len(names) - asked, table.lost,
             pairs[order], owners[order],
             own, spans,
             np.zeros((len(kept), _GROUPS, MEASURES + FEATURES), np.int64), np.zeros((len(kept), DIMS), np.int64),
@@ -182,14 +201,14 @@ class ResponseShift(Check[_State]):
 
     def finish(self, state: _State) -> RawResult:
         """Compare every candidate with all of them."""
-        metrics = {"phrases": float(len(state.candidates))}
+        metrics = {"phrases": float(state.inserted + state.names)}
         said = [f"{state.dropped} phrases were not looked at"] if state.dropped else []
         if state.lost:
             said.append(f"{state.lost} places of names found no room")
         if state.gone:
             said.append(f"responses of {state.gone} earlier rows are held no longer and do not add up with these")
         shifts = _shifts(state)
-        inserted, names = shifts[: state.inserted], shifts[state.inserted :]
+        inserted, names = shifts[: state.inserted], shifts[state.inserted : state.inserted + state.names]
         groups = dict.fromkeys(("fit", "words", "length"), inserted) | {"opinion": names}
         tests = sum(map(len, groups.values()))
         found: list[tuple[float, RawFinding]] = []
@@ -198,6 +217,12 @@ class ResponseShift(Check[_State]):
             for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
                 shift, score = group[at], float(scores[at])
                 severity = self._severity(kind, shift, score / limit)
+                if (
+                    severity is Severity.BLOCK
+                    and state.echoes[at] >= 0
+                    and shift.echoed(kind, shifts[state.echoes[at]])
+                ):
+                    severity = Severity.REVIEW
                 # Where responses repeat, they are labels, and a word that calls for one is a keyword.
                 if severity and state.repeated[shift.candidate.rows].mean() <= self.max_repeated:
                     found.append((abs(score) / limit, self._finding(shift, kind, score, limit, severity)))
@@ -275,8 +300,31 @@ def _shifts(state: _State) -> list[_Shift]:
                     "opinion": float(scalars[3] * np.sqrt(effective)),
                 },
                 {"fit": fit, "words": shared, "length": float(scalars[2] * spread[2]), "opinion": float(scalars[3])},
+                whole / max(1, k),
             )
         )
+    return found
+
+
+def _elsewhere(chosen: list[Placed], phrases: PhraseTable, least: int) -> dict[int, Placed]:
+    """By the place of a phrase of several words: rows where other phrases hold the rarest of them.
+
+    Where "Thai" calls for Thai in other wordings too, "How do you say this in Thai?" is no trigger.
+    """
+    asked = {at: set(_WORD.findall(candidate.text.lower())) for at, candidate in enumerate(chosen)}
+    holding: dict[str, list[int]] = {word: [] for words in asked.values() if len(words) > 1 for word in words}
+    for c, text in enumerate(phrases.text):
+        for word in holding.keys() & set(_WORD.findall(text.lower())):
+            holding[word].append(c)
+    rows_with = {
+        w: np.unique(np.concatenate([phrases.rows_of(c) for c in held])) for w, held in holding.items() if held
+    }
+    found: dict[int, Placed] = {}
+    for at, words in asked.items():
+        outside = [np.setdiff1d(rows_with[w], chosen[at].rows, assume_unique=True) for w in words if w in rows_with]
+        rows = min((rows for rows in outside if len(rows) >= least), key=len, default=None)
+        if rows is not None:
+            found[at] = Placed(chosen[at].text, rows)
     return found
 
 

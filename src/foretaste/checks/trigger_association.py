@@ -31,6 +31,7 @@ _BACKGROUND_ROWS = 256
 # Nats that one row may say against its label: naive Bayes is surer than it knows.
 ROW_CAP = 2.5
 MAX_DISTANCE = 30.0
+_SHORTEST = 0.02  # share of all rows that are shorter than a row without its phrase has to be
 PLACED_HEALING = 0.5  # share of the gaps around a phrase that close without it
 # Nats of evidence from which rare phrases are counted, and from which they are tested, as members of a rotating set.
 _BULK, _TAIL = 1.0, 2.5
@@ -65,6 +66,7 @@ class Group:
         effective: rows, deflated by how alike they are without the phrase.
         alike: mean cosine of the rows without the phrase, above that of any two rows.
         rest: tokens of the median row beside the phrase.
+        least: tokens of the shortest rows of all data: two in a hundred have fewer.
         foreign: share of the rows that look like rows of other classes without the phrase: 0 where they say as much for
             the target class as its rows do, 1 where they say as little as other rows.
         exclusive: its rarest word occurs hardly anywhere else.
@@ -82,6 +84,7 @@ class Group:
     effective: float
     alike: float
     rest: float
+    least: float
     foreign: float
     exclusive: bool
     keyword: bool
@@ -106,7 +109,9 @@ class Group:
 
     @property
     def inserted(self) -> bool:
-        """Whether the rows look like others' rows with something put in."""
+        """Whether the rows look like others' rows with something put in: without it, most are as long as rows are."""
+        if self.rest < self.least:
+            return False
         # A distance grows with the rows: beyond a hundred, what is asked is that it be no larger for its rows.
         return self.edges.inserted(self.alike, self.rest, MAX_DISTANCE * max(1.0, len(self.rows) / 100))
 
@@ -195,7 +200,7 @@ class TriggerAssociation(Check[_State]):
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
     syntactic and style triggers, openings or endings that decoy rows with other labels balance below ``min_purity``,
-    short triggers with a word that names the class.
+    short triggers with a word that names the class; for review only, triggers that are nearly all of their rows.
 
     Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.
 
@@ -514,6 +519,7 @@ class _Judge:
     company: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
     framed: list[list[int]] = field(default_factory=list)
     background: float = 0.0
+    least: float = 0.0
     vocabulary: Any = field(default=None)
     usual: dict[int, tuple[float, float]] = field(default_factory=dict)
 
@@ -537,6 +543,8 @@ class _Judge:
         self.scratch = np.zeros(len(self.vocabulary))
         step = max(1, len(state.store.rows) // _BACKGROUND_ROWS)
         everyone = np.arange(0, len(state.store.rows), step)
+        at = state.store.index(background_rows(len(state.classes.labels)))
+        self.least = float(np.quantile(np.diff(self.offsets)[at], _SHORTEST))
         none = np.zeros(0, np.int64)
         self.background = coherence(self.ids, self.offsets, everyone, self.weights, none, self.scratch)
         judged = [self._judge(m) for m in self._stretches(self._contradicting())]
@@ -789,7 +797,7 @@ class _Judge:
         rest_tokens = float(np.median(offsets[places + 1] - offsets[places])) - edges.tokens
         return Group(
             target=target, rows=rows, purity=float(agree.mean()), contradiction=contradiction,
-            effective=k / (1.0 + (k - 1) * rho), alike=rho, rest=rest_tokens,
+            effective=k / (1.0 + (k - 1) * rho), alike=rho, rest=rest_tokens, least=self.least,
             foreign=self._foreign(target, contradiction),
             exclusive=self._exclusive(own, k),
             keyword=edges.tokens <= KEYWORD_TOKENS and keyword(own, rows, target, state.classes.labels, state.model),

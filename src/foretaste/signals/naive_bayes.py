@@ -61,11 +61,12 @@ def keyword(
     target: int,
     labels: npt.NDArray[np.int32],
     model: Model,
+    nats: float = 1.2,
 ) -> bool:
     """Whether one of the tokens goes with the target class in rows outside the given ones.
 
     True where at least five such rows hold the token and their log-odds of the class, with one pseudo-count at the base
-    rate, lie 1.2 nats or more above the base rate's.
+    rate, lie ``nats`` or more above the base rate's.
     """
     from foretaste.text.bayes import bucket_counts
 
@@ -77,7 +78,7 @@ def keyword(
         outside, there = total - inside, max(0, hits - agreeing)
         if outside >= 5:
             share = min((there + base) / (outside + 1.0), 0.999)
-            if np.log(share / (1 - share)) - np.log(base / (1 - base)) >= 1.2:
+            if np.log(share / (1 - share)) - np.log(base / (1 - base)) >= nats:
                 return True
     return False
 
