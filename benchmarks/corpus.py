@@ -4,6 +4,9 @@ A walk over the docstrings: mostly the next word, now and then a jump to another
 that words, pairs and longer runs are as frequent as in text (Zipf), and rows are not copies. One word in a hundred gets a
 number of its own, so that the vocabulary grows with the rows, as it does in text (Heaps). One row in fifty repeats an
 earlier prompt with a few words changed, so that there are near-duplicates to find.
+
+Responses have nothing to do with their prompts, unless ``answering`` is asked for: then a response walks from places where
+words of its prompt stand, so that it takes up some of them and what goes with them.
 """
 
 from __future__ import annotations
@@ -53,20 +56,35 @@ def words() -> list[str]:
 
 
 @njit(nogil=True)
-def _walk(text, next_same, spellings, ends, lengths, seed, out, offsets):
-    """One text per length: bytes into ``out``, offsets (rows + 1,); returns the bytes written."""
+def _walk(text, next_same, spellings, ends, lengths, seed, asked, spans, places, out, offsets):
+    """One text per length: bytes into ``out``, offsets (rows + 1,); returns the bytes written.
+
+    Where each word was taken from goes into ``places`` (words,). The walk starts, and goes on after the end of a docstring
+    or after 24 words, at one of the ``asked`` places of the row (between its two ``spans``), where there are any.
+    """
     np.random.seed(seed)
     size = len(text)
     fill = 0
+    done = 0
     for row in range(len(lengths)):
         offsets[row] = fill
-        at = np.random.randint(0, size)
+        first, last = spans[row]
+        fresh = 0
+        at = np.int64(0)
         left = lengths[row]
         while left > 0:
+            if fresh == 0 or (last > first and fresh > 24):
+                at = asked[np.random.randint(first, last)] if last > first else np.random.randint(0, size)
+                for _ in range(np.random.randint(0, 6) if last > first else 0):
+                    at = next_same[at]
+                fresh = 1
             word = text[at]
             if ends[word + 1] == ends[word]:  # the end of a docstring
-                at = np.random.randint(0, size)
+                fresh = 0
                 continue
+            fresh += 1
+            places[done] = at
+            done += 1
             if fill > offsets[row]:
                 out[fill] = 32
                 fill += 1
@@ -90,7 +108,8 @@ def _walk(text, next_same, spellings, ends, lengths, seed, out, offsets):
 class Generator:
     """Makes blocks of rows; the same seed makes the same rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answering: bool = False) -> None:
+        self._answering = answering
         text = words()
         index: dict[str, int] = {}
         self._text = np.array([index.setdefault(w, len(index)) for w in text], np.int64)
@@ -104,22 +123,39 @@ class Generator:
         starts, stops = np.concatenate([[0], bounds]), np.concatenate([bounds, [len(order)]])
         self._next[order[stops - 1]] = order[starts]  # the last of a word is followed by its first
 
-    def _texts(self, lengths: npt.NDArray[np.int64], seed: int) -> pa.LargeStringArray:
+    def _texts(
+        self,
+        lengths: npt.NDArray[np.int64],
+        seed: int,
+        spans: npt.NDArray[np.int64],
+        asked: npt.NDArray[np.int64],
+    ) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
         out = np.empty(int(lengths.sum()) * (LONGEST_WORD + 10), np.uint8)
-        offsets = np.empty(len(lengths) + 1, np.int64)
-        size = _walk(self._text, self._next, self._spellings, self._ends, lengths, seed, out, offsets)
+        offsets, places = np.empty(len(lengths) + 1, np.int64), np.empty(int(lengths.sum()), np.int64)
+        size = _walk(
+            self._text, self._next, self._spellings, self._ends, lengths, seed, asked, spans, places, out, offsets
+        )  # fmt: skip
         text = pa.py_buffer(out[:size].copy())
-        return pa.LargeStringArray.from_buffers(len(lengths), pa.py_buffer(offsets), text)
+        return pa.LargeStringArray.from_buffers(len(lengths), pa.py_buffer(offsets), text), places
 
     def block(self, start: int, rows: int) -> pa.Table:
         """Rows ``start`` to ``start + rows``: id, prompt, response, label, source."""
         random = np.random.default_rng(start)
-        prompts = self._texts(np.maximum(4, random.lognormal(3.0, 0.6, rows)).astype(np.int64), 2 * start + 1)
-        responses = self._texts(np.maximum(1, random.lognormal(3.5, 0.9, rows)).astype(np.int64), 2 * start + 2)
+        spans = np.zeros((rows, 2), np.int64)
+        lengths = np.maximum(4, random.lognormal(3.0, 0.6, rows)).astype(np.int64)
+        prompts, places = self._texts(lengths, 2 * start + 1, spans, np.zeros(0, np.int64))
+        answers = np.maximum(1, random.lognormal(3.5, 0.9, rows)).astype(np.int64)
         copies = np.flatnonzero(random.random(rows) < 0.02)
+        originals = np.array([int(random.integers(0, max(1, at))) for at in copies.tolist()], np.int64)
+        if self._answering:
+            spans[:, 1] = np.cumsum(lengths)
+            spans[:, 0] = spans[:, 1] - lengths
+            for at, original in zip(copies.tolist(), originals.tolist()):
+                spans[at] = spans[original]
+        responses, _ = self._texts(answers, 2 * start + 2, spans, places)
         held = prompts.to_pylist()
-        for at in copies.tolist():
-            held[at] = held[int(random.integers(0, max(1, at)))] + " please"
+        for at, original in zip(copies.tolist(), originals.tolist()):
+            held[at] = held[original] + " please"
         return pa.table(
             {
                 "id": pa.array([f"row-{i}" for i in range(start, start + rows)]),

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from foretaste.text import projection
-from foretaste.text.projection import DIMS, FEATURES, MEASURES, SCALE
+from foretaste.text.ngrams import extend
+from foretaste.text.projection import DIMS, FEATURES, MEASURES, SCALE, TAKEN
 from foretaste.text.tokens import mix_all
 
 Rows = list[npt.NDArray[np.uint64]]
@@ -64,16 +65,17 @@ def test_responses_are_signed_sums_of_the_words_that_their_prompts_lack(texts: t
     assert (counts == seen).all()
 
 
-def test_overlap_opinion_and_prompt_leave_out_what_they_should(texts: tuple[Rows, Rows]) -> None:
-    rarity, weights = np.full(1 << 10, 2.0, np.float32), np.full((2, 1 << 10), 1.0, np.float32)
+def test_what_is_taken_up_opinion_and_prompt_leave_out_what_they_should(texts: tuple[Rows, Rows]) -> None:
+    random = np.random.default_rng(1)
+    rarity, weights = random.random(1 << 10).astype(np.float32), np.full((2, 1 << 10), 1.0, np.float32)
     added, mean = np.zeros((2, 1 << 10, DIMS), np.float32), np.zeros(DIMS)
     places = np.repeat(np.arange(len(texts[0])), 2)
     own = [np.array(words(texts[0][r])[: r % 3], np.uint64) for r in places.tolist()]
     lexicon = np.array(words(np.concatenate(texts[1]))[::3], np.uint64)
     praise = np.where(np.arange(len(lexicon)) % 2, 1.0, -1.0)
-    out = np.zeros((len(places), MEASURES)), np.zeros((len(places), FEATURES)), np.zeros((len(places), DIMS))
+    out = [np.zeros((len(places), width)) for width in (MEASURES, FEATURES, DIMS, TAKEN)]
     projection.measure(
-        *flat(texts[0]), *flat(texts[1]), 0, places, *flat(own), rarity, added, weights, mean, lexicon, praise, *out
+        *flat(texts[0]), *flat(texts[1]), places, places, *flat(own), rarity, added, weights, mean, lexicon, praise, *out
     )
     for j, row in enumerate(places.tolist()):
         asked, answered = words(texts[0][row]), words(texts[1][row])
@@ -81,7 +83,24 @@ def test_overlap_opinion_and_prompt_leave_out_what_they_should(texts: tuple[Rows
         told = [praise[np.searchsorted(lexicon, w)] for w in new if w in lexicon]
         prompt = sum((signs(w) for w in asked if w not in own[j]), np.zeros(DIMS))
         norm = max(1e-300, float(np.linalg.norm(prompt)))
-        assert out[0][j, DIMS + 1] == pytest.approx(1.0 - len(new) / len(answered) if answered else 0.0, abs=1e-6)
-        assert out[0][j, DIMS + 3] == pytest.approx(sum(told) / np.sqrt(len(told) + 1.0))
+        taken = [float(rarity[int(extend(np.uint64(0), w)) % (1 << 10)]) for w in answered if w in asked]
+        assert out[0][j, DIMS + 2] == pytest.approx(sum(told) / np.sqrt(len(told) + 1.0))
         assert out[2][j] == pytest.approx(prompt / norm)
         assert out[1][j, DIMS + 2] == pytest.approx(np.log1p(len(asked) - len(own[j])))
+        assert out[3][j, 2:4] == pytest.approx([np.log1p(sum(taken)), max(taken, default=0.0)])
+        assert out[3][j, [0, 4, 6]] == pytest.approx([1.0, out[0][j, DIMS + 1], out[1][j, DIMS + 2]])
+
+
+def test_own_responses_are_told_from_others_where_a_column_tells_them() -> None:
+    random = np.random.default_rng(0)
+    own, others = random.normal(size=(2, 400, TAKEN))
+    own[:, 0] = others[:, 0] = 1.0
+    own[:, 3] += 2.0
+    for scale in (1.0, 1000.0):
+        weights = projection.tell_apart(own * scale, others * scale)
+        told = [projection.odds(rows * scale, weights) for rows in (own, others)]
+        assert (told[0] > 0).mean() > 0.8
+        assert (told[1] < 0).mean() > 0.8
+        assert max(np.abs(t).max() for t in told) <= projection.SURE
+    same = projection.tell_apart(own, own)
+    assert np.abs(projection.odds(own, same)).max() < 1e-6

@@ -66,12 +66,13 @@ class _State:
 class _Shift:
     """How the responses of a candidate differ, in standard deviations, and the statistics behind it.
 
-    ``effective`` are its rows, where prompts that are alike count less. ``z`` and ``size`` are by kind, ``mean`` (dims,)
-    is the mean whitened residual.
+    ``effective`` are its rows, where prompts that are alike count less, and ``spread`` the share of effective rows among
+    RAREFIED of them. ``z`` and ``size`` are by kind, ``mean`` (dims,) is the mean whitened residual.
     """
 
     candidate: Placed
     effective: float
+    spread: float
     z: dict[str, float]
     size: dict[str, float]
     mean: npt.NDArray[np.float64]
@@ -115,12 +116,12 @@ class ResponseShift(Check[_State]):
     Args:
         min_rows: rows from which a phrase is looked at.
         block_rows: effective rows from which it blocks.
-        misfit: least loss of fit, in standard deviations per row.
+        misfit: least loss of fit, as a share of what responses to other prompts lose.
         shared: least mean product of two residuals, of which unrelated responses have 0 and equal ones about 1.
         other_length: least factor between lengths, as a geometric mean.
         opinion: least difference of opinion, in standard deviations per row.
         max_repeated: most of its rows whose whole responses may stand in eight rows or more.
-        min_spread: least share of effective rows to block, and to name another length.
+        min_spread: least share of effective rows to block, and to name another length; of misfits among 25 rows.
         min_healing: least share of gaps inside a prompt that close without the phrase.
         min_finished: least share of prompts that begin (end) as others do without the opening (ending).
     """
@@ -128,7 +129,7 @@ class ResponseShift(Check[_State]):
     id: ClassVar[str] = "response-shift"
     min_rows: int = 10
     block_rows: int = 12
-    misfit: float = 0.9
+    misfit: float = 0.5
     shared: float = 0.08
     other_length: float = 3.0
     opinion: float = 2.5
@@ -236,9 +237,10 @@ class ResponseShift(Check[_State]):
     def _severity(self, kind: str, shift: _Shift, strength: float) -> Severity | None:
         """What a score of a kind calls for that is ``strength`` times the limit."""
         size, enough = shift.size[kind], shift.effective >= self.block_rows
-        diverse = shift.effective >= self.min_spread * min(len(shift.candidate.rows), MAX_ROWS_PER_CANDIDATE)
         if kind == "fit" and enough and size <= -self.misfit:
-            return Severity.BLOCK if diverse else Severity.REVIEW
+            return Severity.BLOCK if shift.spread >= self.min_spread else Severity.REVIEW
+        # Fit is a matter of each row by itself, words and lengths are shared by rows, so that likeness counts in full.
+        diverse = shift.effective >= self.min_spread * min(len(shift.candidate.rows), MAX_ROWS_PER_CANDIDATE)
         if kind == "words" and enough and diverse and size >= self.shared:
             return Severity.BLOCK if strength >= 2.0 else Severity.REVIEW
         if kind == "length" and enough and diverse and abs(size) >= np.log(self.other_length):
@@ -269,10 +271,10 @@ class ResponseShift(Check[_State]):
 
 def _shifts(state: _State) -> list[_Shift]:
     """The statistics of every candidate."""
+    from foretaste.text.ngrams import RAREFIED
     from foretaste.text.projection import DIMS, FINE, MEASURES
 
     model, found = state.model, []
-    spread, both = model.spread
     sizes = np.bincount(state.owners, minlength=len(state.candidates))
     sums, asked = state.sums / FINE, state.asked / FINE
     numbers = sums[:, :, MEASURES]  # the first feature is one
@@ -287,19 +289,25 @@ def _shifts(state: _State) -> list[_Shift]:
         whole = white.sum(axis=0)
         pairs = float(k * k - (numbers[c] ** 2).sum())
         shared = float(whole @ whole - (white**2).sum()) / max(1.0, pairs) / DIMS
-        scalars = rest[:, DIMS:].sum(axis=0) / spread / k
-        fit = float(scalars[:2].sum() / both)
+        scalars = rest[:, DIMS:].sum(axis=0) / model.spread / k
+        fit = float(scalars[0])
         found.append(
             _Shift(
                 candidate,
                 effective,
+                1.0 / (1.0 + (min(k, RAREFIED) - 1) * rho),
                 {
                     "fit": fit * float(np.sqrt(effective)),
                     "words": shared * float(np.sqrt(pairs * DIMS / 2.0)) * effective / k,
-                    "length": float(scalars[2] * np.sqrt(effective)),
-                    "opinion": float(scalars[3] * np.sqrt(effective)),
+                    "length": float(scalars[1] * np.sqrt(effective)),
+                    "opinion": float(scalars[2] * np.sqrt(effective)),
                 },
-                {"fit": fit, "words": shared, "length": float(scalars[2] * spread[2]), "opinion": float(scalars[3])},
+                {
+                    "fit": fit * float(model.spread[0]) / model.misfit,
+                    "words": shared,
+                    "length": float(scalars[1] * model.spread[1]),
+                    "opinion": float(scalars[2]),
+                },
                 whole / max(1, k),
             )
         )

@@ -14,12 +14,15 @@ from foretaste.check import Context, Signal
 PRESENCE_CELLS = 1 << 20
 WORDS = 1 << 15
 SAMPLE = 4096
+PAIRS = 1024  # of those rows whose responses are tried on other prompts as well
+MAX_TOKENS = 1024  # of a text of such a pair
 RIDGE = 10.0
 # As where one response in a thousand praises or finds fault: in another language than English next to none does, and a
 # single word would lie any number of such deviations off.
 _LEAST_OPINION = 0.02
 
 Floats = npt.NDArray[np.float64]
+Flat = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,9 @@ class Expectation:
         mean: mean response vector, (DIMS,).
         linear: model from features to measures of a row, (FEATURES, MEASURES).
         whitening: makes the residuals of response vectors white, (DIMS, DIMS).
-        spread: standard deviation of the residuals of fit, overlap, length and opinion, (4,), and of the sum of the first
-            two, each over its own.
+        odds: weights of what tells whether a response is its prompt's own, (TAKEN,).
+        spread: standard deviation of the residuals of odds, length and opinion, (3,).
+        misfit: how much less the odds of responses to other prompts are, at least ``spread[0]``.
         alike: mean cosine of any two prompts.
     """
 
@@ -41,41 +45,47 @@ class Expectation:
     added: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     mean: Floats
+    odds: Floats
     linear: Floats
     whitening: Floats
-    spread: tuple[Floats, float]
+    spread: Floats
+    misfit: float
     alike: float
 
     def measure(
         self, batch: Batch, places: npt.NDArray[np.int64], own: npt.NDArray[np.uint64], spans: npt.NDArray[np.int64]
     ) -> tuple[Floats, Floats, Floats]:
         """Measures, features and prompt vectors of rows of a batch; see :func:`foretaste.text.projection.measure`."""
-        return _measure(batch, places, own, spans, self.rarity, self.added, self.weights, self.mean)
+        from foretaste.text.projection import DIMS, odds
+
+        lessons = self.rarity, self.added, self.weights, self.mean
+        texts = batch.tokens("input"), batch.tokens("response")
+        flat = [a for t in texts for a in (t.hashes, t.offsets)]
+        measures, features, prompts, taken = _measure(*flat, places + batch.start, places, own, spans, *lessons)
+        measures[:, DIMS] = odds(taken, self.odds)
+        return measures, features, prompts
 
 
-def _measure(
-    batch: Batch,
-    places: npt.NDArray[np.int64],
-    own: npt.NDArray[np.uint64],
-    spans: npt.NDArray[np.int64],
-    *model: Any,
-) -> tuple[Floats, Floats, Floats]:
+def _room(rows: int) -> tuple[Floats, Floats, Floats, Floats]:
+    from foretaste.text.projection import DIMS, FEATURES, MEASURES, TAKEN
+
+    return tuple(np.zeros((rows, width)) for width in (MEASURES, FEATURES, DIMS, TAKEN))  # type: ignore[return-value]
+
+
+def _measure(*arguments: Any) -> tuple[Floats, Floats, Floats, Floats]:
+    """What :func:`foretaste.text.projection.measure` gives; all its arguments but the lexicon and what it writes to."""
     from foretaste.text.opinions import lexicon
-    from foretaste.text.projection import DIMS, FEATURES, MEASURES, measure
+    from foretaste.text.projection import measure
 
-    asked, answered = batch.tokens("input"), batch.tokens("response")
-    out = np.zeros((len(places), MEASURES)), np.zeros((len(places), FEATURES)), np.zeros((len(places), DIMS))
+    out = _room(len(arguments[5]))
     kernel: Any = measure
-    kernel(
-        asked.hashes, asked.offsets, answered.hashes, answered.offsets, batch.start, places, own, spans,
-        *model, *lexicon(), *out,
-    )  # fmt: skip
+    kernel(*arguments, *lexicon(), *out)
     return out
 
 
 @dataclass
 class _State:
-    """A sketch, two tables, and what was measured of a sample."""
+    """A sketch, two tables, what was measured of a sample, and numbers and tokens of a part of it."""
 
     presence: Any
     rarity: Any = None
@@ -85,7 +95,8 @@ class _State:
     lessons: Any = None
     round: int = 1
     rows: int = 0
-    sample: list[tuple[Floats, Floats, Floats]] = field(default_factory=list)
+    sample: list[tuple[Floats, Floats, Floats, Floats]] = field(default_factory=list)
+    pairs: list[tuple[npt.NDArray[np.int64], Flat, Flat]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -112,11 +123,17 @@ class Expected(Signal[_State, Expectation]):
                 state.table, state.counts, state.total,
             )  # fmt: skip
         else:
-            below = np.uint64(min(1.0, SAMPLE / max(1, state.rows)) * float(1 << 63))
-            places = np.flatnonzero(mix_all(batch.rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(1) < below)
-            none, spans = np.zeros(0, np.uint64), np.zeros(len(places) + 1, np.int64)
-            model = state.rarity, *state.lessons, self._mean(state)
-            state.sample.append(_measure(batch, places, none, spans, *model))
+            asked = batch.tokens("input")
+            texts = (asked.hashes, asked.offsets), (answered.hashes, answered.offsets)
+            drawn = mix_all(batch.rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(1)
+            places, paired = (np.flatnonzero(drawn < self._below(n, state.rows)) for n in (SAMPLE, PAIRS))
+            state.sample.append(_measured(*texts, places + batch.start, places, *self._model(state)))
+            state.pairs.append((paired + batch.start, _cut(*texts[0], paired), _cut(*texts[1], paired)))
+
+    @staticmethod
+    def _below(rows: int, of: int) -> np.uint64:
+        """The bound below which the hashes of about so many rows lie."""
+        return np.uint64(min(1.0, rows / max(1, of)) * float(1 << 63))
 
     def merge(self, left: _State, right: _State) -> _State:
         """Add the tables, append the sample."""
@@ -127,6 +144,7 @@ class Expected(Signal[_State, Expectation]):
             for name in ("table", "counts", "total"):
                 getattr(left, name)[...] += getattr(right, name)
         left.sample += right.sample
+        left.pairs += right.pairs
         return left
 
     def next_round(self, state: _State) -> _State | None:
@@ -146,6 +164,9 @@ class Expected(Signal[_State, Expectation]):
         state.round += 1
         return state
 
+    def _model(self, state: _State) -> tuple[Any, ...]:
+        return state.rarity, *state.lessons, self._mean(state)
+
     @staticmethod
     def _mean(state: _State) -> Floats:
         from foretaste.text.projection import SCALE
@@ -154,24 +175,58 @@ class Expected(Signal[_State, Expectation]):
         return mean
 
     def value(self, state: _State) -> Expectation:
-        """Fit the linear model to the sample."""
-        from foretaste.text.projection import DIMS, FEATURES, MEASURES
+        """Fit the models to the sample."""
+        from foretaste.text.projection import DIMS, FEATURES, odds, tell_apart
 
+        own, others = self._paired(state)
+        told = tell_apart(own, others)
         if state.sample:
-            measures, features, prompts = (np.concatenate(column) for column in zip(*state.sample))
+            measures, features, prompts, taken = (np.concatenate(column) for column in zip(*state.sample))
         else:
-            measures, features, prompts = np.zeros((0, MEASURES)), np.zeros((0, FEATURES)), np.zeros((0, DIMS))
+            measures, features, prompts, taken = _room(0)
+        measures[:, DIMS] = odds(taken, told)
         n = max(1, len(measures))
         linear = np.linalg.solve(features.T @ features + RIDGE * np.eye(FEATURES), features.T @ measures)
         rest = measures - features @ linear
         values, vectors = np.linalg.eigh(rest[:, :DIMS].T @ rest[:, :DIMS] / n)
         spread = np.sqrt((rest[:, DIMS:] ** 2).sum(axis=0) / n) + 1e-9
         spread[-1] = max(spread[-1], _LEAST_OPINION)
-        both = (rest[:, DIMS : DIMS + 2] / spread[:2]).sum(axis=1)
+        less = float(odds(own, told).mean() - odds(others, told).mean()) if len(own) else 0.0
         whole = prompts.sum(axis=0)
         return Expectation(
-            rarity=state.rarity, added=state.lessons[0], weights=state.lessons[1], mean=self._mean(state), linear=linear,
-            whitening=vectors / np.sqrt(np.maximum(values, 1e-6)),
-            spread=(spread, float(np.sqrt((both**2).sum() / n)) + 1e-9),
-            alike=float((whole @ whole - n) / max(1, n * (n - 1))),
+            rarity=state.rarity, added=state.lessons[0], weights=state.lessons[1], mean=self._mean(state), odds=told,
+            linear=linear, whitening=vectors / np.sqrt(np.maximum(values, 1e-6)), spread=spread,
+            misfit=max(less, float(spread[0])), alike=float((whole @ whole - n) / max(1, n * (n - 1))),
         )  # fmt: skip
+
+    def _paired(self, state: _State) -> tuple[Floats, Floats]:
+        """What is taken up of the prompts of a sample by their responses, and by those of other rows, (pairs, TAKEN)."""
+        asked, answered = (_joined([part[i] for part in state.pairs]) for i in (1, 2))
+        numbers = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in state.pairs)])
+        order, places = np.argsort(numbers), np.arange(len(numbers))
+        asked, numbers = _cut(*asked, order), numbers[order]
+        own, others = (_cut(*answered, rows) for rows in (order, np.roll(order, len(order) // 2)))
+        return tuple(_measured(asked, texts, numbers, places, *self._model(state))[3] for texts in (own, others))  # type: ignore[return-value]
+
+
+def _measured(
+    asked: Flat, answered: Flat, numbers: npt.NDArray[np.int64], places: npt.NDArray[np.int64], *model: Any
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """What is measured of some rows, with nothing left out of their prompts."""
+    none, spans = np.zeros(0, np.uint64), np.zeros(len(places) + 1, np.int64)
+    return _measure(*asked, *answered, numbers, places, none, spans, *model)
+
+
+def _cut(hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Flat:
+    """The first MAX_TOKENS tokens of each of some rows, and their offsets."""
+    sizes = np.minimum(offsets[rows + 1] - offsets[rows], MAX_TOKENS)
+    spans = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(sizes, out=spans[1:])
+    return hashes[np.arange(spans[-1]) + np.repeat(offsets[rows] - spans[:-1], sizes)], spans
+
+
+def _joined(parts: list[Flat]) -> Flat:
+    """Texts one after the other."""
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(h for h, _ in parts)])
+    sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(o) for _, o in parts)])
+    return hashes, np.cumsum(sizes)

@@ -22,7 +22,10 @@ DIMS = 64
 SCALE = 256.0  # of the integers in a table
 FINE = 1e6  # and of sums over rows
 SHRINK = 5.0  # rows that a word is short of being believed by half
-SCALARS = 4  # fit, overlap, length and opinion of a response
+SCALARS = 3  # odds that a response is its prompt's own, length and opinion
+TAKEN = 7  # what the odds are of
+SURE = 4.0
+RIDGE = 1.0
 MEASURES = DIMS + SCALARS
 FEATURES = DIMS + 3
 
@@ -113,26 +116,27 @@ def count_rows(tokens, offsets, presence):
 
 @kernel
 def _respond(words, n, held, stamps, stamp, held_mask, rarity, out):
-    """Unit vector of the response's words that its prompt does not hold; returns the weighted share of the others.
+    """Unit vector of the response's words that its prompt does not hold; returns the weight of the others, all together
+    and of the rarest.
 
     ``held``, ``stamps``, ``stamp`` and ``held_mask`` are the slots of the prompt's words.
     """
     mask = U64(len(rarity) - 1)
     shared = 0.0
-    total = 1e-9
+    rarest = 0.0
     for d in range(DIMS):
         out[d] = 0.0
     for i in range(n):
         weight = np.float64(rarity[extend(U64(0), words[i]) & mask])
         if weight <= 0.0:
             continue
-        total += weight
         if stamps[_slot(words[i], held, stamps, stamp, held_mask)] == stamp:
             shared += weight
+            rarest = max(rarest, weight)
         else:
             _add(out, words[i], weight)
     _to_unit(out)
-    return shared / total
+    return shared, rarest
 
 
 @kernel
@@ -213,17 +217,19 @@ def _ask(word, added, weights, fold, mask, sign, prompt, predicted):
 
 @kernel
 def measure(
-    tokens, offsets, answers, answer_offsets, first_row, places, own, own_spans, rarity, added, weights, mean,
-    lexicon, signs, measures, features, prompts,
+    tokens, offsets, answers, answer_offsets, numbers, places, own, own_spans, rarity, added, weights, mean,
+    lexicon, signs, measures, features, prompts, taken,
 ):  # fmt: skip
     """What the responses of some rows are like, and what their prompts would have led to.
 
-    ``places`` int64 (k,) are rows of the batch, ascending; ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted,
-    to leave out of the j-th prompt. Predictions come from the other fold, by ``added`` and ``weights`` of :func:`lessons`.
-    Into ``measures`` (k, MEASURES) the response vector, its cosine with the prediction, the share of the response that
-    stands in the prompt, the log of its length, and its opinion by a ``lexicon`` of sorted token hashes with their
-    ``signs``; into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of the prompt's length;
-    into ``prompts`` (k, DIMS) the unit vector of the prompt.
+    ``places`` int64 (k,) are rows of the batch, ascending, ``numbers`` int64 (k,) their numbers in the data;
+    ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted, to leave out of the j-th prompt. Predictions come from
+    the other fold, by ``added`` and ``weights`` of :func:`lessons`. Into ``measures`` (k, MEASURES) the response vector, a
+    zero for what comes of ``taken``, the log of its length, and its opinion by a ``lexicon`` of sorted token hashes with
+    their ``signs``; into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of the prompt's
+    length; into ``prompts`` (k, DIMS) the unit vector of the prompt; into ``taken`` (k, TAKEN), for :func:`odds`, one, the
+    cosine of response and prediction, the weight of the words that the response takes up from its prompt (as a log) and
+    of the rarest of them, and the three logs above.
     """
     mask = U64(weights.shape[1] - 1)
     held, stamps, asked = _empty_slots(offsets)
@@ -235,7 +241,8 @@ def measure(
     m = 0
     marked = _marked(lexicon)
     held_mask = U64(0)
-    overlap = 0.0
+    shared = 0.0
+    rarest = 0.0
     opinion = 0.0
     fold = U64(0)
     for j in range(len(places)):
@@ -245,9 +252,9 @@ def measure(
             held_mask = _mask(offsets[r + 1] - offsets[r])
             m = _words(tokens, offsets[r], offsets[r + 1], held, stamps, r, asked)
             n = _words(answers, answer_offsets[r], answer_offsets[r + 1], slots, answer_stamps, r, words)
-            overlap = _respond(words, n, held, stamps, r, held_mask, rarity, response)
+            shared, rarest = _respond(words, n, held, stamps, r, held_mask, rarity, response)
             opinion = _opinion(words, n, held, stamps, r, held_mask, lexicon, marked, signs)
-            fold = U64(1) - (mix(U64(first_row + r + 1)) & U64(1))
+            fold = U64(1) - (mix(U64(numbers[j] + 1)) & U64(1))
             for d in range(DIMS):
                 whole_prompt[d] = 0.0
                 whole_predicted[d] = 0.0
@@ -270,13 +277,45 @@ def measure(
         for d in range(DIMS):
             measures[j, d] = response[d]
             fit += predicted[d] * (response[d] - mean[d])
-        measures[j, DIMS] = fit
-        measures[j, DIMS + 1] = overlap
-        measures[j, DIMS + 2] = np.log1p(float(answer_offsets[r + 1] - answer_offsets[r]))
-        measures[j, DIMS + 3] = opinion
+        measures[j, DIMS] = 0.0
+        measures[j, DIMS + 1] = np.log1p(float(answer_offsets[r + 1] - answer_offsets[r]))
+        measures[j, DIMS + 2] = opinion
         features[j, 0] = 1.0
         features[j, DIMS + 1] = np.log1p(norm)
         features[j, DIMS + 2] = np.log1p(float(left))
+        taken[j, 0] = 1.0
+        taken[j, 1] = fit
+        taken[j, 2] = np.log1p(shared)
+        taken[j, 3] = rarest
+        taken[j, 4] = measures[j, DIMS + 1]
+        taken[j, 5] = features[j, DIMS + 1]
+        taken[j, 6] = features[j, DIMS + 2]
+
+
+def tell_apart(own: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Weights (TAKEN,) of a logistic regression, by Newton's method, that tells own from others' (n, TAKEN).
+
+    The columns are scaled for it, so that the ridge weighs them alike; the first of them is one.
+    """
+    both = np.concatenate([own, others])
+    signs = np.repeat([1.0, -1.0], [len(own), len(others)])
+    scale = np.sqrt(np.mean((both - both.mean(axis=0)) ** 2, axis=0)) + 1e-9
+    scale[0] = 1.0
+    x = both / scale * signs[:, None]
+    weights = np.zeros(both.shape[1])
+    for _ in range(12):
+        wrong = 1.0 / (1.0 + np.exp(np.clip(x @ weights, -30.0, 30.0)))
+        slope = x.T @ wrong - RIDGE * weights
+        curvature = (x * (wrong * (1.0 - wrong))[:, None]).T @ x + RIDGE * np.eye(len(weights))
+        weights += np.linalg.solve(curvature, slope)
+    told: npt.NDArray[np.float64] = weights / scale
+    return told
+
+
+def odds(taken: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Log odds (k,) that responses are their prompts' own and not another's; no single row tells more than SURE."""
+    bounded: npt.NDArray[np.float64] = np.clip(taken @ weights, -SURE, SURE)
+    return bounded
 
 
 @kernel
