@@ -79,6 +79,82 @@ TESTED = {
         "hosts/test_expectations.py::test_an_empty_suite_succeeds_and_the_guard_names_it",
         "hosts/test_expectations.py::test_a_check_that_does_not_apply_fails_with_its_reason",
     ),
+    "exchange the data while they are scanned, with the time of change set back": (
+        "provenance/test_quarantine_attacks.py::"
+        "test_a_writer_that_changes_the_data_while_they_are_scanned_and_sets_their_time_back",
+        "reading/test_stores.py::test_an_object_written_anew_is_another_version_though_its_bytes_are_the_same",
+    ),
+    "exchange what is set apart, or released from quarantine, after its digest was compared": (
+        "provenance/test_quarantine_attacks.py::test_exchanging_a_file_between_the_comparison_and_the_release",
+        "provenance/test_quarantine_attacks.py::test_exchanging_the_data_between_the_comparison_and_the_quarantine",
+    ),
+    "write another manifest for a quarantine, with other files": (
+        "provenance/test_quarantine_attacks.py::test_writing_a_manifest_to_go_with_other_files",
+        "provenance/test_quarantine_attacks.py::test_changing_the_files_under_a_signed_manifest",
+        "provenance/test_quarantine_attacks.py::test_taking_the_signature_away_or_giving_another",
+        "provenance/test_quarantine_attacks.py::test_a_key_of_another_role_and_too_few_keys_do_not_count",
+        "provenance/test_quarantine_attacks.py::test_passing_another_statement_or_another_run_for_the_signature",
+    ),
+    "exchange the clean file between a gate's second scan and training": (
+        "operators/test_gate.py::test_the_digest_that_training_compares_is_that_of_the_rows_that_were_set_apart",
+        "operators/test_gate.py::test_a_quarantine_of_other_rows_that_pass_fails",
+    ),
+    "exchange an object of a store between scan and certificate": (
+        "reading/test_stores.py::test_an_object_that_is_exchanged_between_scan_and_certificate_is_not_certified",
+        "provenance/test_remote.py::test_a_store_that_serves_other_bytes_at_every_read_is_refused_or_read_once",
+    ),
+    "name columns anew for pandas alone, in the notes of a Parquet or Feather file": (
+        "reading/test_two_readers.py::test_columns_that_pandas_is_told_to_call_otherwise_are_refused",
+    ),
+    "a Parquet footer whose counts do not add up, or whose columns lie in another file": (
+        "reading/test_two_readers.py::test_a_footer_whose_rows_do_not_add_up_is_refused",
+        "reading/test_two_readers.py::test_a_parquet_file_whose_columns_lie_in_another_is_refused",
+        "reading/test_two_readers.py::test_bytes_behind_or_before_the_rows_of_parquet_are_refused",
+        "reading/test_two_readers.py::test_two_parquet_files_in_one_are_read_alike",
+    ),
+    "name a field twice, pack files in several parts, hide rows behind NUL, a byte order mark or a quote": (
+        "reading/test_two_readers.py::test_the_rows_that_are_scanned_are_those_that_are_trained_on",
+        "reading/test_two_readers.py::test_a_field_that_is_named_twice_where_arrow_does_not_look_is_refused",
+    ),
+    "rows nested so deep that the reader's stack ends": (
+        "reading/test_two_readers.py::test_a_row_that_is_nested_without_end_is_an_error_and_not_the_end_of_the_process",
+    ),
+    (
+        "a folder that links back to itself or to what is not there yet, a second name for a certified file, a linked folder"
+    ): (
+        "reading/test_two_readers.py::test_a_folder_that_holds_itself_or_what_is_not_there_yet_is_refused",
+        "provenance/test_attacks.py::test_a_second_name_of_a_file_is_no_way_into_the_copy",
+        "provenance/test_attacks.py::test_exchanging_what_a_linked_folder_leads_to",
+    ),
+    "let a file grow or shrink while it is read": (
+        "reading/test_two_readers.py::test_a_file_that_grows_faster_than_it_is_read_does_not_keep_the_gate_busy",
+        "reading/test_two_readers.py::test_a_file_that_shrinks_after_it_was_listed_is_refused",
+    ),
+    (
+        "a document of somebody else (certificate, chain, delivery, proof, report, state, waiver, manifest) with odd types, "
+        "missing keys, NaN, a key twice, or nested without end"
+    ): (
+        "provenance/test_malformed.py::test_a_document_with_one_odd_value_is_refused_by_name_or_says_what_it_says",
+        "provenance/test_malformed.py::test_json_that_two_readers_may_read_otherwise_is_refused",
+        "provenance/test_malformed.py::test_yaml_that_cannot_be_read_is_refused_by_name",
+        "provenance/test_malformed.py::test_a_file_that_is_no_state_is_refused_by_name",
+    ),
+    "hide or change a rule by YAML's merge keys and aliases, or fill the memory with them": (
+        "provenance/test_malformed.py::test_a_rule_that_is_written_elsewhere_in_the_file_is_refused",
+        "provenance/test_malformed.py::test_a_bomb_of_aliases_does_no_work",
+    ),
+    (
+        "a line of the trust file that does nothing (a digest to revoke with a typing error, `revoked:` without a reason, "
+        "a number as a name)"
+    ): ("provenance/test_malformed.py::test_a_line_of_a_trust_file_that_would_do_nothing_is_refused",),
+    "a delivery that lists no source, or spells the key otherwise, so that it vouches for all rows": (
+        "provenance/test_malformed.py::test_a_delivery_that_narrows_nothing_does_not_vouch_for_every_row",
+    ),
+    "weaken the gate by the environment": (
+        "test_environment.py::test_every_variable_that_is_read_stands_in_the_threat_model",
+        "test_environment.py::test_no_variable_stands_for_an_option",
+        "test_environment.py::test_a_gate_without_assertions_and_docstrings_refuses_as_well",
+    ),
     "put text into rows that acts in the report, the terminal, or a code review": (
         "report/test_html.py::test_no_text_from_data_comes_out_raw",
         "report/test_page.py::test_a_script_or_picture_put_into_the_page_does_not_run",

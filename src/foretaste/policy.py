@@ -154,7 +154,10 @@ class Policy:
             "checks:",
         ]
         for check_id, fields in sorted(raw["checks"].items()):
-            lines.append(f"  # {(checks.get(check_id).__doc__ or '').strip().splitlines()[0]}")
+            about = (
+                (checks.get(check_id).__doc__ or "").strip().split("\n")[0]
+            )  # none where Python leaves docstrings out
+            lines.append(f"  # {about}")
             block = yaml.safe_dump({check_id: {"enabled": True} | fields}, sort_keys=False, allow_unicode=True)
             lines += [f"  {line}" for line in block.rstrip().splitlines()]
         return "\n".join(lines) + "\n"

@@ -19,7 +19,6 @@ import yaml
 
 from foretaste.errors import PolicyError, did_you_mean
 
-
 MAX_YAML_BYTES = 16 << 20
 
 

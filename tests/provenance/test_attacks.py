@@ -237,6 +237,36 @@ def test_a_link_to_a_file_elsewhere_is_read_for_what_it_holds(case: Case) -> Non
     refused(case, "not what was certified")
 
 
+def test_a_second_name_of_a_file_is_no_way_into_the_copy(case: Case) -> None:
+    """A hard link from elsewhere writes to the certified file, and not to what was copied from it."""
+    other = case.folder / "second-name"
+    os.link(case.data / "part-0.parquet", other)
+    assert case.verify()
+    with foretaste.verified(case.data, case.certificate, case.keys.trust) as data:
+        other.write_bytes(b"evil")
+        assert pq.read_table(data).num_rows == 6
+        assert all(path.stat().st_nlink == 1 for path in data.files)
+    refused(case, "not what was certified")
+
+
+def test_exchanging_what_a_linked_folder_leads_to(case: Case) -> None:
+    for name in ("one", "two"):
+        (case.folder / name).mkdir()
+        pq.write_table(
+            pa.table({"text": [name], "label": ["good"], "source": ["web"]}), case.folder / name / "x.parquet"
+        )
+    link = case.data / "more"
+    link.symlink_to(case.folder / "one")
+    refused(case, "3 files there, 2 certified")
+    known = certify(case.data, [signer(case)], report=passing(case.data))
+    assert case.verify(certificate=known)
+    with foretaste.verified(case.data, known, case.keys.trust) as data:
+        assert not any(path.is_symlink() for path in Path(data).rglob("*"))
+    link.unlink()
+    link.symlink_to(case.folder / "two")
+    refused(case, "not what was certified", certificate=known)
+
+
 def test_writing_to_the_data_all_the_while(case: Case) -> None:
     """Whatever verified() hands over is what was certified, however often a writer flips the file."""
     path = case.data / "part-0.parquet"

@@ -24,7 +24,7 @@ import pytest
 
 import foretaste
 from foretaste import InputError, Outcome, Policy, StateError, history, scan
-from foretaste.provenance import signers
+from foretaste.provenance import manifest, signers
 from foretaste.provenance.certificate import certify
 from foretaste.provenance.keys import ROLES, Role, TrustRoot, trusted
 from foretaste.reading import open_data, stores
@@ -182,6 +182,33 @@ def test_a_certificate_is_held_against_the_objects_and_a_copy_of_them(store: Sto
         foretaste.verified(store.address("batch"), made, trust, policy=policy),
     ):
         pass
+
+
+def test_an_object_that_is_exchanged_between_scan_and_certificate_is_not_certified(
+    amazon: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, policy = TABLE.slice(10), Policy().only("hidden-text")
+    address = amazon.address("batch/a.parquet")
+    signers.generate(tmp_path / "gate.pem", "ed25519")
+    alice = signers.open_signer(str(tmp_path / "gate.pem"))
+    amazon.put("batch/a.parquet", parquet(clean))
+    report = scan(address, policy)
+    amazon.put("batch/a.parquet", parquet(TABLE))
+    with pytest.raises(foretaste.VerificationError, match="has changed since it was scanned"):
+        certify(address, [alice], report=report, policy=policy)
+
+    # And while it is certified: after the files were digested, before the last look at the store.
+    amazon.put("batch/a.parquet", parquet(clean))
+    digest_files = manifest.digest_files
+
+    def late(files: Any) -> Any:
+        made = digest_files(files)
+        amazon.put("batch/a.parquet", parquet(TABLE))
+        return made
+
+    monkeypatch.setattr(manifest, "digest_files", late)
+    with pytest.raises(InputError, match="changed while it was read"):
+        certify(address, [alice], report=report, policy=policy, with_rows=False)
 
 
 def test_what_is_not_there_is_told_apart_from_its_bucket(store: Store) -> None:

@@ -131,15 +131,16 @@ class Files:
 
     def _digests(self, paths: Sequence[str], copy_to: Path | None) -> tuple[FileDigest, ...]:
         base = self.folder
+        sizes = {path: size for path, (size, *_) in zip(self.paths, self.stamps)}
 
         def one(path: str) -> FileDigest:
             name = posixpath.relpath(path, base)
             if copy_to is None:
-                return FileDigest(name, *self._digest_file(path, None))
+                return FileDigest(name, *self._digest_file(path, None, sizes.get(path)))
             target = copy_to / name
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb", buffering=0) as copy:
-                return FileDigest(name, *self._digest_file(path, copy))
+                return FileDigest(name, *self._digest_file(path, copy, sizes.get(path)))
 
         with ThreadPoolExecutor(max_workers=2) as pool:
             return tuple(pool.map(one, paths))
@@ -152,7 +153,7 @@ class Files:
             base = base.parent
         return base
 
-    def _digest_file(self, path: str, copy: BinaryIO | None) -> tuple[int, str]:
+    def _digest_file(self, path: str, copy: BinaryIO | None, most: int | None) -> tuple[int, str]:
         digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
         view = memoryview(buffer)
         with self.filesystem.open_input_stream(path, compression=None, buffer_size=0) as stream:
@@ -161,6 +162,8 @@ class Files:
                 if copy is not None:
                     copy.write(view[:read])
                 size += read
+                if most is not None and size > most:  # whoever appends faster than this reads would never be done
+                    raise InputError(f"{path} grew while it was read; read a copy, or again when it is at rest")
         return size, digest.hexdigest()
 
     @property
@@ -396,11 +399,16 @@ def _refuse_odd(path: str, below: Sequence[pa.fs.FileInfo], local: bool) -> None
     """A pipe, or a link that leads nowhere yet, gives other readers rows that were not there when the data were listed."""
     odd = [i.path for i in below if i.type not in (pa.fs.FileType.File, pa.fs.FileType.Directory)]
     if local:  # Arrow does not list links that lead nowhere
-        for folder in (path, *(i.path for i in below if i.type == pa.fs.FileType.Directory)):
+        folders = [i.path for i in below if i.type == pa.fs.FileType.Directory]
+        if back := next((f for f in folders if f"{os.path.realpath(posixpath.dirname(f))}/".startswith(
+                f"{os.path.realpath(f)}/")), None):  # fmt: skip
+            raise InputError(f"{back} is a link that leads back to a folder that it lies in; take it away")
+        for folder in (path, *folders):
             with os.scandir(folder) as entries:
                 odd += [e.path for e in entries if e.is_symlink() and not os.path.exists(e.path)]
     for name in odd:
-        if format_of(name) or posixpath.basename(name) in _INDEX:
+        # What has no suffix may be a folder, once it is there.
+        if format_of(name) or posixpath.basename(name) in _INDEX or not PurePosixPath(name).suffix:
             raise InputError(f"{name} is no file (a pipe, or a link that leads nowhere); take it away")
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from foretaste.errors import InputError
-from foretaste.reading.readers import Arrow, Source, require
+from foretaste.reading.readers import Arrow, Source, refuse_renamed, require
 
 _ONCE = (
     "can be read once only, and the checks read several times; write it down first: "
@@ -90,6 +90,7 @@ def _of_table(table: pa.Table, name: str) -> Frame:
     def read(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         yield from table.select(list(columns)).to_batches()
 
+    refuse_renamed(table.schema, f"the {name}")
     return Frame(name, table.schema, read, table.num_rows, table.nbytes)
 
 
@@ -102,11 +103,13 @@ def of_dataset(dataset: Any) -> Frame:
             names = [*fragment.physical_schema.names, *ds.get_partition_keys(fragment.partition_expression)]
             # Arrow fills a column that a file lacks with nulls.
             require(names, columns, getattr(fragment, "path", "a fragment"))
+            refuse_renamed(fragment.physical_schema, getattr(fragment, "path", "a fragment"))
         # Small read-ahead: Arrow's default holds up to 16 batches of 128 thousand rows for every file in flight.
         yield from dataset.to_batches(
             columns=list(columns), batch_size=_DATASET_ROWS, batch_readahead=2, fragment_readahead=1
         )
 
+    refuse_renamed(dataset.schema, "the pyarrow dataset")
     return Frame("pyarrow dataset", dataset.schema, read)
 
 

@@ -36,6 +36,7 @@ _LONGEST_QUOTE = 300
 _ROW = re.compile(r" in row (\d+)$")
 # Fields that reading looks at: those of turns, and columns that play a role by their names.
 READ_FIELDS = TURN_FIELDS | ROLE_NAMES
+_DEEPEST = 100
 _END = "\x02foretaste end of file\x03"
 
 
@@ -96,6 +97,7 @@ class Parquet(Reader):
         """Row groups are streamed, not loaded."""
         # A buffered stream reads a column chunk page by page: a file of one large row group stays out of memory.
         with source.file() as file, pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
+            _refuse_footer(parquet, source)
             require(parquet.schema_arrow.names, columns, source.path)
             for batch in parquet.iter_batches(_batch_rows(parquet, columns), columns=list(columns)):
                 yield batch.select(list(columns))
@@ -103,6 +105,7 @@ class Parquet(Reader):
     def rows(self, source: Source) -> int | None:
         """From the footer."""
         with source.file() as file, pq.ParquetFile(file) as parquet:
+            _refuse_footer(parquet, source)
             return int(parquet.metadata.num_rows)
 
 
@@ -117,6 +120,7 @@ class Arrow(Reader):
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Batches as they were written."""
         with self._open(source) as reader:
+            refuse_renamed(reader.schema, source.path)
             require(reader.schema.names, columns, source.path)
             if isinstance(reader, pa.RecordBatchFileReader):
                 for at in range(reader.num_record_batches):
@@ -299,6 +303,48 @@ def require(names: Sequence[str], columns: Sequence[str], place: str) -> None:
             raise InputError(f'no column "{column}" in {place}; {did_you_mean(column, names)}')
 
 
+def refuse_renamed(schema: pa.Schema, place: str) -> None:
+    """Refuse columns that pandas gives other names, by what stands in the schema for it alone.
+
+    Raises:
+        InputError: naming one: whoever trains with pandas would read another column than the one that is scanned.
+    """
+    try:
+        said = schema.pandas_metadata or {}
+        index = [name for name in said.get("index_columns", ()) if isinstance(name, str)]
+        named = {c.get("field_name"): c.get("name") for c in said.get("columns", ())}
+    except (ValueError, TypeError, AttributeError, RecursionError) as e:
+        raise InputError(f"{place} has notes for pandas that cannot be read ({e}); write it again without them") from e
+    for field in schema.names:
+        name = named.get(field)
+        if name is not None and name != field and field not in index:
+            raise InputError(
+                f'{place} has the column "{field}", which pandas is told to call "{name}", so that it would read other rows '
+                "than are scanned; write it again without notes for pandas"
+            )
+
+
+def _refuse_footer(parquet: pq.ParquetFile, source: Source) -> None:
+    """Refuse a footer that readers take differently: rows that do not add up, columns in other files, other names."""
+    refuse_renamed(parquet.schema_arrow, source.path)
+    meta, said = parquet.metadata, ""
+    flat = [i for i in range(meta.num_columns) if parquet.schema.column(i).max_repetition_level == 0]
+    total = 0
+    for at in range(meta.num_row_groups):
+        group = meta.row_group(at)
+        total += group.num_rows
+        for column in map(group.column, range(meta.num_columns)):
+            if column.file_path:
+                said = f"says that {column.path_in_schema} lies in another file, {column.file_path}"
+        for column in map(group.column, flat):
+            if column.num_values != group.num_rows:
+                said = f"counts {column.num_values} values of {column.path_in_schema} in {group.num_rows} rows"
+    if total != meta.num_rows:
+        said = f"counts {meta.num_rows} rows, and its parts {total}"
+    if said:
+        raise InputError(f"the footer of {source.path} {said}, which readers take differently; write the file again")
+
+
 def _batch_rows(parquet: pq.ParquetFile, columns: Sequence[str]) -> int:
     """Rows that fit into ``BYTES``, from the footer's sizes."""
     meta = parquet.metadata
@@ -340,8 +386,13 @@ def _fields(schema: Any) -> Iterator[str]:
 
 
 def _parse(block: bytes, schema: pa.Schema | None, start: int, new_fields: bool = False) -> pa.Table:
+    from foretaste.text.nesting import deepest
+
     if not block.strip(b"\xef\xbb\xbf \t\r\n"):
         return (schema or pa.schema([])).empty_table()
+    # Arrow takes values apart level by level, and ends the process where the stack does.
+    if deepest(block) > _DEEPEST:
+        raise pa.ArrowInvalid(f"a value after row {start} is nested more than {_DEEPEST} levels deep")
     try:
         return pa.json.read_json(
             pa.BufferReader(block),
@@ -358,7 +409,15 @@ def _parse(block: bytes, schema: pa.Schema | None, start: int, new_fields: bool 
 def _json_texts(block: bytes, column: str) -> pa.Array:
     """One field of each line as JSON, nulls where there is none."""
     lines = (line for line in block.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip())
-    return json_texts(json.loads(line).get(column) for line in lines)
+    return json_texts(json.loads(line, object_pairs_hook=_unique).get(column) for line in lines)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What Arrow refuses as well where it reads the field: one reader takes the first of two, another the last."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise pa.ArrowInvalid(f"a row names a field twice, among {', '.join(sorted(found))[:100]}")
+    return found
 
 
 def _settled(schema: pa.Schema) -> pa.Schema:

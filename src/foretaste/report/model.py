@@ -130,9 +130,9 @@ def from_dict(tree: dict[str, Any]) -> Report:
         *([("history", report.history, _History)] if report.history else []),
     ):  # fmt: skip
         refuse_misfit(value, kind, name)
-    if over := report.charts.get("over_file"):
-        if any(len(over.get("edges", ())) != len(over[s]) + 1 for s in ("block", "review") if over.get(s)):
-            raise ValueError("charts.over_file has bins without edges")
+    over = report.charts.get("over_file", {})
+    if any(len(over.get("edges", ())) != len(over[s]) + 1 for s in ("block", "review") if over.get(s)):
+        raise ValueError("charts.over_file has bins without edges")
     if odd := set(report.data.guessed_roles) - report.data.roles.keys():
         raise ValueError(f"the role {min(odd)} was guessed, and no column has it")
     if not (report.policy_digest + report.data.digest).isascii():
