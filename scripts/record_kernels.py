@@ -128,7 +128,7 @@ def _others(folder: Path) -> None:
     for kind, table in every_kind().items():
         if kind == "instruct":
             table = table.append_column("context", table["response"])
-        for name, rows in {"first": table.slice(0, 300), "second": table.slice(100)}.items():
+        for name, rows in {"clean": table.slice(100), "all": table}.items():
             pq.write_table(rows, folder / f"{name}.parquet")
             foretaste.scan(folder / f"{name}.parquet", state=folder / f"{kind}.state", accept="review")
         pq.write_table(table, folder / "whole.parquet")
