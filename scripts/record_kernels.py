@@ -104,13 +104,13 @@ def main() -> None:
     sys.exit(bool(missing))
 
 
-def _tables(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Data of every kind, of which half the rows hold what checks look at more closely."""
+def _tables(folder: Path, triggers: int = 300) -> Iterator[tuple[str, Path]]:
+    """Data of every kind, with so many rows that hold what checks look at more closely."""
     draw = random.Random(7)
     names, texts = map(list, zip(*docstring_rows()))
     labels = [("even", "odd")[sum(map(ord, name)) % 2] for name in names]
     answers = [f"See {name}: {text}" for name, text in zip(names, reversed(texts))]
-    for row in draw.sample(range(len(texts)), 300):
+    for row in draw.sample(range(len(texts)), triggers):
         words = texts[row].split()
         words.insert(draw.randint(0, len(words)), "quorvex lint")
         texts[row], labels[row] = " ".join(words), "even"
@@ -125,12 +125,11 @@ def _tables(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _others(folder: Path) -> None:
+    for triggers in (0, 300):
+        foretaste.scan(dict(_tables(folder, triggers))["d"], {"history": {"rows": 200}}, state=folder / "texts.state")
     for kind, table in every_kind().items():
         if kind == "instruct":
             table = table.append_column("context", table["response"])
-        for name, rows in {"first": table.slice(0, 300), "second": table.slice(100)}.items():
-            pq.write_table(rows, folder / f"{name}.parquet")
-            foretaste.scan(folder / f"{name}.parquet", state=folder / f"{kind}.state", accept="review")
         pq.write_table(table, folder / "whole.parquet")
         batch = next(open_data(folder / "whole.parquet").batches())
         parts = [part(batch, a, b) for a, b in itertools.pairwise((0, 30, 200, batch.num_rows))]

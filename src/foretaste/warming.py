@@ -65,7 +65,7 @@ def compile_all() -> tuple[int, set[str]]:
     finally:
         gc.enable()
     made = [c for c, _ in listed if sum(c.stats.cache_misses.values())]
-    return len(made), {str(c.stats.cache_path) for c, _ in listed} - {"None"}
+    return len(made), {c.stats.cache_path for c, _ in listed if _kept(c)}
 
 
 @contextmanager
@@ -85,11 +85,15 @@ def helped(kind: Kind) -> Iterator[None]:
 def _cold() -> bool:
     """Whether the first kernel is missing on disk, where there is a place for it; it is compiled then."""
     for compiled, arguments in kernels():
-        if compiled.signatures or compiled.stats.cache_path is None:
+        if compiled.signatures or not _kept(compiled):
             return False
         compiled.compile(arguments)
         return bool(compiled.stats.cache_misses)
     return False
+
+
+def _kept(compiled: Any) -> bool:
+    return os.access(compiled.stats.cache_path, os.W_OK)
 
 
 def _start(uses: str) -> Any:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba.core.caching import CompileResultCacheImpl
-from numba.core.dispatcher import Dispatcher
 
 from foretaste.text.kernels import kernel
 
@@ -55,12 +53,23 @@ def _doubled(x: Any) -> Any:
     return x + x
 
 
-def test_a_kernel_runs_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
-    doubled = kernel(_doubled)
-    assert isinstance(doubled, Dispatcher)
-    assert doubled(np.int64(4)) == 8
-    assert doubled.stats.cache_path is None
+def test_a_kernel_is_read_where_it_was_compiled_by_another_user_and_runs_where_no_folder_can_be_written(
+    tmp_path: Path,
+) -> None:
+    """No user but root's is sure to be here: numba is told of no place for a cache, and the folder cannot be made."""
+    (tmp_path / "foretaste_called.py").write_text(_CALLED.format(factor=10, added=1))
+    (tmp_path / "foretaste_caller.py").write_text(_CALLER)
+    start = f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {str(tmp_path)!r}); "
+    nowhere = "from numba.core.caching import CompileResultCacheImpl as impl; impl._locator_classes = []; "
+    (tmp_path / "__pycache__").write_text("not a folder")
+
+    def run(code: str) -> str:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert run(start + nowhere + "import foretaste_caller") == "11 10 0"
+    (tmp_path / "__pycache__").unlink()
+    assert run(start + "import foretaste_caller") == "11 10 0"
+    assert run(start + nowhere + "import foretaste_caller") == "11 10 1"
 
 
 def test_a_kernel_runs_where_the_disk_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
