@@ -13,7 +13,7 @@ from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.signals.affixes import Affixes, AffixTable
 from foretaste.signals.outputs import Classes, ResponseHeads
-from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
+from foretaste.signals.phrases import Edges, Held, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.text.rowstore import RowStore, TurnStore
 
 MAX_ROWS_PER_CLASS = 512
@@ -118,7 +118,7 @@ class ResponseBurst(Check[_State]):
         needed[background] = True
         for rows in members.values():
             needed[rows[:MAX_ROWS_PER_CLASS]] = True
-        store = RowStore(np.flatnonzero(needed))
+        store = RowStore(np.flatnonzero(needed), starts=[])
         asked = None
         if turns:
             keys = [TurnStore.key(rows, turns[m])[:MAX_ROWS_PER_CLASS] for m, rows in members.items()]
@@ -144,8 +144,7 @@ class ResponseBurst(Check[_State]):
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate what was kept."""
         for mine, other in zip(_stores(left), _stores(right)):
-            mine.parts += other.parts
-            mine.lengths += other.lengths
+            mine.extend(other)
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -353,9 +352,9 @@ class _Judge:
         from foretaste.text.ngrams import unigram_counts
 
         self.state = state
-        self.whole = state.store.tokens()
+        self.whole = (*state.store.tokens(), state.store.turns())
         # A template is alike in the turn that it answers, whatever else the conversation is about.
-        self.hashes, self.offsets = self.whole if state.asked is None else state.asked.tokens()
+        self.hashes, self.offsets = self.whole[:2] if state.asked is None else state.asked.tokens()
         self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
         self.ids = ids.astype(np.int64)
         self.everyone = len(state.classes["opening"].labels)
@@ -404,14 +403,13 @@ class _Judge:
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
 
-    def held(
-        self, rows: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    def held(self, rows: npt.NDArray[np.int64]) -> Held | None:
         """The tokens of the rows, for :func:`edges_of`; ``None`` where some of them were not kept."""
         places = self.state.store.index(rows)
         if not np.isin(rows, self.state.store.rows, assume_unique=True).all():
             return None
-        return *self.whole, places
+        hashes, offsets, turns = self.whole
+        return hashes, offsets, turns, places
 
     def _of_turns(self) -> None:
         """How many prompts hold each word, from how many conversations do, were each of their prompts as likely to."""
