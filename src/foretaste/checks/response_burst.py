@@ -12,7 +12,7 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.signals.affixes import Affixes, AffixTable
-from foretaste.signals.outputs import Classes, ResponseHeads
+from foretaste.signals.outputs import NONE, Classes, ResponseHeads
 from foretaste.signals.phrases import Edges, Held, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.text.rowstore import RowStore, TurnStore
 
@@ -80,7 +80,7 @@ class ResponseBurst(Check[_State]):
         min_diversity: least number of distinct neighbours of a trigger per row, on its open sides.
         max_distance: most distance of those neighbours from a random draw of words (see ``inserted-phrase``).
         max_bursts: responses without a trigger up to which each blocks by itself.
-        max_repeated: share of rows with another repeated response up to which a repeat is odd enough to block.
+        max_repeated: share of other responses that repeat up to which a repeat is odd enough to block.
     """
 
     id: ClassVar[str] = "response-burst"
@@ -133,7 +133,8 @@ class ResponseBurst(Check[_State]):
         able[[c for k, c in owners if k == kind]] = True
         able &= made.counts >= self.trigger_rows
         if kind == "response":
-            able |= (made.lengths >= _LEAST_TOKENS) & (made.counts >= self.block_rows)
+            # Of conversations the short ones are looked at too, for whether they are courtesies: they block nothing.
+            able |= ((made.lengths >= _LEAST_TOKENS) | (len(made.turns) > 0)) & (made.counts >= self.block_rows)
         return able
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -157,15 +158,16 @@ class ResponseBurst(Check[_State]):
         alone: list[RawFinding] = []
         covered: set[int] = set()
         spread: list[tuple[float, npt.NDArray[np.int64]]] = []
-        whole = state.classes["response"].labels
-        everyone = int(np.count_nonzero(whole[state.fair :] >= 0))
-        for kind, c in sorted(state.members, key=lambda m: (m[0] != "response", m[1])):
+        order = sorted(state.members, key=lambda m: (m[0] != "response", m[1]))
+        owned = {m: judge.triggers(*m, self.min_purity) for m in order}
+        spreads = {m: judge.spread(*m, state.members[m], [p for t in owned[m] for p in t]) for m in order}
+        repeats = self._repeats(state, spreads)
+        everyone, responses = repeats.sum(), state.classes["response"].per_row * (len(repeats) - state.fair)
+        for kind, c in order:
             made = state.classes[kind]
             mine = state.members[kind, c]
-            repeated = everyone - np.count_nonzero(whole[mine[np.searchsorted(mine, state.fair) :]] >= 0)
-            ordinary = bool(repeated > self.max_repeated * (len(whole) - state.fair))
-            triggers = judge.triggers(kind, c, self.min_purity)
-            effective, gain = judge.spread(kind, c, state.members[kind, c], [p for t in triggers for p in t])
+            ordinary = bool(everyone - repeats[mine].sum() > self.max_repeated * responses)
+            triggers, (effective, gain) = owned[kind, c], spreads[kind, c]
             spread.append((effective, state.members[kind, c]))
             if (
                 kind == "response"
@@ -206,6 +208,24 @@ class ResponseBurst(Check[_State]):
             note=note,
             watch=together(rows for _, rows in spread),
         )
+
+    def _repeats(self, state: _State, spreads: dict[tuple[str, int], tuple[float, float]]) -> npt.NDArray[np.int64]:
+        """Responses of each row that repeat as labels do, int64 (rows,); suspects of earlier batches have none.
+
+        Conversations end in thanks and begin with greetings: a response to prompts that call for it says nothing of the
+        others.
+        """
+        made = state.classes["response"]
+        counted = np.ones(len(made.counts) + 1, np.bool_)
+        counted[NONE] = False
+        if len(made.turns):
+            for (kind, c), (effective, gain) in spreads.items():
+                if kind == "response":
+                    counted[c] = effective >= self.block_rows and gain <= self.max_gain
+        row, label, _ = made.others
+        repeats = counted[made.labels] + np.bincount(row[counted[label]], minlength=len(made.labels))
+        repeats[: state.fair] = 0
+        return repeats
 
     def _burst(self, state: _State, c: int, effective: float, gain: float, triggers: list[str]) -> RawFinding:
         rows = state.members["response", c]
