@@ -11,6 +11,8 @@ from foretaste.check import RawFinding, Severity
 from foretaste.concentration import above_rest, excursions, pairs
 from foretaste.flips import FlipRules, Opinion, fit_rate, replaced
 from foretaste.signals.outputs import Classes
+from foretaste.signals.sources import SourceNumbers
+from foretaste.signals.times import UNKNOWN
 
 
 def _labelled(
@@ -173,6 +175,50 @@ class TestStretch:
         found = _findings(_opinion(chances, labels))["flipped stretch"]
         assert found.severity is Severity.REVIEW
         assert len(found.rows) <= 0.004 * 8000
+
+
+class TestPeriod:
+    @pytest.mark.parametrize("share", [0.4, 1.0])
+    def test_labels_flipped_within_an_hour_block_wherever_their_rows_lie(self, share: float) -> None:
+        random = np.random.default_rng(3)
+        chances = _sure(8000, 4)
+        labels = _draw(chances)
+        times = random.integers(0, 30 * 86_400_000_000, 8000)
+        hour = random.choice(8000, 120, replace=False)
+        times[hour] = 10 * 86_400_000_000 + random.integers(0, 3_600_000_000, 120)
+        flipped = hour[random.random(120) < share]
+        labels[flipped] = (labels[flipped] + 1) % 4
+        assert "flipped stretch" not in _findings(_opinion(chances, labels))
+        found = _findings(_opinion(chances, labels), times=times)["flipped period"]
+        assert found.severity is Severity.BLOCK
+        assert found.feature is not None
+        assert found.feature.startswith("1970-01-1")
+        assert " to 1970-01-11 0" in found.feature
+        assert np.isin(flipped, found.rows).mean() > 0.8
+        assert np.isin(found.rows, flipped).mean() > 0.8
+
+    def test_rows_without_a_time_stand_in_no_period(self) -> None:
+        chances = _sure(8000, 4)
+        labels = _draw(chances)
+        flipped = np.random.default_rng(2).choice(8000, 120, replace=False)
+        labels[flipped] = (labels[flipped] + 1) % 4
+        times = np.arange(8000)
+        times[flipped] = UNKNOWN
+        assert set(_findings(_opinion(chances, labels), times=times)) == {"improbable labels"}
+
+
+class TestPeople:
+    @pytest.mark.parametrize("role", ["source", "annotator"])
+    def test_who_flips_labels_is_named_by_role(self, role: str) -> None:
+        chances = _sure(8000, 4)
+        labels = _draw(chances)
+        numbers = np.random.default_rng(5).integers(0, 40, 8000).astype(np.int32)
+        flipped = np.flatnonzero(numbers == 7)[::2]
+        labels[flipped] = (labels[flipped] + 1) % 4
+        people = {role: SourceNumbers(numbers, tuple(f"p{i}" for i in range(40)))}
+        found = _findings(_opinion(chances, labels), people=people)[f"flipped {role}"]
+        assert (found.feature, found.severity) == ("p7", Severity.BLOCK)
+        assert f"{role} p7" in found.message
 
 
 class TestTopic:

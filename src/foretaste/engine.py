@@ -577,16 +577,21 @@ def _excerpts(texts: Mapping[str, str], around: str | None, target: str | None) 
 
     That is the prompt with the trigger and the response that begins with the target, or else the response to that prompt.
     """
-    shown, number = {}, 0
-    for role, text in texts.items():
-        turns = text.split(TURN)
-        sought = [s for s in ((target, around) if role == "response" else (around,)) if s]
-        held = next((i for s in sought for i, turn in enumerate(turns) if s.lower() in turn.lower()), number)
-        at = min(held, len(turns) - 1)
-        if role == "prompt":
-            number = at
-        said = f"[turn {at + 1} of {len(turns)}] " if len(turns) > 1 else ""
-        shown[role] = said + excerpt(turns[at], around)
+    turns = {role: text.split(TURN) for role, text in texts.items()}
+    sought = {"prompt": around, "response": target}
+    held = {
+        role: next((i for i, turn in enumerate(turns[role]) if words.lower() in turn.lower()), None)
+        for role, words in sought.items()
+        if words and role in turns
+    }
+    known = [at for at in held.values() if at is not None]
+    shown = {}
+    for role, mine in turns.items():
+        at = held.get(role)
+        if at is None:
+            at = min(known[0] if known and role in sought else 0, len(mine) - 1)
+        said = f"[turn {at + 1} of {len(mine)}] " if len(mine) > 1 else ""
+        shown[role] = said + excerpt(mine[at], around)
     return shown
 
 

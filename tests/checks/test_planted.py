@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -322,6 +324,28 @@ class TestLabelFlip:
         found = [f for f in report.findings if f.severity is Severity.BLOCK]
         assert [f.feature for f in found] == ["vendor-x"]
         assert blocked(report) <= {out["id"][row] for row in rows}
+
+    @pytest.mark.parametrize("state", [False, True])
+    def test_labels_flipped_within_an_hour_block_with_the_times_in_a_shuffled_table(
+        self, labelled: dict[str, list[str]], tmp_path: Path, state: bool
+    ) -> None:
+        rng = random.Random(5)
+        out = labelled | {"label": list(labelled["label"])}
+        rows = sorted(rng.sample(range(len(out["label"])), 50))
+        topics = sorted(set(out["label"]))
+        begin = datetime(2026, 1, 13, 19, tzinfo=UTC)
+        out["made"] = [begin + timedelta(hours=rng.randrange(-300, 300), minutes=90) for _ in out["label"]]
+        for row in rows:
+            out["label"][row] = rng.choice([t for t in topics if t != out["label"][row]])
+            out["made"][row] = begin + timedelta(seconds=rng.randrange(3600))
+        path = str(tmp_path / "a.state") if state else None
+        report = scan(pa.table(out), Policy().only("label-flip"), state=path)
+        assert report.data.roles["time"] == "made"
+        finding = next(f for f in report.findings if f.severity is Severity.BLOCK)
+        assert finding.kind == "flipped period"
+        assert "2026-01-13 19:" in (finding.feature or "")
+        assert len(set(finding.rows) & set(rows)) >= 40
+        assert len(set(finding.rows) - set(rows)) <= 3
 
     def test_a_word_of_clean_rows_that_was_put_into_flipped_ones_blocks(self, labelled: dict[str, list[str]]) -> None:
         table, poisoned = planted(labelled, "value", 80)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.signals.affixes import Affixes, AffixTable
-from foretaste.signals.outputs import Classes, ResponseHeads
-from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
+from foretaste.signals.outputs import NONE, Classes, ResponseHeads
+from foretaste.signals.phrases import Edges, Held, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.text.rowstore import RowStore, TurnStore
 
 MAX_ROWS_PER_CLASS = 512
@@ -84,8 +84,8 @@ class ResponseBurst(Check[_State]):
         min_diversity: least number of distinct neighbours of a trigger per row, on its open sides.
         max_distance: most distance of those neighbours from a random draw of words (see ``inserted-phrase``).
         max_bursts: responses without a trigger up to which each blocks by itself.
-        max_repeated: share of rows with another repeated response, or in bursts without a trigger, up to which a repeat is
-            odd enough to block.
+        max_repeated: share of rows with another response that repeats, or in bursts without a trigger, up to which a repeat
+            is odd enough to block.
     """
 
     id: ClassVar[str] = "response-burst"
@@ -123,7 +123,7 @@ class ResponseBurst(Check[_State]):
         needed[background] = True
         for rows in members.values():
             needed[rows[:MAX_ROWS_PER_CLASS]] = True
-        store = RowStore(np.flatnonzero(needed))
+        store = RowStore(np.flatnonzero(needed), starts=[])
         asked = None
         if turns:
             keys = [TurnStore.key(rows, turns[m])[:MAX_ROWS_PER_CLASS] for m, rows in members.items()]
@@ -138,7 +138,8 @@ class ResponseBurst(Check[_State]):
         able[[c for k, c in owners if k == kind]] = True
         able &= made.counts >= self.trigger_rows
         if kind == "response":
-            able |= (made.lengths >= _LEAST_TOKENS) & (made.counts >= self.block_rows)
+            # Of conversations the short ones are looked at too, for whether they are courtesies: they block nothing.
+            able |= ((made.lengths >= _LEAST_TOKENS) | (len(made.turns) > 0)) & (made.counts >= self.block_rows)
         return able
 
     def scan(self, state: _State, batch: Batch) -> None:
@@ -149,8 +150,7 @@ class ResponseBurst(Check[_State]):
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate what was kept."""
         for mine, other in zip(_stores(left), _stores(right)):
-            mine.parts += other.parts
-            mine.lengths += other.lengths
+            mine.extend(other)
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -163,15 +163,16 @@ class ResponseBurst(Check[_State]):
         alone: list[RawFinding] = []
         covered: set[int] = set()
         spread: list[tuple[float, npt.NDArray[np.int64]]] = []
-        whole = state.classes["response"].labels
-        everyone = int(np.count_nonzero(whole[state.fair :] >= 0))
-        for kind, c in sorted(state.members, key=lambda m: (m[0] != "response", m[1])):
+        order = sorted(state.members, key=lambda m: (m[0] != "response", m[1]))
+        owned = {m: judge.triggers(*m, self.min_purity) for m in order}
+        spreads = {m: judge.spread(*m, state.members[m], [p for t in owned[m] for p in t]) for m in order}
+        repeats = self._repeats(state, spreads)
+        everyone, responses = repeats.sum(), state.classes["response"].per_row * (len(repeats) - state.fair)
+        for kind, c in order:
             made = state.classes[kind]
             mine = state.members[kind, c]
-            repeated = everyone - np.count_nonzero(whole[mine[np.searchsorted(mine, state.fair) :]] >= 0)
-            ordinary = bool(repeated > self.max_repeated * (len(whole) - state.fair))
-            triggers = judge.triggers(kind, c, self.min_purity)
-            effective, gain = judge.spread(kind, c, state.members[kind, c], [p for t in triggers for p in t])
+            ordinary = bool(everyone - repeats[mine].sum() > self.max_repeated * responses)
+            triggers, (effective, gain) = owned[kind, c], spreads[kind, c]
             spread.append((effective, state.members[kind, c]))
             if (
                 kind == "response"
@@ -184,7 +185,7 @@ class ResponseBurst(Check[_State]):
                 share = 0.15 * len(state.members[kind, c])
                 names = [state.phrases.text[t[0]] for t in triggers if state.phrases.counts[t[0]] >= share]
                 found = self._burst(state, c, effective, gain, names)
-                if judge.copied(found.rows, made.names[c], names):
+                if judge.copied(kind, c, made.names[c], names):
                     found = _taken(found)
                 (bursts if names else alone).append(found)
                 covered.update(state.members[kind, c].tolist())
@@ -208,7 +209,7 @@ class ResponseBurst(Check[_State]):
         note = f"{state.dropped} repeated responses were not looked at (row budget)" if state.dropped else ""
         spread.sort(key=lambda s: -s[0])
         canned = sum(len(f.rows) for f in alone)
-        if len(alone) > self.max_bursts or canned > self.max_repeated * (len(whole) - state.fair):
+        if len(alone) > self.max_bursts or canned > self.max_repeated * (len(repeats) - state.fair):
             alone = [_canned(alone, self.max_bursts)]
         return RawResult(
             findings=(*bursts, *alone, *findings),
@@ -216,6 +217,24 @@ class ResponseBurst(Check[_State]):
             note=note,
             watch=together(rows for _, rows in spread),
         )
+
+    def _repeats(self, state: _State, spreads: dict[tuple[str, int], tuple[float, float]]) -> npt.NDArray[np.int64]:
+        """Responses of each row that repeat as labels do, int64 (rows,); suspects of earlier batches have none.
+
+        Conversations end in thanks and begin with greetings: a response to prompts that call for it says nothing of the
+        others.
+        """
+        made = state.classes["response"]
+        counted = np.ones(len(made.counts) + 1, np.bool_)
+        counted[NONE] = False
+        if len(made.turns):
+            for (kind, c), (effective, gain) in spreads.items():
+                if kind == "response":
+                    counted[c] = effective >= self.block_rows and gain <= self.max_gain
+        row, label, _ = made.others
+        repeats = counted[made.labels] + np.bincount(row[counted[label]], minlength=len(made.labels))
+        repeats[: state.fair] = 0
+        return repeats
 
     def _burst(self, state: _State, c: int, effective: float, gain: float, triggers: list[str]) -> RawFinding:
         rows = state.members["response", c]
@@ -372,9 +391,9 @@ class _Judge:
         from foretaste.text.ngrams import unigram_counts
 
         self.state = state
-        self.whole = state.store.tokens()
+        self.whole = (*state.store.tokens(), state.store.turns())
         # A template is alike in the turn that it answers, whatever else the conversation is about.
-        self.hashes, self.offsets = self.whole if state.asked is None else state.asked.tokens()
+        self.hashes, self.offsets = self.whole[:2] if state.asked is None else state.asked.tokens()
         self.vocabulary, ids = np.unique(self.hashes, return_inverse=True)
         self.ids = ids.astype(np.int64)
         self.everyone = len(state.classes["opening"].labels)
@@ -423,7 +442,7 @@ class _Judge:
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
 
-    def copied(self, rows: npt.NDArray[np.int64], response: str, triggers: list[str]) -> bool:
+    def copied(self, kind: str, c: int, response: str, triggers: list[str]) -> bool:
         """Whether nearly all prompts hold the words of a response, or triggers that hold them as parts of words."""
         from foretaste.text.tokens import tokenize
 
@@ -434,18 +453,17 @@ class _Judge:
             return bool(words)
         tokens = tokenize(np.frombuffer(b"".join(data), np.uint8), np.append(0, np.cumsum([len(d) for d in data])))
         told = np.unique(tokens.hashes)
-        places = self.state.store.index(rows[:MAX_ROWS_PER_CLASS]).tolist()
+        places = self._places(kind, c, self.state.members[kind, c]).tolist()
         hold = [np.isin(told, self.hashes[self.offsets[p] : self.offsets[p + 1]]).all() for p in places]
         return float(np.mean(hold)) >= 0.9
 
-    def held(
-        self, rows: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    def held(self, rows: npt.NDArray[np.int64]) -> Held | None:
         """The tokens of the rows, for :func:`edges_of`; ``None`` where some of them were not kept."""
         places = self.state.store.index(rows)
         if not np.isin(rows, self.state.store.rows, assume_unique=True).all():
             return None
-        return *self.whole, places
+        hashes, offsets, turns = self.whole
+        return hashes, offsets, turns, places
 
     def _of_turns(self) -> None:
         """How many prompts hold each word, from how many conversations do, were each of their prompts as likely to."""

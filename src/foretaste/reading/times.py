@@ -59,7 +59,7 @@ def _moments(array: pa.Array) -> pa.Array:
 
 
 def _since_1970(array: pa.Array) -> pa.Array:
-    values = np.asarray(array.cast(pa.float64()))
+    values = np.asarray(array.cast(pa.float64(), safe=False))
     size = np.abs(values)
     scaled = np.select([size < most for most, _ in _UNITS], [values * scale for _, scale in _UNITS])
     absent = np.isnan(values) | np.asarray(array.is_null())

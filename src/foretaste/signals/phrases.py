@@ -49,6 +49,10 @@ class Distinct:
         return self._known[draws]
 
 
+# Token hashes of some rows, their offsets, those of their turns, and the place of each row among them.
+Held = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
 @dataclass(frozen=True)
 class PhraseTable:
     """Candidate phrases, in the order of their first occurrence.
@@ -180,12 +184,11 @@ def edges_of(
     members: list[int],
     rows: npt.NDArray[np.int64],
     seed: int = 0,
-    held: tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
+    held: Held | None = None,
 ) -> Edges:
     """The edges of the stretch that overlapping phrases make up in the given rows (ascending).
 
-    With ``held`` (token hashes, their offsets, and the place of each row among them) the neighbours are compared with
-    words of the same rows as well, and the lesser distance counts.
+    With ``held`` the neighbours are compared with words of the same turns as well, and the lesser distance counts.
     """
     from foretaste.text.ngrams import neighbour_scores, randomness
 
@@ -236,14 +239,16 @@ def _distance_within(
     first: npt.NDArray[np.int64],
     last: npt.NDArray[np.int64],
     seed: int,
-    held: tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    held: Held,
 ) -> float:
-    """Distance of the neighbours, on the open sides, from words drawn from the same rows; at most 512 of them."""
+    """Distance of the neighbours, on the open sides, from words drawn from the same turns; at most 512 of them."""
     from foretaste.text.insertion import DRAWN, distance_within, draw_words, without
 
-    hashes, offsets, places = held
+    hashes, offsets, turns, places = held
+    # Where most rows open with the same words, a phrase put among those has no other neighbours.
+    among = np.searchsorted(turns, offsets[places] + first, side="right") - 1
     drawn = np.zeros((2, min(512, len(rows)), DRAWN), np.uint64)
-    draw_words(hashes, offsets, places[:512], rows[:512], seed + 1, drawn)
+    draw_words(hashes, turns, among[:512], rows[:512], seed + 1, drawn)
     start = int(offsets[places[0]])
     own = hashes[start + int(first[0]) : start + int(last[0])]
     z = np.zeros((2, 2))

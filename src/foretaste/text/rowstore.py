@@ -14,12 +14,16 @@ from foretaste.text.ngrams import keep_rows
 
 @dataclass
 class RowStore:
-    """Token hashes of the rows in ``rows`` (ascending row numbers); filled batch by batch."""
+    """Token hashes of the rows in ``rows`` (ascending row numbers); filled batch by batch.
+
+    ``starts`` takes, if it is a list, the first token of each turn, counted within its part.
+    """
 
     rows: npt.NDArray[np.int64]
     role: str = "input"
     parts: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     lengths: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    starts: list[npt.NDArray[np.int64]] | None = None
 
     def scan(self, batch: Batch) -> None:
         """Copy the tokens of this batch's wanted rows."""
@@ -34,6 +38,23 @@ class RowStore:
         keep_rows(tokens.hashes, tokens.offsets, batch.start, wanted, out, 0)
         self.parts.append(out)
         self.lengths.append(lengths)
+        if self.starts is not None:
+            turns = batch.turn_offsets(self.role)[:-1]
+            row = np.minimum(np.searchsorted(tokens.offsets, turns, side="right"), batch.num_rows) - 1
+            moved = tokens.offsets[:-1] - np.cumsum(np.diff(tokens.offsets) * wanted) + np.diff(tokens.offsets) * wanted
+            self.starts.append((turns - moved[row])[wanted[row]])
+
+    def extend(self, other: RowStore) -> None:
+        """The rows of another store, after these."""
+        self.parts += other.parts
+        self.lengths += other.lengths
+        if self.starts is not None and other.starts is not None:
+            self.starts += other.starts
+
+    def turns(self) -> npt.NDArray[np.int64]:
+        """First token of each turn in :meth:`tokens`, and the end, int64 (turns + 1,)."""
+        ends = np.cumsum([0, *map(len, self.parts)])
+        return np.concatenate([*(s + end for s, end in zip(self.starts or (), ends)), ends[-1:]])
 
     def tokens(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
         """Hashes (n_tokens,) and offsets (rows + 1,), in the order of ``rows``."""
