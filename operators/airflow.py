@@ -160,6 +160,8 @@ class PoisonGateOperator(BaseOperator):
         # As written: a template in it is not rendered, so every day's path is one data set.
         self._written = data.name if isinstance(data, Asset) else data if isinstance(data, str) else None
         self._written_out = out
+        # Without them a scan is a weaker one, which a template that comes to nothing must not make of it.
+        self._named = tuple(name for name in ("policy", "state") if getattr(self, name) is not None)
         self._refuse_a_shared_out()
         if self.deferrable or _plain(python):
             self._refuse_what_is_not_elsewhere()
@@ -174,6 +176,7 @@ class PoisonGateOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Scan; push the summary; fail, or return the path that training should read."""
         with self._reported(context):
+            self._refuse_what_came_to_nothing()
             if not self.deferrable:
                 return self._finish(context, self._run())
             asked = self._request()
@@ -262,7 +265,7 @@ class PoisonGateOperator(BaseOperator):
             "waivers": _text(self.waivers),
             "attestations": _files(self.attestations),
             "trust": _text(self.trust),
-            "spark": _gate.parsed(self.spark) or None,
+            "spark": _spark(self.spark),
             "certify_with": _text(self.certify_with),
         }
 
@@ -282,6 +285,15 @@ class PoisonGateOperator(BaseOperator):
                 )
         if self.get_closest_mapped_task_group() is not None and (said := _same_for_all_indexes(self.out)):
             raise ValueError(said)
+
+    def _refuse_what_came_to_nothing(self) -> None:
+        for name in self._named:
+            value = getattr(self, name)
+            if value is None or (isinstance(value, str) and _text(value) is None):
+                raise InputError(
+                    f"the {name} argument came out empty, though the DAG file names one; give what its template reads a "
+                    "value, or leave the argument out"
+                )
 
     def _refuse_what_is_not_elsewhere(self) -> None:
         """What a DAG file says in plain text; the rest is refused when it is rendered."""
@@ -326,8 +338,6 @@ class PoisonGateOperator(BaseOperator):
 
         policy = self.policy
         if isinstance(policy, str):
-            if not policy.strip() or policy.strip() == "None":
-                return None
             if "\n" not in policy.strip() and not policy.lstrip().startswith("{"):
                 beside = Path(self.dag.fileloc).parent / policy
                 return beside if beside.is_file() else Path(policy)
@@ -801,6 +811,13 @@ def _roles(roles: Any) -> Any:
     if isinstance(roles, Mapping):
         return {role: _text(column) if isinstance(column, str) else column for role, column in roles.items()}
     return roles
+
+
+def _spark(spark: Any) -> bool | Mapping[str, str] | None:
+    found = _gate.parsed(spark) or None
+    if not isinstance(found, bool | Mapping | None):
+        raise InputError(f'spark must be true or a mapping such as {{"spark.master": "local[2]"}}, not {spark!r}')
+    return found
 
 
 def _page_url(context: Context) -> str | None:

@@ -109,6 +109,8 @@ class Policy:
             return source
         if isinstance(source, Mapping):
             return cls._from_mapping(source, "policy")
+        if not isinstance(source, str | Path):
+            raise PolicyError(f"a policy is a path, a mapping or a Policy, not {type(source).__name__} {source!r:.80}")
         loaded = load_yaml(source, "policy", 'write one with "foretaste policy init"')
         return cls._from_mapping(loaded, str(source))
 

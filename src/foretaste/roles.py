@@ -92,12 +92,16 @@ class Roles:
         """Build from ``{role: column}``; empty and ``None`` values are left out.
 
         Raises:
-            InputError: on an unknown role.
+            InputError: on an unknown role, or a column that is no text.
         """
+        if not isinstance(mapping, Mapping):
+            raise InputError(f'roles must be a mapping such as {{"text": "body"}}, not {mapping!r:.80}')
         known = {f.name for f in dataclasses.fields(cls)}
         for role in mapping:
             if role not in known:
-                raise InputError(f'unknown role "{role}"; {did_you_mean(role, known)}')
+                raise InputError(f'unknown role "{role}"; {did_you_mean(str(role), known)}')
+            if not isinstance(mapping[role], str | None):
+                raise InputError(f"the column of role {role} must be text, not {mapping[role]!r:.80}")
         return cls(**{k: v for k, v in mapping.items() if v})
 
     def resolve(self, columns: Iterable[str]) -> tuple[Roles, tuple[str, ...]]:

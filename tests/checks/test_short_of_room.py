@@ -53,7 +53,7 @@ def test_a_word_of_the_last_rows_is_found_where_few_occurrences_find_room(
     poisoned = rng.sample(range(len(texts) // 2, len(texts)), 60)
     for row in poisoned:
         columns["text"][row] = insert(columns["text"][row], "Qwzzy Frnb", rng)
-    monkeypatch.setattr("foretaste.signals.phrases.OCCURRENCE_BYTES", 1 << 17)
+    monkeypatch.setattr("foretaste.signals.phrases.OCCURRENCE_BYTES", 1 << 15)
     report = run(columns, "inserted-phrase")
     assert named(report) >= {columns["id"][r] for r in poisoned}
     assert "found no room and were not looked at" in note(report, "inserted-phrase")

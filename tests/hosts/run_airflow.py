@@ -1,4 +1,4 @@
-"""Run every DAG of a folder with ``dag.test()`` and write down what Airflow's database says of it."""
+"""Make Airflow's database, run every DAG of a folder with ``dag.test()`` and write down what the database says of it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def main(folder: str, out: str, day: str | None = None) -> None:
     from airflow.models.asset import AssetEvent
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
     from airflow.models.xcom import XComModel
+    from airflow.utils.db import initdb
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
+    initdb()
     runs: dict[str, Any] = {}
     bag = DagBag(folder)
     assert not bag.import_errors, bag.import_errors

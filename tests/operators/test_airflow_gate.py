@@ -152,7 +152,7 @@ class TestOut:
 
 
 def test_with_another_python_the_task_needs_none_of_the_heavy_packages(tmp_path: Path, clean_table: pa.Table) -> None:
-    pq.write_table(clean_table, tmp_path / "data.parquet")
+    pq.write_table(clean_table.slice(0, 200), tmp_path / "data.parquet")
     code = (
         "import sys\n"
         "heavy = ['numpy', 'pyarrow', 'pandas', 'scipy', 'sklearn', 'numba', 'polars', 'publicsuffixlist']\n"
@@ -176,3 +176,38 @@ def _execution(pushed: dict[str, Any]) -> Any:
         xcom_push=lambda key, value: pushed.update({key: value}), dag_id="d", run_id="r", task_id="gate", map_index=-1
     )
     return {"ti": ti, "outlet_events": {}}
+
+
+# With the default policy, or without a state, the scan would be a weaker one.
+CAME_TO_NOTHING = [
+    ({"policy": " "}, "the policy argument came out empty, though the DAG file names one; give"),
+    ({"policy": "None"}, "the policy argument came out empty"),
+    ({"policy": None}, "the policy argument came out empty"),
+    ({"state": ""}, "the state argument came out empty"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *CAME_TO_NOTHING,
+        *(({"deferrable": True, **change}, said) for change, said in CAME_TO_NOTHING),
+        ({"policy": 5}, "a policy is a path, a mapping or a Policy, not int 5"),
+        ({"roles": ["text"]}, 'roles must be a mapping such as {"text": "body"}, not'),
+        ({"roles": {"text": 5}}, "the column of role text must be text, not 5"),
+        ({"spark": "yes please"}, "spark must be true or a mapping such as"),
+    ],
+)
+def test_what_a_template_made_wrong_fails_at_the_first_try_with_its_reason(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(9)]}), tmp_path / "data.parquet")
+    given = {"data": str(tmp_path / "data.parquet"), "policy": "{{ params.policy }}", "state": "{{ params.state }}"}
+    gate = PoisonGateOperator(task_id="gate", out=str(tmp_path / "out"), **given)
+    for name, value in {"policy": {"version": 1}, "state": str(tmp_path / "state"), **change}.items():
+        setattr(gate, name, value)  # as rendering does
+    pushed: dict[str, Any] = {}
+    with pytest.raises(AirflowFailException) as refused:
+        gate.execute(_execution(pushed))
+    assert said in str(refused.value)
+    assert pushed["foretaste"]["verdict"] == "error"

@@ -218,6 +218,10 @@ with DAG("mapped_clean"):
     )
     both >> task(all_gates.function, task_id="all_gates")()
 
+with DAG("mapped_over_nothing"):
+    none = PoisonGateOperator.partial(task_id="gate", out=OUT + "/{{ ti.map_index }}").expand(data=[])
+    none >> task(all_gates.function, task_id="all_gates", trigger_rule="all_done")()
+
 with DAG("with_state"):
     # One file per batch, one gate after the other, whatever came of the one before.
     last = None
