@@ -20,7 +20,7 @@ RIDGE = 10.0
 _LEAST_OPINION = 0.02
 # Of a direction, as a share of what even responses have. Where most responses only say what their prompts hold, the rest of
 # them is next to nothing, and the few words that do not would lie any number of deviations off.
-LEAST_VARIANCE = 0.1
+LEAST_VARIANCE = 0.5
 
 Floats = npt.NDArray[np.float64]
 
