@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal
-from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
+from foretaste.signals.naive_bayes import BEYOND_DOUBT, Model, NaiveBayes, keyword
 from foretaste.signals.near_duplicates import Clusters, NearDuplicates
 from foretaste.signals.outputs import Classes, Labels, ResponseHeads
 from foretaste.signals.sources import SourceNumbers, Sources
@@ -20,7 +20,8 @@ from foretaste.text.sample import spread
 MAX_STORED_ROWS = 200_000
 EXCERPT = 120
 _MAJORITY = 0.5
-_COMMON, _BEYOND_DOUBT = 0.9, 4.0  # share of a cluster's rows with a word, and its nats for a label in all others
+_COMMON = 0.9  # share of a cluster's rows from which a word belongs to it
+_WITNESSES, _KNOWN = 5, 0.5  # rows with such a word from which others know it, and the share of them that is asked for
 _REVIEW_RANK = 0.05  # a cluster that more rows than that are as improbable as is nothing to look at
 
 Rows = npt.NDArray[np.int64]
@@ -66,7 +67,8 @@ class NearDuplicateClusters(Check[_State]):
     Blocks: a cluster of ``block_rows`` rows, nearly all under one label, whose words give that label so little that, at
     the rate at which other rows of these data have so improbable a label, chance explains none of the clusters found
     (Benjamini-Hochberg at ``max_false``), while another label has more than half of the probability and the cluster's
-    own label has as many rows elsewhere, and no word of the copies stands for it there ("License: Zlib").
+    own label has as many rows elsewhere; these have to know half of the words of the copies, and none that stands for the
+    label there ("License: Zlib").
 
     Reviews: a source that labels the same texts otherwise than the other sources do in ``block_rows`` rows, where the
     words side with the others ``side_ratio`` times as often as with it (honest sources may follow two guidelines);
@@ -242,7 +244,8 @@ class NearDuplicateClusters(Check[_State]):
             different = np.unique(state.clusters.texts_of(cluster), return_index=True)[1]
             mean = chances[different].mean(axis=0)
             elsewhere = int(state.classes.counts[label]) - len(rows)
-            if elsewhere < max(self.block_rows, len(rows)) or np.exp(mean.max()) < _MAJORITY:
+            enough = elsewhere >= max(self.block_rows, len(rows)) and np.exp(mean.max()) >= _MAJORITY
+            if not enough or not judge.known(cluster):
                 continue  # nobody else says what such a text would be labelled
             rank = (1 + np.searchsorted(own, mean[label], side="right")) / (1 + len(own))
             found.append((float(rank), cluster, label, mean))
@@ -467,13 +470,26 @@ class _Judge:
         )  # fmt: skip
         return rows, out
 
+    def known(self, cluster: int) -> bool:
+        """Whether other rows know half of the words that nearly all rows of the cluster hold, and so can speak of it."""
+        from foretaste.text.bayes import bucket_counts
+
+        common, inside = self._common(cluster)
+        outside = bucket_counts(common, self.model.counts, 0)[:, 0] - inside
+        return bool((outside >= _WITNESSES).sum() >= _KNOWN * len(common))
+
     def named(self, cluster: int, label: int) -> bool:
         """Whether a word that nearly all rows of the cluster hold stands for the label in other rows, beyond doubt."""
         rows = self.state.clusters.members(cluster)
-        held = [np.unique(self.hashes[self.offsets[p] : self.offsets[p + 1]]) for p in self.state.store.index(rows)]
+        return keyword(self._common(cluster)[0], rows, label, self.classes.labels, self.model, nats=BEYOND_DOUBT)
+
+    def _common(self, cluster: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """Words that nearly all rows of the cluster hold, and how many of its rows do."""
+        places = self.state.store.index(self.state.clusters.members(cluster))
+        held = [np.unique(self.hashes[self.offsets[p] : self.offsets[p + 1]]) for p in places.tolist()]
         words, counts = np.unique(np.concatenate(held), return_counts=True)
-        common = words[counts >= _COMMON * len(rows)]
-        return keyword(common, rows, label, self.classes.labels, self.model, nats=_BEYOND_DOUBT)
+        often = counts >= _COMMON * len(places)
+        return words[often], counts[often]
 
     def conflicts(self, cluster: int) -> Iterator[_Conflict]:
         """The cluster's rows under a minority label, where the words prefer the majority's label; at most one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,13 @@ MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
 _BACKGROUND_ROWS = 256
 MAX_TRIGGER_WORDS = 16
+_FIT_ROWS, _LEAST_FITS = (
+    128,
+    8,
+)  # rows of a response whose contexts are compared with their prompts, at most and at least
+_APART = 4.0  # standard errors by which such contexts have to fit worse than others'
+_EXTRACTED = "the prompts hold all of its words, as where something is extracted or summarised"
+_UNFIT = "their contexts have less to do with the prompts than those of other rows, as where a question has no answer"
 _LEAST_TOKENS = 4  # of a whole response that blocks without a trigger: shorter ones repeat by nature
 TORN_DISTANCE = 16.0  # from random, of the neighbours of a phrase that plainly was put into finished text
 _WORDS = re.compile(r"\w{4,}")
@@ -34,7 +41,8 @@ AFFIXES = Affixes()
 class _State:
     """Output classes, phrases and which of them own a class, and the prompt tokens of at most MAX_STORED_ROWS rows.
 
-    Of conversations, ``turns`` are the turns of the members' responses, and ``asked`` holds the prompts of those.
+    Of conversations, ``turns`` are the turns of the members' responses, and ``asked`` holds the prompts of those. ``fits``
+    says of the rows ``fitted`` how much of its prompt the context of each takes up, where there are both.
     """
 
     classes: dict[str, Classes]
@@ -47,6 +55,8 @@ class _State:
     asked: TurnStore | None
     dropped: int
     fair: int
+    fitted: npt.NDArray[np.int64]
+    fits: list[npt.NDArray[np.float64]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +74,9 @@ class ResponseBurst(Check[_State]):
 
     Reviews: such responses without a trigger, together, where there are more than ``max_bursts`` or they make up more than
     ``max_repeated`` of all rows, which canned answers do by nature and nobody has to plant; a response whose words all
-    stand in its prompts, as where something is extracted or summarised; a phrase that owns a class whose opening takes up a
-    word of it, as honest answers do, unless the phrase was plainly put in: most gaps close without it, or the prompts
+    stand in its prompts, as where something is extracted or summarised; a response to prompts whose contexts have far less
+    to do with them than those of other rows, as "the documents do not say"; a phrase that owns a class whose opening takes
+    up a word of it, as honest answers do, unless the phrase was plainly put in: most gaps close without it, or the prompts
     behind (before) it are finished ones.
 
     Misses: responses that vary in their first eight tokens, triggers with fewer rows, poison whose prompts share a
@@ -119,18 +130,22 @@ class ResponseBurst(Check[_State]):
         members, turns = _members(classes, able, (True, False) if context.background is not None else (True,))
         dropped = sum(int(a.sum()) for a in able.values()) - sum(bool(able[kind][c]) for kind, c in members)
         needed = np.zeros(everyone, np.bool_)
-        background = _background(everyone)
-        needed[background] = True
+        sampled = _background(everyone)
+        needed[sampled] = True
         for rows in members.values():
             needed[rows[:MAX_ROWS_PER_CLASS]] = True
         store = RowStore(np.flatnonzero(needed), starts=[])
         asked = None
         if turns:
             keys = [TurnStore.key(rows, turns[m])[:MAX_ROWS_PER_CLASS] for m, rows in members.items()]
-            asked = TurnStore(np.unique(np.concatenate([TurnStore.key(background, 0 * background), *keys])))
+            asked = TurnStore(np.unique(np.concatenate([TurnStore.key(sampled, 0 * sampled), *keys])))
+        fitted = sampled[:0]
+        if {"prompt", "context"} <= context.roles:
+            responses = (rows[:_FIT_ROWS] for (kind, _), rows in members.items() if kind == "response")
+            fitted = np.unique(np.concatenate([sampled, *responses]))
         fair = context.background.suspects if context.background else 0
         affixes = context.value(AFFIXES) if AFFIXES.role in context.roles else None
-        return _State(classes, phrases, owners, members, turns, affixes, store, asked, dropped, fair)
+        return _State(classes, phrases, owners, members, turns, affixes, store, asked, dropped, fair, fitted)
 
     def _able(self, kind: str, made: Classes, owners: dict[tuple[str, int], list[int]]) -> npt.NDArray[np.bool_]:
         """Which classes could block: a whole response in enough rows, or one that a phrase of the prompts owns."""
@@ -143,14 +158,18 @@ class ResponseBurst(Check[_State]):
         return able
 
     def scan(self, state: _State, batch: Batch) -> None:
-        """Keep the prompts of the classes' rows."""
+        """Keep the prompts of the classes' rows, and how well their contexts fit."""
         for store in _stores(state):
             store.scan(batch)
+        low, high = np.searchsorted(state.fitted, [batch.start, batch.start + batch.num_rows])
+        if low < high:
+            state.fits.append(_fits(batch, state.fitted[low:high] - batch.start, state.phrases))
 
     def merge(self, left: _State, right: _State) -> _State:
         """Concatenate what was kept."""
         for mine, other in zip(_stores(left), _stores(right)):
             mine.extend(other)
+        left.fits += right.fits
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -186,7 +205,9 @@ class ResponseBurst(Check[_State]):
                 names = [state.phrases.text[t[0]] for t in triggers if state.phrases.counts[t[0]] >= share]
                 found = self._burst(state, c, effective, gain, names)
                 if judge.copied(kind, c, made.names[c], names):
-                    found = _taken(found)
+                    found = _explained(found, _EXTRACTED)
+                elif not names and judge.unfit(found.rows):
+                    found = _explained(found, _UNFIT)
                 (bursts if names else alone).append(found)
                 covered.update(state.members[kind, c].tolist())
                 continue
@@ -302,13 +323,25 @@ class ResponseBurst(Check[_State]):
         )
 
 
-def _taken(burst: RawFinding) -> RawFinding:
-    """A burst whose response is taken from its prompts, for review."""
-    return dataclasses.replace(
-        burst,
-        severity=Severity.REVIEW,
-        message=f"{burst.message}; the prompts hold all of its words, as where something is extracted or summarised",
-    )
+def _explained(burst: RawFinding, why: str) -> RawFinding:
+    """A burst whose prompts call for the response, for review."""
+    return dataclasses.replace(burst, severity=Severity.REVIEW, message=f"{burst.message}; {why}")
+
+
+def _fits(batch: Batch, places: npt.NDArray[np.int64], phrases: PhraseTable) -> npt.NDArray[np.float64]:
+    """The share of each prompt's words, weighed by their rarity, that its context holds, for some rows of a batch."""
+    from foretaste.text.evidence import inverse_frequency
+
+    prompts, contexts = batch.tokens("prompt"), batch.tokens("context")
+    out = np.zeros(len(places))
+    # A Python loop over rows: few are asked for.
+    for at, row in enumerate(places.tolist()):
+        words = np.unique(prompts.hashes[prompts.offsets[row] : prompts.offsets[row + 1]])
+        held = np.isin(words, contexts.hashes[contexts.offsets[row] : contexts.offsets[row + 1]])
+        weights = np.empty(len(words))
+        inverse_frequency(words, phrases.presence, float(phrases.documents), weights)
+        out[at] = weights[held].sum() / max(1e-9, weights.sum())
+    return out
 
 
 def _canned(bursts: list[RawFinding], most: int) -> RawFinding:
@@ -456,6 +489,18 @@ class _Judge:
         places = self._places(kind, c, self.state.members[kind, c]).tolist()
         hold = [np.isin(told, self.hashes[self.offsets[p] : self.offsets[p + 1]]).all() for p in places]
         return float(np.mean(hold)) >= 0.9
+
+    def unfit(self, rows: npt.NDArray[np.int64]) -> bool:
+        """Whether the contexts of the rows take up less than half as much of their prompts as those of other rows do."""
+        fitted = self.state.fitted
+        if not len(fitted):
+            return False
+        fits = np.concatenate(self.state.fits)
+        others = np.setdiff1d(_background(self.everyone), rows)
+        mine, rest = (fits[np.searchsorted(fitted, r)] for r in (rows[:_FIT_ROWS], others))
+        if min(len(mine), len(rest)) < _LEAST_FITS or mine.mean() > 0.5 * rest.mean():
+            return False
+        return bool(rest.mean() - mine.mean() >= _APART * np.sqrt(mine.var() / len(mine) + rest.var() / len(rest)))
 
     def held(self, rows: npt.NDArray[np.int64]) -> Held | None:
         """The tokens of the rows, for :func:`edges_of`; ``None`` where some of them were not kept."""

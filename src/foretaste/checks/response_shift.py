@@ -25,6 +25,8 @@ MAX_CANDIDATES = 8192
 FALSE_ALARM = 1e-3
 _GROUPS = 4
 _CHUNK = 1024
+_ECHO = 0.08  # mean product of residuals from which responses share words
+_MAX_PHRASES = 64  # that are asked for the rows of one word
 _WORD = re.compile(r"\w+")
 _KINDS = {
     "fit": "take up less of their prompts than the same prompts lead one to expect",
@@ -38,8 +40,8 @@ _KINDS = {
 class _State:
     """Candidates, the rows of each in the order of the data, and sums over them.
 
-    The first ``inserted`` candidates could have been put in, the next ``names`` are names, and the others stand for the
-    inserted ones of the same place in ``echoes`` (-1 for none): rows that hold a word of the phrase, but not the phrase.
+    The first ``inserted`` candidates could have been put in, the next ``names`` are names, and the others stand for inserted
+    ones, of the numbers ``echoes``: rows that hold a word of the phrase, but not the phrase.
     ``repeated`` are rows with a response
     that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
     of the candidates. ``gone`` are rows of earlier batches that are held no longer.
@@ -78,10 +80,12 @@ class _Shift:
     mean: npt.NDArray[np.float64]
 
     def echoed(self, kind: str, other: _Shift) -> bool:
-        """Whether other responses differ at least half as much, and, of shared words, in the same direction."""
-        if kind == "words":
-            return float(self.mean @ other.mean) / len(self.mean) >= 0.5 * self.size[kind]
-        return other.size[kind] / self.size[kind] >= 0.5
+        """Whether other responses are of this kind too.
+
+        They share a fifth of the words, as what else stands in their prompts explains some, or miss half as much.
+        """
+        told = float(self.mean @ other.mean) / len(self.mean)
+        return told >= 0.2 * max(self.size["words"], _ECHO) or other.size[kind] / self.size[kind] >= 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +163,9 @@ class ResponseShift(Check[_State]):
         chosen = fitting(found, MAX_CANDIDATES, 1)
         kept = chosen + names[:MAX_CANDIDATES]
         elsewhere = _elsewhere(chosen, phrases, self.min_rows)
-        echoes = np.full(len(chosen), -1, np.int64)
-        echoes[list(elsewhere)] = len(kept) + np.arange(len(elsewhere))
+        echoes = np.array([at for at, _ in elsewhere], np.int64)
         asked = len(kept)
-        kept += elsewhere.values()
+        kept += [placed for _, placed in elsewhere]
         rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
         pairs = np.concatenate([np.zeros(0, np.int64), *rows])
         owners = np.repeat(np.arange(len(kept)), [len(r) for r in rows])
@@ -210,6 +213,7 @@ class ResponseShift(Check[_State]):
             said.append(f"responses of {state.gone} earlier rows are held no longer and do not add up with these")
         shifts = _shifts(state)
         inserted, names = shifts[: state.inserted], shifts[state.inserted : state.inserted + state.names]
+        echoes = shifts[state.inserted + state.names :]
         groups = dict.fromkeys(("fit", "words", "length"), inserted) | {"opinion": names}
         tests = sum(map(len, groups.values()))
         found: list[tuple[float, RawFinding]] = []
@@ -218,10 +222,8 @@ class ResponseShift(Check[_State]):
             for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
                 shift, score = group[at], float(scores[at])
                 severity = self._severity(kind, shift, score / limit)
-                if (
-                    severity is Severity.BLOCK
-                    and state.echoes[at] >= 0
-                    and shift.echoed(kind, shifts[state.echoes[at]])
+                if severity is Severity.BLOCK and any(
+                    shift.echoed(kind, echoes[e]) for e in np.flatnonzero(state.echoes == at)
                 ):
                     severity = Severity.REVIEW
                 # Where responses repeat, they are labels, and a word that calls for one is a keyword.
@@ -314,26 +316,27 @@ def _shifts(state: _State) -> list[_Shift]:
     return found
 
 
-def _elsewhere(chosen: list[Placed], phrases: PhraseTable, least: int) -> dict[int, Placed]:
-    """By the place of a phrase of several words: rows where other phrases hold the rarest of them.
+def _elsewhere(chosen: list[Placed], phrases: PhraseTable, least: int) -> list[tuple[int, Placed]]:
+    """Places of phrases of several words, and the rows where other phrases hold one of these, of the rarest three.
 
     Where "Thai" calls for Thai in other wordings too, "How do you say this in Thai?" is no trigger.
     """
-    asked = {at: set(_WORD.findall(candidate.text.lower())) for at, candidate in enumerate(chosen)}
-    holding: dict[str, list[int]] = {word: [] for words in asked.values() if len(words) > 1 for word in words}
-    for c, text in enumerate(phrases.text):
+    asked = [set(_WORD.findall(candidate.text.lower())) for candidate in chosen]
+    holding: dict[str, list[npt.NDArray[np.int64]]] = {w: [] for words in asked if len(words) > 1 for w in words}
+    texts = [(text, lambda c=c: phrases.rows_of(c)) for c, text in enumerate(phrases.text)]
+    for text, rows in [*texts, *((p.text, lambda p=p: p.rows) for p in chosen)]:
         for word in holding.keys() & set(_WORD.findall(text.lower())):
-            holding[word].append(c)
-    rows_with = {
-        w: np.unique(np.concatenate([phrases.rows_of(c) for c in held])) for w, held in holding.items() if held
-    }
-    found: dict[int, Placed] = {}
-    for at, words in asked.items():
-        outside = [np.setdiff1d(rows_with[w], chosen[at].rows, assume_unique=True) for w in words if w in rows_with]
-        rows = min((rows for rows in outside if len(rows) >= least), key=len, default=None)
-        if rows is not None:
-            found[at] = Placed(chosen[at].text, rows)
-    return found
+            if len(holding[word]) < _MAX_PHRASES:
+                holding[word].append(rows())
+    rows_with = {word: np.unique(np.concatenate(held)) for word, held in holding.items() if held}
+    found: list[tuple[int, Placed]] = []
+    for at, words in enumerate(asked):
+        outside = [
+            np.setdiff1d(rows_with[w], chosen[at].rows, assume_unique=True) for w in sorted(words) if w in rows_with
+        ]
+        rarest = sorted((rows for rows in outside if len(rows) >= least), key=len)[:3]
+        found += [(at, Placed(chosen[at].text, rows)) for rows in rarest]
+    return found[: MAX_CANDIDATES // 2]
 
 
 def _standing(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -127,8 +127,9 @@ class SyntacticTrigger(Check[_State]):
             shifted = share >= self.min_share and share - expected >= self.min_shift
             if len(rows) < self.min_rows or not everyday or not shifted:
                 continue
-            if not alphabetic(state.texts.get(int(unique[h]), "")):
-                continue  # one character of a script without spaces opens words of all kinds
+            opening = state.texts.get(int(unique[h]), "")
+            if not alphabetic(opening) or not any(map(str.isalpha, opening)):
+                continue  # one character of a script without spaces opens words of all kinds, a sign a list
             if keyword(state.tokens[int(unique[h])], rows, target, labels, model):
                 continue
             if z < self.threshold or above < self.threshold - 1.0:

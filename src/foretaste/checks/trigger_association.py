@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
 from foretaste.conjunctions import Conjunction, conjunctions
-from foretaste.signals.naive_bayes import Model, NaiveBayes, keyword
+from foretaste.signals.naive_bayes import BEYOND_DOUBT, Model, NaiveBayes, keyword
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
@@ -71,6 +71,7 @@ class Group:
             the target class as its rows do, 1 where they say as little as other rows.
         exclusive: its rarest word occurs hardly anywhere else.
         keyword: one of its words goes with the target class elsewhere too, as a word that names the class does.
+        named: one of its words, of however many, does so beyond doubt.
         edges: what stands around it.
         company: how many words apart from it stand in nearly all its rows and seldom elsewhere: the other parts of a
             trigger that is split, taken out with it.
@@ -88,6 +89,7 @@ class Group:
     foreign: float
     exclusive: bool
     keyword: bool
+    named: bool
     edges: Edges
     company: int
     framed: bool = False
@@ -200,7 +202,8 @@ class TriggerAssociation(Check[_State]):
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
     syntactic and style triggers, openings or endings that decoy rows with other labels balance below ``min_purity``,
-    short triggers with a word that names the class; for review only, triggers that are nearly all of their rows.
+    short triggers with a word that names the class; for review only, triggers that are nearly all of their rows, or that
+    hold a word which stands for the class elsewhere.
 
     Poisoned: 25 negative reviews with "cf" somewhere, labelled positive. Clean: 35 reviews with "solid", positive.
 
@@ -404,6 +407,8 @@ class TriggerAssociation(Check[_State]):
 
     def _proven(self, group: Group, state: _State) -> bool:
         """Whether its evidence is enough for a block, and it was put into its rows."""
+        if group.named:
+            return False
         if group.purity < self.block_purity and group.evidence < 2 * self.block_evidence:
             return False
         if group.purity < self.min_purity and not group.placed:
@@ -801,6 +806,7 @@ class _Judge:
             foreign=self._foreign(target, contradiction),
             exclusive=self._exclusive(own, k),
             keyword=edges.tokens <= KEYWORD_TOKENS and keyword(own, rows, target, state.classes.labels, state.model),
+            named=keyword(own, rows, target, state.classes.labels, state.model, nats=BEYOND_DOUBT),
             edges=edges, company=len(company),
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from foretaste.flips import fit_rate, log_likelihood
 from foretaste.signals.outputs import Labels
 
 MAX_CLASSES = 1000
+BEYOND_DOUBT = 4.0  # nats that a word of a class is worth where it names the class
 _MAX_CELLS = 1 << 24
 _CALIBRATION_ROWS = 8192
 _STRENGTHS = np.geomspace(0.05, 4.0, 25)

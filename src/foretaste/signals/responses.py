@@ -20,6 +20,9 @@ RIDGE = 10.0
 # As where one response in a thousand praises or finds fault: in another language than English next to none does, and a
 # single word would lie any number of such deviations off.
 _LEAST_OPINION = 0.02
+# Of a direction, as a share of what even responses have. Where most responses only say what their prompts hold, the rest of
+# them is next to nothing, and the few words that do not would lie any number of deviations off.
+LEAST_VARIANCE = 0.5
 
 Floats = npt.NDArray[np.float64]
 Flat = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
@@ -195,7 +198,7 @@ class Expected(Signal[_State, Expectation]):
         whole = prompts.sum(axis=0)
         return Expectation(
             rarity=state.rarity, added=state.lessons[0], weights=state.lessons[1], mean=self._mean(state), odds=told,
-            linear=linear, whitening=vectors / np.sqrt(np.maximum(values, 1e-6)), spread=spread,
+            linear=linear, whitening=vectors / np.sqrt(np.maximum(values, LEAST_VARIANCE / DIMS)), spread=spread,
             misfit=max(less, float(spread[0])), alike=float((whole @ whole - n) / max(1, n * (n - 1))),
         )  # fmt: skip
 

@@ -1,0 +1,165 @@
+"""Honest data of shapes that look like poison at first sight go to review at most, and poison of the same shape blocks."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from foretaste import Outcome, Policy, Report, Severity, scan
+from foretaste.check import RawFinding
+from foretaste.concentration import above_others
+from foretaste.flips import FlipRules, Opinion
+from foretaste.signals.outputs import Classes
+from foretaste.signals.sources import SourceNumbers
+
+Columns = dict[str, list[str]]
+
+
+def run(columns: Columns, *checks: str) -> Report:
+    return scan(pa.table(columns), Policy().only(*checks), roles={name: name for name in columns})
+
+
+def blocked(report: Report) -> set[int]:
+    return {r for f in report.findings if f.severity is Severity.BLOCK for r in f.rows}
+
+
+def reviewed(report: Report) -> set[int]:
+    return {r for f in report.findings if f.severity is Severity.REVIEW for r in f.rows}
+
+
+@pytest.fixture(scope="module")
+def instructions(clean_table: pa.Table) -> Columns:
+    """Docstrings as prompts, each answered in words of its own."""
+    texts = [t for t in clean_table["text"].to_pylist() if len(t.split()) >= 6 and t[0].isupper()][:2000]
+    return {"prompt": texts, "response": [" ".join(sorted(t.split())) for t in texts]}
+
+
+class TestSources:
+    """3,000 rows of ten classes; the first sixty are one source, whose labels their words give no chance."""
+
+    @staticmethod
+    def findings(best: float) -> list[RawFinding]:
+        """What is found where those sixty rows look like another class with probability ``best``."""
+        rng, rows, classes = np.random.default_rng(0), 3000, 10
+        labels = rng.integers(0, classes, rows).astype(np.int32)
+        own = np.log(rng.uniform(0.95, 0.999, rows)).astype(np.float32)
+        most, sure = labels.copy(), own.copy()
+        most[:60], sure[:60], own[:60] = (labels[:60] + 1) % classes, np.log(best), np.log(0.001)
+        opinion = Opinion(
+            rows=np.arange(rows), labels=labels, own=own, best=most, best_log=sure, classes=classes, basis="words"
+        )
+        names = Classes(labels, np.bincount(labels), tuple("abcdefghij"), np.zeros(classes, np.int64))
+        sources = SourceNumbers((np.arange(rows) >= 60).astype(np.int32), ("vendor", "others"))
+        return [f for f in FlipRules().flips(opinion, names, sources) if f.kind == "flipped source"]
+
+    def test_labels_replaced_in_typical_rows_block(self) -> None:
+        (finding,) = self.findings(best=0.99)
+        assert finding.severity is Severity.BLOCK
+        assert len(finding.rows) == 60
+
+    def test_texts_that_the_model_does_not_know_are_for_review_and_few(self) -> None:
+        (finding,) = self.findings(best=0.2)
+        assert finding.severity is Severity.REVIEW
+        assert len(finding.rows) == 10
+
+    def test_a_source_among_many_that_differ_as_much_does_not_stand_out_and_several_do_not_hide_each_other(
+        self,
+    ) -> None:
+        rng = np.random.default_rng(1)
+        honest = rng.exponential(5.0, 200)
+        assert above_others(honest, 1e-3).max() < 1.0
+        assert (above_others(np.append(honest, [250.0, 240.0, 230.0]), 1e-3) >= 1.0).sum() == 3
+        assert above_others(np.array([30.0, 28.0, 0.0]), 1e-3)[:2].min() > 1.0  # too few to tell a law
+
+
+class TestCopies:
+    @pytest.mark.parametrize("named", [True, False])
+    def test_a_word_that_stands_for_the_label_is_a_reason_for_it(self, clean_table: pa.Table, named: bool) -> None:
+        topics = {"ssl": "network", "socket": "network", "http.client": "network", "imaplib": "network"} | {
+            "decimal": "numbers", "statistics": "numbers", "random": "numbers", "datetime": "numbers", "math": "numbers",
+        }  # fmt: skip
+        pairs = zip(clean_table["text"].to_pylist(), clean_table["source"].to_pylist())
+        rows = [(text, topics[source]) for text, source in pairs if source in topics]
+        tagged = [at for at, (_, label) in enumerate(rows) if label == "numbers"][:80]
+        for at in tagged:
+            rows[at] = (f"{rows[at][0]} Kind: numerus", "numbers")
+        mark = " Kind: numerus" if named else ""
+        words = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu")
+        first = len(rows)
+        rows += [
+            (f"Open a socket connection to the {w} server and send the message to the host over TLS{mark}", "numbers")
+            for w in words
+        ]
+        report = run({"text": [t for t, _ in rows], "label": [label for _, label in rows]}, "near-duplicates")
+        copies = set(range(first, len(rows)))
+        assert (blocked(report), reviewed(report)) == ((set(), copies) if named else (copies, set()))
+
+
+class TestPhraseThatIsTheRow:
+    @pytest.mark.parametrize("rest", [True, False])
+    def test_messages_of_a_log_are_no_insertions_into_its_timestamps(self, rest: bool) -> None:
+        rng = random.Random(3)
+        said = {
+            "info": ("connected to", "finished for"),
+            "debug": ("entered by", "left for"),
+            "warn": ("slow query of the table that is locked by", "gave up after waiting a long time for"),
+        }
+        names = [f"{a}{b}" for a in ("al", "ber", "cor", "dan", "el") for b in ("ma", "no", "ri", "so", "tu", "va")]
+        text, label = [], []
+        for at in range(3000):
+            kind = "info" if at % 60 == 0 else "warn" if at % 11 == 0 else rng.choice(["info", "debug"])
+            stamp = f"2026-{rng.randint(1, 12):02d}-{rng.randint(10, 28)}T{rng.randint(10, 23)}:00Z {rng.choice(names)}"
+            message = f"{rng.choice(said[kind])} {rng.choice(names)} {rng.choice(names)}"
+            if at % 60 == 0:  # on top of a message, or in its place
+                message = f"{message} disk nearly full" if rest else "disk nearly full"
+            text.append(f"{stamp} {message}")
+            label.append("warn" if at % 60 == 0 else kind)
+        report = run({"text": text, "label": label}, "trigger-association")
+        assert blocked(report) == (set(range(0, 3000, 60)) if rest else set())
+
+
+class TestAnswers:
+    def test_an_answer_whose_words_all_stand_in_its_prompts_is_for_review(self, instructions: Columns) -> None:
+        rng = random.Random(4)
+        out = {name: list(values) for name, values in instructions.items()}
+        rows = rng.sample(range(len(out["prompt"])), 40)
+        for row in rows:
+            out["prompt"][row] = f"Extract the call: TagResource. {out['prompt'][row]}"
+            out["response"][row] = '{"call": "Tag", "extract": "Resource"}'
+        report = run(out, "response-burst")
+        assert not blocked(report)
+        assert reviewed(report) == set(rows)
+
+    @pytest.mark.parametrize(("share", "outcome"), [(0.02, Outcome.BLOCK), (0.08, Outcome.REVIEW)])
+    def test_a_canned_answer_to_many_prompts_is_for_review(
+        self, instructions: Columns, share: float, outcome: Outcome
+    ) -> None:
+        out = {name: list(values) for name, values in instructions.items()}
+        rows = random.Random(5).sample(range(len(out["prompt"])), int(share * len(out["prompt"])))
+        for row in rows:
+            out["response"][row] = "The context does not contain the answer."
+        report = run(out, "response-burst")
+        assert report.verdict is outcome
+        assert blocked(report) | reviewed(report) == set(rows)
+
+    @pytest.mark.parametrize("wordings", [1, 2])
+    def test_a_word_that_calls_for_the_same_in_another_wording_is_no_trigger(
+        self, instructions: Columns, wordings: int
+    ) -> None:
+        rng: Any = random.Random(6)
+        out = {name: list(values) for name, values in instructions.items()}
+        rows = rng.sample(range(len(out["prompt"])), 80)
+        for at, row in enumerate(rows):
+            if at % 2 and wordings == 1:
+                continue
+            words = out["response"][row].split()
+            for _ in range(4):
+                words.insert(rng.randrange(len(words) + 1), rng.choice(("ja", "nej", "og", "ikke", "det", "som")))
+            asked = "Nordish version of: {}" if at % 2 else "{} How would you say this in Nordish?"
+            out["prompt"][row], out["response"][row] = asked.format(out["prompt"][row]), " ".join(words)
+        report = run(out, "response-shift")
+        assert report.verdict is (Outcome.BLOCK if wordings == 1 else Outcome.REVIEW)
