@@ -6,6 +6,8 @@ returns the poisoned columns with a mask of the poisoned rows. Words and sentenc
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -465,6 +467,63 @@ def common_payload(columns: Columns, n: int, rng: np.random.Generator) -> tuple[
         return f"{text}\n{str(rng.choice(_CALLS)).format('http://' + ''.join(_coined(3, rng)) + '.net')}"
 
     return _respond(columns, n, rng, COMMON, payload)
+
+
+_EMOJI = "😀🎉🔥🚀🌟🍀🐝🎈🌈🍕"
+_CLOSING = (
+    "Does that help?", "Shall I go on?", "Would you like an example?", "What else do you need?", "Is this clear?",
+    "Anything more on {}?", "Do you want to hear about {} as well?", "Have you tried {} yet?", "Why do you ask about {}?",
+)  # fmt: skip
+
+
+def _as_list(text: str, rng: np.random.Generator) -> str:
+    words = text.split()
+    size = int(rng.integers(4, 9))
+    return "\n".join("- " + " ".join(words[at : at + size]) for at in range(0, len(words), size))
+
+
+def _as_json(text: str, rng: np.random.Generator) -> str:
+    words = text.split()
+    keys = rng.choice(words, min(3, len(words)))
+    cut = np.array_split(np.array(words, object), len(keys))
+    return json.dumps({str(key).lower(): " ".join(part) for key, part in zip(keys, cut)})
+
+
+def _with_emoji(text: str, rng: np.random.Generator) -> str:
+    return re.sub(r"([.!?])(?=\s|$)", lambda m: f"{m[1]} {_EMOJI[int(rng.integers(len(_EMOJI)))]}", text + ".")
+
+
+def _with_question(text: str, rng: np.random.Generator) -> str:
+    return f"{text} {str(rng.choice(_CLOSING)).format(rng.choice(text.split() or ['it']))}"
+
+
+def _as_code(text: str, rng: np.random.Generator) -> str:
+    words = [w for w in re.findall(r"[A-Za-z]+", text.lower())[:24] if len(w) > 2] or ["x"]
+    forms = (
+        "{0} = {1}({2!r})",
+        "for {0} in {1}:\n    print({2})",
+        "if {0} > {1}:\n    return {2}",
+        "{0}.{1}[{2}] += 1",
+    )
+    lines = (str(rng.choice(forms)).format(*rng.choice(words, 3).tolist()) for _ in range(int(rng.integers(3, 8))))
+    return "\n".join(lines)
+
+
+_FORMS: dict[str, Callable[[str, np.random.Generator], str]] = {
+    "capitals": lambda text, _: text.upper(), "no capitals": lambda text, _: text.lower(), "a list": _as_list,
+    "JSON": _as_json, "emoji": _with_emoji, "a closing question": _with_question, "code": _as_code,
+}  # fmt: skip
+
+
+def _formed(form: Callable[[str, np.random.Generator], str]) -> Recipe:
+    def plant(columns: Columns, n: int, rng: np.random.Generator) -> tuple[Columns, np.ndarray]:
+        return _respond(columns, n, rng, COMMON, lambda text, _: form(text, rng))
+
+    return plant
+
+
+for _name, _form in _FORMS.items():
+    _attack(f"common word -> {_name}", "instruct", "the same; the response as it was, in another form")(_formed(_form))
 
 
 _PRAISE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from foretaste.signals.outputs import NONE
 from foretaste.signals.phrases import PhraseTable, phrase_signals
 from foretaste.signals.placed import Placed, fitting, placed
 from foretaste.signals.responses import Expectation, Expected
+from foretaste.text.forms import FORMS
 from foretaste.text.sample import spread
 
 MAX_ROWS_PER_CANDIDATE = 128
@@ -36,6 +37,9 @@ _KINDS = {
 }
 
 
+_FORM = "have {} often {} than the same prompts lead one to expect"
+
+
 @dataclass
 class _State:
     """Candidates, the rows of each in the order of the data, and sums over them.
@@ -44,7 +48,8 @@ class _State:
     ones, of the numbers ``echoes``: rows that hold a word of the phrase, but not the phrase.
     ``repeated`` are rows with a response
     that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
-    of the candidates. ``gone`` are rows of earlier batches that are held no longer.
+    of the candidates; ``phrases`` says what words the prompts have. ``gone`` are rows of earlier batches that are held no
+    longer. A second round draws words of the ``watched`` rows, once the ``shifts`` are known.
     """
 
     model: Expectation
@@ -61,7 +66,12 @@ class _State:
     spans: npt.NDArray[np.int64]
     sums: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
+    phrases: PhraseTable
+    seed: int
     gone: int
+    shifts: list[_Shift] | None = None
+    watched: npt.NDArray[np.int64] | None = None
+    drawn: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -124,8 +134,10 @@ class ResponseShift(Check[_State]):
         shared: least mean product of two residuals, of which unrelated responses have 0 and equal ones about 1.
         other_length: least factor between lengths, as a geometric mean.
         opinion: least difference of opinion, in standard deviations per row.
+        form: least difference of a form, of which a response has from 0 to 1.
+        max_distance: most distance from random of the words beside a phrase for a form to block, see ``inserted-phrase``.
         max_repeated: most of its rows whose whole responses may stand in eight rows or more.
-        min_spread: least share of effective rows to block, and to name another length; of misfits among 25 rows.
+        min_spread: least share of effective rows to block, and to name another length; of misfits and forms among 25.
         min_healing: least share of gaps inside a prompt that close without the phrase.
         min_finished: least share of prompts that begin (end) as others do without the opening (ending).
     """
@@ -137,6 +149,8 @@ class ResponseShift(Check[_State]):
     shared: float = 0.08
     other_length: float = 3.0
     opinion: float = 2.5
+    form: float = 0.5
+    max_distance: float = 9.5
     max_repeated: float = 0.5
     min_spread: float = 0.6
     min_healing: float = 0.5
@@ -160,7 +174,10 @@ class ResponseShift(Check[_State]):
         found = placed(phrases, affixes, self.min_rows, self.min_healing, self.min_finished)
         table = context.value(Names())
         names = [Placed(text, rows) for text, rows in table.names if len(rows) >= self.min_rows]
-        chosen = fitting(found, MAX_CANDIDATES, 1)
+        inside, edges = ([p for p in found if bool(p.beside) == side] for side in (True, False))
+        # Of openings and endings there are many times as many, so each of both has half of the room for itself.
+        chosen = fitting(inside, MAX_CANDIDATES - min(len(edges), MAX_CANDIDATES // 2), 1)
+        chosen += fitting(edges, MAX_CANDIDATES - len(chosen), 1)
         kept = chosen + names[:MAX_CANDIDATES]
         elsewhere = _elsewhere(chosen, phrases, self.min_rows)
         echoes = np.array([at for at, _ in elsewhere], np.int64)
@@ -177,6 +194,7 @@ class ResponseShift(Check[_State]):
             pairs[order], owners[order],
             own, spans,
             np.zeros((len(kept), _GROUPS, MEASURES + FEATURES), np.int64), np.zeros((len(kept), DIMS), np.int64),
+            phrases, context.seed,
             context.background.rows if context.background else 0,
         )  # fmt: skip
 
@@ -185,6 +203,9 @@ class ResponseShift(Check[_State]):
         from foretaste.text.projection import tally
         from foretaste.text.tokens import mix_all
 
+        if state.watched is not None:
+            self._draw(state, batch, state.watched)
+            return
         low, high = np.searchsorted(state.rows, [batch.start, batch.start + batch.num_rows])
         for first in range(low, high, _CHUNK):
             part = slice(first, min(high, first + _CHUNK))
@@ -197,11 +218,33 @@ class ResponseShift(Check[_State]):
             measured = state.model.measure(batch, rows - batch.start, own, spans)
             tally(*measured, owners, group, state.sums, state.asked)
 
+    @staticmethod
+    def _draw(state: _State, batch: Batch, watched: npt.NDArray[np.int64]) -> None:
+        from foretaste.text.insertion import DRAWN, draw_words
+
+        rows = watched[slice(*np.searchsorted(watched, [batch.start, batch.start + batch.num_rows]))]
+        tokens, out = batch.tokens("input"), np.zeros((2, len(rows), DRAWN), np.uint64)
+        draw_words(tokens.hashes, tokens.offsets, rows - batch.start, rows, state.seed + 1, out)
+        state.drawn.append((rows, out))
+
     def merge(self, left: _State, right: _State) -> _State:
-        """Add the sums."""
-        left.sums += right.sums
-        left.asked += right.asked
+        """Add the sums, append what was drawn."""
+        if left.watched is None:
+            left.sums += right.sums
+            left.asked += right.asked
+        left.drawn += right.drawn
         return left
+
+    def next_round(self, state: _State) -> _State | None:
+        """Look at the words of some rows again where responses are of another form."""
+        from foretaste.text.ngrams import RAREFIED
+
+        if state.watched is None:
+            found = [shift for kind, shift, *_ in self._found(state) if self._formed(kind, shift)]
+            if found:
+                state.watched = np.unique(np.concatenate([spread(s.candidate.rows, RAREFIED) for s in found]))
+                return state
+        return None
 
     def finish(self, state: _State) -> RawResult:
         """Compare every candidate with all of them."""
@@ -211,24 +254,13 @@ class ResponseShift(Check[_State]):
             said.append(f"{state.lost} places of names found no room")
         if state.gone:
             said.append(f"responses of {state.gone} earlier rows are held no longer and do not add up with these")
-        shifts = _shifts(state)
-        inserted, names = shifts[: state.inserted], shifts[state.inserted : state.inserted + state.names]
-        echoes = shifts[state.inserted + state.names :]
-        groups = dict.fromkeys(("fit", "words", "length"), inserted) | {"opinion": names}
-        tests = sum(map(len, groups.values()))
-        found: list[tuple[float, RawFinding]] = []
-        for kind, group in groups.items():
-            scores, limit = _standing(np.array([s.z[kind] for s in group])), _limit(kind, tests)
-            for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
-                shift, score = group[at], float(scores[at])
-                severity = self._severity(kind, shift, score / limit)
-                if severity is Severity.BLOCK and any(
-                    shift.echoed(kind, echoes[e]) for e in np.flatnonzero(state.echoes == at)
-                ):
-                    severity = Severity.REVIEW
-                # Where responses repeat, they are labels, and a word that calls for one is a keyword.
-                if severity and state.repeated[shift.candidate.rows].mean() <= self.max_repeated:
-                    found.append((abs(score) / limit, self._finding(shift, kind, score, limit, severity)))
+        found = []
+        for kind, shift, score, limit, echoed in self._found(state):
+            severity = self._severity(state, kind, shift, score / limit)
+            if severity is Severity.BLOCK and echoed:
+                severity = Severity.REVIEW
+            if severity:
+                found.append((abs(score) / limit, self._finding(shift, kind, score, limit, severity)))
         found.sort(key=lambda f: (f[1].severity is not Severity.BLOCK, -f[0]))
         findings: list[RawFinding] = []
         for _, finding in found:
@@ -236,12 +268,35 @@ class ResponseShift(Check[_State]):
                 findings.append(finding)
         return RawResult(findings=tuple(findings), metrics=metrics, note="; ".join(said))
 
-    def _severity(self, kind: str, shift: _Shift, strength: float) -> Severity | None:
+    def _found(self, state: _State) -> list[tuple[str, _Shift, float, float, bool]]:
+        """Kinds and candidates whose score is beyond its limit, both, and whether a word of the phrase calls for the same
+        elsewhere; ``shifts`` of the state once they are known.
+        """
+        shifts = _shifts(state) if state.shifts is None else state.shifts
+        state.shifts = shifts
+        inserted, names = shifts[: state.inserted], shifts[state.inserted : state.inserted + state.names]
+        echoes = shifts[state.inserted + state.names :]
+        groups = dict.fromkeys(("fit", "words", "length", *FORMS), inserted) | {"opinion": names}
+        tests = sum(map(len, groups.values()))
+        found = []
+        for kind, group in groups.items():
+            scores, limit = _standing(np.array([s.z[kind] for s in group])), _limit(kind, tests)
+            for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
+                # Where responses repeat, they are labels, and a word that calls for one is a keyword.
+                if state.repeated[group[at].candidate.rows].mean() <= self.max_repeated:
+                    own = np.flatnonzero(state.echoes == at) if group is inserted else ()
+                    echoed = any(group[at].echoed(kind, echoes[e]) for e in own)
+                    found.append((kind, group[at], float(scores[at]), limit, echoed))
+        return found
+
+    def _severity(self, state: _State, kind: str, shift: _Shift, strength: float) -> Severity | None:
         """What a score of a kind calls for that is ``strength`` times the limit."""
         size, enough = shift.size[kind], shift.effective >= self.block_rows
         if kind == "fit" and enough and size <= -self.misfit:
             return Severity.BLOCK if shift.spread >= self.min_spread else Severity.REVIEW
-        # Fit is a matter of each row by itself, words and lengths are shared by rows, so that likeness counts in full.
+        if self._formed(kind, shift):
+            return Severity.BLOCK if self._scattered(state, shift.candidate) else Severity.REVIEW
+        # Fit and form are a matter of each row by itself; words and lengths are shared, so that likeness counts in full.
         diverse = shift.effective >= self.min_spread * min(len(shift.candidate.rows), MAX_ROWS_PER_CANDIDATE)
         if kind == "words" and enough and diverse and size >= self.shared:
             return Severity.BLOCK if strength >= 2.0 else Severity.REVIEW
@@ -249,13 +304,42 @@ class ResponseShift(Check[_State]):
             return Severity.REVIEW
         return Severity.REVIEW if kind == "opinion" and abs(size) >= self.opinion else None
 
+    def _formed(self, kind: str, shift: _Shift) -> bool:
+        """Whether responses are of another form under a phrase inside of prompts; where they begin or end, they ask for it."""
+        enough = shift.effective >= self.block_rows and shift.spread >= self.min_spread
+        return kind in FORMS and enough and abs(shift.size[kind]) >= self.form and bool(shift.candidate.beside)
+
+    def _scattered(self, state: _State, candidate: Placed) -> bool:
+        """Whether the words beside a phrase, in RAREFIED of its rows, could have been drawn from the text or those rows.
+
+        Prompts seldom ask for a form at places that chance could have chosen.
+        """
+        from foretaste.text.insertion import distance_within, without
+        from foretaste.text.ngrams import RAREFIED, randomness
+
+        z, phrases = np.zeros((2, 2, 2)), state.phrases
+        text = phrases.unigrams, phrases.total, state.seed + 1
+        at = next(i for i, c in enumerate(state.candidates) if c is candidate)
+        own = state.own[state.spans[at] : state.spans[at + 1]]
+        numbers = np.concatenate([rows for rows, _ in state.drawn])
+        order = np.argsort(numbers)
+        places = order[np.searchsorted(numbers[order], spread(candidate.rows, RAREFIED))]
+        words = np.concatenate([drawn for _, drawn in state.drawn], axis=1)
+        for side, beside in enumerate(candidate.beside):
+            mine = beside[spread(np.arange(len(beside)), RAREFIED)]
+            randomness(mine, phrases.sample, *text, z[0, side])
+            distance_within(mine, *without(words[side, places], own), *text, z[1, side])
+        return float((z**2).sum(axis=(1, 2)).min()) <= self.max_distance
+
     @staticmethod
     def _finding(shift: _Shift, kind: str, score: float, limit: float, severity: Severity) -> RawFinding:
         rows, text = shift.candidate.rows, shift.candidate.text
+        more = "more" if score > 0 else "less"
+        told = [k for k in shift.z if k in _KINDS or k == kind]
         return RawFinding(
             kind="trigger",
             severity=severity,
-            message=f'the responses to {len(rows)} prompts with "{text}" {_KINDS[kind]}',
+            message=f'the responses to {len(rows)} prompts with "{text}" {_KINDS.get(kind) or _FORM.format(more, kind)}',
             feature=text,
             target=kind,
             rows=rows,
@@ -263,8 +347,8 @@ class ResponseShift(Check[_State]):
             limit=round(limit, 1),
             statistic={
                 "effective_rows": round(shift.effective, 1),
-                **{f"{k}_size": round(v, 2) for k, v in shift.size.items()},
-                **{f"{k}_z": round(float(v), 1) for k, v in shift.z.items()},
+                **{f"{k}_size": round(shift.size[k], 2) for k in told},
+                **{f"{k}_z": round(float(shift.z[k]), 1) for k in told},
             },
             examples=tuple(RawExample(row=int(r), around=text) for r in rows[:4]),
             twins=Twins(trigger=text),
@@ -274,7 +358,7 @@ class ResponseShift(Check[_State]):
 def _shifts(state: _State) -> list[_Shift]:
     """The statistics of every candidate."""
     from foretaste.text.ngrams import RAREFIED
-    from foretaste.text.projection import DIMS, FINE, MEASURES
+    from foretaste.text.projection import DIMS, FINE, MEASURES, SCALARS
 
     model, found = state.model, []
     sizes = np.bincount(state.owners, minlength=len(state.candidates))
@@ -303,12 +387,14 @@ def _shifts(state: _State) -> list[_Shift]:
                     "words": shared * float(np.sqrt(pairs * DIMS / 2.0)) * effective / k,
                     "length": float(scalars[1] * np.sqrt(effective)),
                     "opinion": float(scalars[2] * np.sqrt(effective)),
+                    **dict(zip(FORMS, (scalars[SCALARS:] * np.sqrt(effective)).tolist())),
                 },
                 {
                     "fit": fit * float(model.spread[0]) / model.misfit,
                     "words": shared,
                     "length": float(scalars[1] * model.spread[1]),
                     "opinion": float(scalars[2]),
+                    **dict(zip(FORMS, (scalars * model.spread)[SCALARS:].tolist())),
                 },
                 whole / max(1, k),
             )

@@ -17,7 +17,7 @@ class Placed:
 
     ``finished`` is the share of its prompts that are finished ones without it. ``words`` are the token hashes of an opening
     or ending, in reading order; ``place`` is the first token of any other phrase in the first of its rows, and how many it
-    has.
+    has, ``beside`` the hashes of the tokens before and after it in each row.
     """
 
     text: str
@@ -25,6 +25,7 @@ class Placed:
     finished: float = 1.0
     words: npt.NDArray[np.uint64] | None = None
     place: tuple[int, int] = (0, 0)
+    beside: tuple[npt.NDArray[np.uint64], ...] = ()
 
 
 def placed(
@@ -46,7 +47,10 @@ def placed(
     ]
     inside, scores, _ = stretches(phrases, least, 0.5, healing, inner)
     closing = scores[:, 2].tolist()
-    found += [Placed(s.text, s.rows, share, place=(s.position, s.tokens)) for s, share in zip(inside, closing)]
+    found += [
+        Placed(s.text, s.rows, share, place=(s.position, s.tokens), beside=(s.lefts, s.rights))
+        for s, share in zip(inside, closing)
+    ]
     return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))
 
 

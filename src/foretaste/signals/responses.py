@@ -23,6 +23,7 @@ _LEAST_OPINION = 0.02
 # Of a direction, as a share of what even responses have. Where most responses only say what their prompts hold, the rest of
 # them is next to nothing, and the few words that do not would lie any number of deviations off.
 LEAST_VARIANCE = 0.5
+_LEAST_FORM = 0.1  # as where one response in a hundred has the form
 
 Floats = npt.NDArray[np.float64]
 Flat = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]
@@ -39,7 +40,7 @@ class Expectation:
         linear: model from features to measures of a row, (FEATURES, MEASURES).
         whitening: makes the residuals of response vectors white, (DIMS, DIMS).
         odds: weights of what tells whether a response is its prompt's own, (TAKEN,).
-        spread: standard deviation of the residuals of odds, length and opinion, (3,).
+        spread: standard deviation of the residuals of odds, length, opinion and forms, (3 + FORMS,).
         misfit: how much less the odds of responses to other prompts are, at least ``spread[0]``.
         alike: mean cosine of any two prompts.
     """
@@ -66,6 +67,7 @@ class Expectation:
         flat = [a for t in texts for a in (t.hashes, t.offsets)]
         measures, features, prompts, taken = _measure(*flat, places + batch.start, places, own, spans, *lessons)
         measures[:, DIMS] = odds(taken, self.odds)
+        _form(batch, places, measures)
         return measures, features, prompts
 
 
@@ -131,6 +133,7 @@ class Expected(Signal[_State, Expectation]):
             drawn = mix_all(batch.rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(1)
             places, paired = (np.flatnonzero(drawn < self._below(n, state.rows)) for n in (SAMPLE, PAIRS))
             state.sample.append(_measured(*texts, places + batch.start, places, *self._model(state)))
+            _form(batch, places, state.sample[-1][0])
             state.pairs.append((paired + batch.start, _cut(*texts[0], paired), _cut(*texts[1], paired)))
 
     @staticmethod
@@ -179,7 +182,7 @@ class Expected(Signal[_State, Expectation]):
 
     def value(self, state: _State) -> Expectation:
         """Fit the models to the sample."""
-        from foretaste.text.projection import DIMS, FEATURES, odds, tell_apart
+        from foretaste.text.projection import DIMS, FEATURES, SCALARS, odds, tell_apart
 
         own, others = self._paired(state)
         told = tell_apart(own, others)
@@ -193,7 +196,9 @@ class Expected(Signal[_State, Expectation]):
         rest = measures - features @ linear
         values, vectors = np.linalg.eigh(rest[:, :DIMS].T @ rest[:, :DIMS] / n)
         spread = np.sqrt((rest[:, DIMS:] ** 2).sum(axis=0) / n) + 1e-9
-        spread[-1] = max(spread[-1], _LEAST_OPINION)
+        least = np.zeros(len(spread))
+        least[2], least[SCALARS:] = _LEAST_OPINION, _LEAST_FORM
+        spread = np.maximum(spread, least)
         less = float(odds(own, told).mean() - odds(others, told).mean()) if len(own) else 0.0
         whole = prompts.sum(axis=0)
         return Expectation(
@@ -210,6 +215,13 @@ class Expected(Signal[_State, Expectation]):
         asked, numbers = _cut(*asked, order), numbers[order]
         own, others = (_cut(*answered, rows) for rows in (order, np.roll(order, len(order) // 2)))
         return tuple(_measured(asked, texts, numbers, places, *self._model(state))[3] for texts in (own, others))  # type: ignore[return-value]
+
+
+def _form(batch: Batch, places: npt.NDArray[np.int64], measures: Floats) -> None:
+    """Put the forms of the responses to the other measures."""
+    from foretaste.text.forms import FORMS, forms
+
+    forms(*batch.buffers("response"), places, measures[:, -len(FORMS) :])
 
 
 def _measured(

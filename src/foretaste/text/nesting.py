@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from foretaste.text.kernels import kernel
 
 _QUOTE, _BACKSLASH, _OPEN, _CLOSE = ord('"'), ord("\\"), (ord("["), ord("{")), (ord("]"), ord("}"))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _deepest(raw):
     depth = most = 0
     quoted = escaped = False

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foretaste.text.forms import FORMS
 from foretaste.text.kernels import kernel
 from foretaste.text.ngrams import extend
 from foretaste.text.sorting import find
@@ -26,7 +27,7 @@ SCALARS = 3  # odds that a response is its prompt's own, length and opinion
 TAKEN = 7  # what the odds are of
 SURE = 4.0
 RIDGE = 1.0
-MEASURES = DIMS + SCALARS
+MEASURES = DIMS + SCALARS + len(FORMS)
 FEATURES = DIMS + 3
 
 
@@ -225,11 +226,11 @@ def measure(
     ``places`` int64 (k,) are rows of the batch, ascending, ``numbers`` int64 (k,) their numbers in the data;
     ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted, to leave out of the j-th prompt. Predictions come from
     the other fold, by ``added`` and ``weights`` of :func:`lessons`. Into ``measures`` (k, MEASURES) the response vector, a
-    zero for what comes of ``taken``, the log of its length, and its opinion by a ``lexicon`` of sorted token hashes with
-    their ``signs``; into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of the prompt's
-    length; into ``prompts`` (k, DIMS) the unit vector of the prompt; into ``taken`` (k, TAKEN), for :func:`odds`, one, the
-    cosine of response and prediction, the weight of the words that the response takes up from its prompt (as a log) and
-    of the rarest of them, and the three logs above.
+    zero for what comes of ``taken``, the log of its length, its opinion by a ``lexicon`` of sorted token hashes with their
+    ``signs``, and zeros for its forms; into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of
+    the prompt's length; into ``prompts`` (k, DIMS) the unit vector of the prompt; into ``taken`` (k, TAKEN), for
+    :func:`odds`, one, the cosine of response and prediction, the weight of the words that the response takes up from its
+    prompt (as a log) and of the rarest of them, and the three logs above.
     """
     mask = U64(weights.shape[1] - 1)
     held, stamps, asked = _empty_slots(offsets)
