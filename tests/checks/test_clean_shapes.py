@@ -54,7 +54,7 @@ class TestSources:
         )
         names = Classes(labels, np.bincount(labels), tuple("abcdefghij"), np.zeros(classes, np.int64))
         sources = SourceNumbers((np.arange(rows) >= 60).astype(np.int32), ("vendor", "others"))
-        return [f for f in FlipRules().flips(opinion, names, sources) if f.kind == "flipped source"]
+        return [f for f in FlipRules().flips(opinion, names, {"source": sources}) if f.kind == "flipped source"]
 
     def test_labels_replaced_in_typical_rows_block(self) -> None:
         (finding,) = self.findings(best=0.99)
