@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -18,6 +18,7 @@ from foretaste.provenance import rows, sha256
 from foretaste.provenance.merkle import WORKERS
 from foretaste.provenance.sha256 import BLOCK, LANES
 from foretaste.reading.dataset import text_buffers
+from foretaste.text.kernels import kernel
 
 # Hashes of so many rows are asked for at once: numpy asks for huge pages from 4 MiB on, and small ones cost as much as
 # hashing what is written to them.
@@ -75,7 +76,7 @@ def _buffers(raw: pa.Array) -> tuple[Any, Any, Any]:
     return data, ends, np.asarray(raw.is_valid()) if raw.null_count else np.ones(len(raw), np.bool_)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _measure(lengths: Any, head: int, ends: Any, valid: Any, atom: bool) -> None:
     """Add to each row's length that of one column."""
     for row in range(len(lengths)):
@@ -89,7 +90,7 @@ def _measure(lengths: Any, head: int, ends: Any, valid: Any, atom: bool) -> None
                     lengths[row] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash(
     lengths: Any, blocks: Any, order: Any, table: Any, heads: Any, head_ends: Any, start: Any, out: Any
 ) -> Any:  # fmt: skip
@@ -118,7 +119,7 @@ def _hash(
     return room[begin : begin + lengths[order[-1]]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _write(out: Any, row: int, table: Any, heads: Any, head_ends: Any) -> None:
     """Write a row, as the leaf that is hashed. Unsigned indices need no check for being negative."""
     out[0] = 0

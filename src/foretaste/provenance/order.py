@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from foretaste.text.kernels import kernel
 
 SIZE = 32
 _FULL = 64  # hashes in a bucket that are worth sorting by insertion; chance fills none with so many
@@ -36,7 +37,7 @@ def in_order(parts: Sequence[Any]) -> npt.NDArray[np.uint8]:
     return out.view(np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _head(word: Any) -> Any:
     """The first 8 bytes of a hash as a number that orders as they do."""
     for width, mask in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF)):
@@ -45,7 +46,7 @@ def _head(word: Any) -> Any:
     return (word << np.uint64(32)) | (word >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count(words: Any, shift: int, ends: Any) -> None:
     """Count the hashes of each bucket, in the cell after its own."""
     down = np.uint64(shift)
@@ -53,7 +54,7 @@ def _count(words: Any, shift: int, ends: Any) -> None:
         ends[np.int64(_head(words[row, 0]) >> down) + 1] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _spread(words: Any, shift: int, ends: Any, out: Any) -> None:
     """Put hashes into their buckets. Moves each end of the bucket before to the end of its own."""
     down = np.uint64(shift)
@@ -65,7 +66,7 @@ def _spread(words: Any, shift: int, ends: Any, out: Any) -> None:
         ends[own] = to + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _settle(out: Any, ends: Any) -> bool:
     """Order by the first 8 bytes; whether that was enough: there are no full buckets, and none begin alike."""
     first = np.int64(0)

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from foretaste.text.kernels import kernel
 
 SIZE = 32
 BLOCK = 64
@@ -144,12 +146,12 @@ def _transposed(builder: ir.IRBuilder, lanes: list[Any]) -> list[Any]:
     return lanes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _swapped(x: Any) -> Any:
     return (x >> 24) | ((x >> 8) & 0xFF00) | ((x << 8) & 0xFF0000) | (x << 24)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pad(message: Any, size: int) -> None:
     """End a message of ``size`` bytes in its blocks, shape (64 * blocks,), as the standard has it."""
     message[size:] = 0
@@ -160,7 +162,7 @@ def pad(message: Any, size: int) -> None:
         bits >>= 8
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hash_lanes(at: Any, counts: Any, rows: Any, start: Any, state: Any, out: Any) -> None:
     """Hash sixteen padded messages side by side.
 
@@ -185,7 +187,7 @@ def hash_lanes(at: Any, counts: Any, rows: Any, start: Any, state: Any, out: Any
             lane += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash_pairs(pairs: Any, out: Any) -> None:
     whole = len(pairs) // LANES * LANES
     for first in range(0, whole, LANES):

@@ -116,8 +116,8 @@ def _digest(function: FunctionType) -> str:
                 value = _digest(value.py_func)
             elif isinstance(value, np.ndarray):
                 value = value.dtype.str, value.shape, value.tobytes()
-            elif str(getattr(value, "__module__", "")).startswith(_PACKAGE):
-                value = _source(value.__module__)
+            elif str(module := getattr(value, "__module__", getattr(value, "__name__", ""))).startswith(_PACKAGE):
+                value = _source(module)  # the object's, or the object
             elif not isinstance(value, int | float | str | tuple | np.generic):
                 continue  # numba's and numpy's: the version says it
             digest.update(f"{name}={value!r};".encode())
