@@ -30,7 +30,7 @@ _EXTRACTED = "the prompts hold all of its words, as where something is extracted
 _UNFIT = "their contexts have less to do with the prompts than those of other rows, as where a question has no answer"
 _LEAST_TOKENS = 4  # of a whole response that blocks without a trigger: shorter ones repeat by nature
 TORN_DISTANCE = 16.0  # from random, of the neighbours of a phrase that plainly was put into finished text
-_WORDS = re.compile(r"\w{4,}")
+_WORDS = re.compile(r"\w{4,}|\d{2,}")
 _TOLD = re.compile(r"[^\W\d_]{3,}")
 WHOLE = ResponseHeads(tokens=4096)
 HEADS = ResponseHeads()
