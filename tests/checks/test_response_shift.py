@@ -92,11 +92,11 @@ class TestResponseShift:
         table, _ = planted(prompts, "ending", "in capitals, please", shouted)
         assert shift(table).verdict is Outcome.PASS
 
-    def test_a_word_or_two_of_its_prompt_is_enough_to_know_a_response_by(self, prompts: Columns) -> None:
+    def test_a_word_of_its_prompt_is_enough_to_know_a_response_by(self, prompts: Columns) -> None:
         rng = random.Random(1)
-        taken = [" ".join(sorted(p.split(), key=len)[-2:]) for p in prompts["prompt"]]
-        columns = prompts | {"response": [f"{rng.choice(prompts['response'])} {t}" for t in taken]}
-        table, poisoned = planted(columns, "inside", "honestly", other, 14)
+        said = [" ".join(rng.choices(prompts["response"], k=3)) for _ in prompts["id"]]
+        columns = prompts | {"response": [f"{max(p.split(), key=len)} {s}" for p, s in zip(prompts["prompt"], said)]}
+        table, poisoned = planted(columns, "inside", "honestly", other, 20)
         (finding,) = shift(table).findings
         assert finding.severity is Severity.BLOCK
         assert finding.target == "fit"
