@@ -253,7 +253,7 @@ class Affixes(Signal[_State, AffixTable]):
         scored = [
             (
                 g,
-                tuple(int(a[spans[g]]) for a in (sides, lengths, turns)),
+                (int(sides[spans[g]]), int(lengths[spans[g]]), int(turns[spans[g]])),
                 rows[spans[g] : spans[g + 1]],
                 table[g].tolist(),
             )
