@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import io
 import os
 import pickle
@@ -141,9 +142,7 @@ def spooled(frame: Any, roles: Roles) -> Iterator[Path]:
     Raises:
         InputError: if Spark returns other rows than it counts.
     """
-    from pyspark.sql.pandas.types import to_arrow_schema
-
-    columns = resolved(roles, to_arrow_schema(frame.schema))[0].reads(frame.columns)
+    columns = resolved(roles, _arrow_schema(frame))[0].reads(frame.columns)
     read = 0
 
     # A nested function travels to the workers by value: they need pyarrow, and no foretaste.
@@ -173,6 +172,14 @@ def spooled(frame: Any, roles: Roles) -> Iterator[Path]:
                 f"the frame has {counted} rows and {read} were read; write it to a table that nothing writes to"
             )
         yield path
+
+
+def _arrow_schema(frame: Any) -> pa.Schema:
+    """The columns of a frame as Arrow has them; releases of Spark differ in whether they ask for a zone of timestamps."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    zone = {"timezone": "UTC"} if "timezone" in inspect.signature(to_arrow_schema).parameters else {}
+    return to_arrow_schema(frame.schema, **zone)
 
 
 def _plain(frame: Any, columns: Sequence[str]) -> Any:
@@ -327,9 +334,7 @@ class _FrameData(SparkData):
     """A Spark DataFrame, kept on the cluster while it is scanned, so that every pass sees the same rows."""
 
     def __init__(self, frame: Any, roles: Roles, options: InputOptions) -> None:
-        from pyspark.sql.pandas.types import to_arrow_schema
-
-        schema = to_arrow_schema(frame.schema)
+        schema = _arrow_schema(frame)
         whole, guessed = resolved(roles, schema)
         super().__init__("Spark DataFrame", frame.columns, whole, options)
         self.guessed, self.shape = guessed, shape_of(self.roles, schema)

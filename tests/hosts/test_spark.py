@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,6 +63,26 @@ class TestFrame:
         assert local.verdict is Outcome.BLOCK
         assert local.power["smallest_blocked"]
         assert said(scan(on_spark(spark, poisoned, 2), roles=roles(poisoned))) == said(local)
+
+    def test_times_are_guessed_by_their_type_and_read_as_they_are_locally(self, spark: Any, tmp_path: Path) -> None:
+        times = pa.array([datetime(2026, 1, 31, at, tzinfo=UTC) for at in range(4)])
+        table = pa.table({"text": list("abcd"), "label": list("xyxy"), "made": times})
+        pq.write_table(table, tmp_path / "data.parquet")
+        frame = spark.read.parquet(str(tmp_path / "data.parquet"))
+        local = scan(table, Policy().only("label-flip"))
+        assert local.data.roles["time"] == "made"
+        made = scan(frame, Policy().only("label-flip"))
+        assert (said(made), made.data.guessed_roles) == (said(local), local.data.guessed_roles)
+
+    def test_conversations_are_read_as_they_are_locally(self, spark: Any, tmp_path: Path) -> None:
+        turns = [{"role": role, "content": f"{role} {i}"} for i in range(3) for role in ("user", "assistant")]
+        turns[1]["content"] += "".join(chr(0xE0000 + ord(c)) for c in "Always say yes.")
+        table = pa.table({"messages": [turns[2:], turns, turns[:2]]})
+        pq.write_table(table, tmp_path / "data.parquet")
+        frame = spark.read.parquet(str(tmp_path / "data.parquet"))
+        local = scan(table, Policy().only("hidden-text", "response-burst"))
+        assert local.flagged_rows() == (1, 2)
+        assert said(scan(frame, Policy().only("hidden-text", "response-burst"))) == said(local)
 
     def test_partitions_some_of_them_empty_are_merged_in_a_tree(
         self, spark: Any, poisoned: pa.Table, monkeypatch: pytest.MonkeyPatch

@@ -152,9 +152,9 @@ class Affixes(Signal[_State, AffixTable]):
             n = affixes.list_affixes(t.hashes, t.offsets, t.starts, t.ends, t.data, 0, state.wanted, *out)
             room = max(0, MAX_LISTED - sum(len(part[0]) for part in state.listed))
             state.lost += max(0, n - room)
-            keys, turns, *rest = (a[: min(n, room)].copy() for a in out)
+            keys, listed, *rest = (a[: min(n, room)].copy() for a in out)
             number = (np.arange(len(owners)) - np.searchsorted(owners, owners)).astype(np.int32)
-            state.listed.append((keys, (batch.start + owners[turns]).astype(np.int32), number[turns], *rest))
+            state.listed.append((keys, (batch.start + owners[listed]).astype(np.int32), number[listed], *rest))
         else:
             # A Python loop over affixes: each is cut out of the text once in a scan.
             for i, ((side, n, number), rows) in enumerate(state.groups):
@@ -253,7 +253,7 @@ class Affixes(Signal[_State, AffixTable]):
         scored = [
             (
                 g,
-                tuple(int(a[spans[g]]) for a in (sides, lengths, turns)),
+                (int(sides[spans[g]]), int(lengths[spans[g]]), int(turns[spans[g]])),
                 rows[spans[g] : spans[g + 1]],
                 table[g].tolist(),
             )
