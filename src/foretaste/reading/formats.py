@@ -62,7 +62,7 @@ class Files:
     """Files of one format on one file system, sorted by path, with their sizes in bytes first in their ``stamps``.
 
     Beside its size, a stamp has what tells that a file changed: its time and, on a local disk, the time that the system
-    keeps by itself (``utime`` sets the other one back) and the number of the inode.
+    keeps by itself, as ``utime`` sets the other one back. Not the inode: mounted stores number their files anew.
 
     ``left_out`` names the data files that reading leaves out of a directory, because a part of their path starts with a
     dot or an underscore, and files that tell other readers which files to read. ``versions`` are what a store says of the
@@ -250,8 +250,7 @@ def _stamps(filesystem: pa.fs.FileSystem, infos: Iterable[pa.fs.FileInfo]) -> tu
         kept: tuple[int, ...] = (info.size or 0, info.mtime_ns or 0)
         if isinstance(filesystem, pa.fs.LocalFileSystem) and info.type != pa.fs.FileType.NotFound:
             with suppress(FileNotFoundError):
-                status = os.stat(info.path)
-                kept += (status.st_ctime_ns, status.st_ino)
+                kept += (os.stat(info.path).st_ctime_ns,)
         stamps.append(kept)
     return tuple(stamps)
 
