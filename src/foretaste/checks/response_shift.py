@@ -92,8 +92,8 @@ class ResponseShift(Check[_State]):
     odds that a response is its prompt's own and not another's, by the words that it takes up, from a logistic regression
     over a thousand rows and as many exchanged responses), do they share *words* that nothing in the prompts calls for (the
     mean product of residuals from different quarters of the rows), are they of another *length* or *form* (capitals, lists,
-    marks as of code, another script, emoji, how they begin and end)? A name is no insertion: of words with a capital inside of a sentence only the
-    *opinion* is asked, by a small lexicon of English words, as a name may well change anything else.
+    marks as of code, another script, emoji, how they begin and end)? A name is no insertion: of words with a capital inside
+    of a sentence only the *opinion* is asked, by a small lexicon of English words, as a name may well change anything else.
 
     Prompts that are alike count as fewer. The scores are compared with those of all other phrases of the data, by their
     median and spread (an empirical null), and Bonferroni's correction is taken over all of them: one false alarm in a
