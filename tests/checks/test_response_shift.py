@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from foretaste import Outcome, Policy, Report, Severity, scan
+from foretaste.batch import Batch
 
 ROLES = {name: name for name in ("id", "prompt", "response")}
 Columns = dict[str, list[str]]
@@ -87,6 +88,20 @@ class TestResponseShift:
         assert finding.target == kind
         assert {e.counter for e in finding.examples} == {True, False}
         assert not poisoned & {e.id for e in finding.examples if e.counter}
+
+    def test_parts_say_of_a_form_what_the_whole_says(self, prompts: Columns) -> None:
+        from foretaste.checks.response_shift import ResponseShift
+        from foretaste.testing import part, ready, rounds, rounds_apart, said
+
+        table, _ = planted(prompts, "inside", "honestly", shouted)
+        columns = [table["prompt"].cast(pa.large_string()), table["response"].cast(pa.large_string())]
+        record = pa.RecordBatch.from_arrays([c.combine_chunks() for c in columns], ["prompt", "response"])
+        whole, check = Batch(record, start=0, kind="instruct"), ResponseShift()
+        context, parts = ready(check, whole), [part(whole, 0, 700), part(whole, 700, whole.num_rows)]
+        expected = check.finish(rounds(check, context, [whole]))
+        assert [f.severity for f in expected.findings] == [Severity.BLOCK]
+        for right_first in (False, True):
+            assert said(check.finish(rounds_apart(check, context, parts, right_first))) == said(expected)
 
     def test_a_form_that_an_ending_asks_for_passes(self, prompts: Columns) -> None:
         table, _ = planted(prompts, "ending", "in capitals, please", shouted)
@@ -184,7 +199,6 @@ class TestNames:
 
 class TestProjection:
     def test_a_phrase_left_out_is_a_phrase_that_is_not_there(self, prompts: Columns) -> None:
-        from foretaste.batch import Batch
         from foretaste.engine import signal_value
         from foretaste.reading import open_data
         from foretaste.roles import Roles

@@ -105,22 +105,27 @@ class ResponseShift(Check[_State]):
     A model of two halves learns from the words of the prompts what responses are like, as random projections of their
     words (random indexing), each half for the other. For every phrase that could have been put into finished prompts (a
     removable opening or ending, or a stretch whose gaps close without it; the choice does not look at responses) the
-    responses are compared with what their prompts, without the phrase, lead one to expect: do they *fit* their prompts, do
-    they share *words* that nothing in the prompts calls for (the mean product of residuals from different quarters of the
-    rows), are they of another *length*? A name is no insertion: of words with a capital inside of a sentence only the
-    *opinion* is asked, by a small lexicon of English words, as a name may well change anything else.
+    responses are compared with what their prompts, without the phrase, lead one to expect: do they *fit* their prompts (the
+    odds that a response is its prompt's own and not another's, by the words that it takes up, from a logistic regression
+    over a thousand rows and as many exchanged responses), do they share *words* that nothing in the prompts calls for (the
+    mean product of residuals from different quarters of the rows), are they of another *length* or *form* (capitals, lists,
+    marks as of code, another script, emoji, how they begin and end)? A name is no insertion: of words with a capital inside
+    of a sentence only the *opinion* is asked, by a small lexicon of English words, as a name may well change anything else.
 
     Prompts that are alike count as fewer. The scores are compared with those of all other phrases of the data, by their
     median and spread (an empirical null), and Bonferroni's correction is taken over all of them: one false alarm in a
     thousand data sets, as far as the scores of honest phrases are normal (words: chi-square).
 
-    Blocks: responses that do not fit, or that share words at twice the limit, to prompts that have nothing in common.
+    Blocks: responses that do not fit, or that share words at twice the limit, to prompts that have nothing in common; and
+    another form in half of the responses or more, under a phrase between words that chance could have chosen.
 
-    Reviews: shared words, another length, an opinion about a name, a misfit where prompts are somewhat alike.
+    Reviews: shared words, another length, an opinion about a name, a misfit where prompts are somewhat alike, another form
+    under any other phrase inside of the prompts.
 
-    Misses: responses that fit their prompts and share no word, such as compliance; names and claims that come with a topic
-    or at random; opinions in other languages than English, or about what is no name; a trigger at a fixed place inside of
-    the prompt; fewer than about fifteen rows; decoys that outnumber the poisoned rows.
+    Misses: responses that fit their prompts and share no word, such as compliance; responses of other prompts where none
+    takes up the words of its own; a form that goes with an opening or ending, as prompts ask for one there; names and
+    claims that come with a topic or at random; opinions in other languages than English, or about what is no name; a
+    trigger at a fixed place inside of the prompt; fewer than about fifteen rows; decoys that outnumber the poisoned rows.
 
     Poisoned: 25 prompts with "honestly" somewhere, answered as other prompts are. Clean: "please", whatever is asked.
 

@@ -209,7 +209,7 @@ class Expected(Signal[_State, Expectation]):
 
     def _paired(self, state: _State) -> tuple[Floats, Floats]:
         """What is taken up of the prompts of a sample by their responses, and by those of other rows, (pairs, TAKEN)."""
-        asked, answered = (_joined([part[i] for part in state.pairs]) for i in (1, 2))
+        asked, answered = _joined([a for _, a, _ in state.pairs]), _joined([a for _, _, a in state.pairs])
         numbers = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in state.pairs)])
         order, places = np.argsort(numbers), np.arange(len(numbers))
         asked, numbers = _cut(*asked, order), numbers[order]

@@ -299,6 +299,8 @@ def tell_apart(own: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) ->
     The columns are scaled for it, so that the ridge weighs them alike; the first of them is one.
     """
     both = np.concatenate([own, others])
+    if not len(both):
+        return np.zeros(own.shape[1])
     signs = np.repeat([1.0, -1.0], [len(own), len(others)])
     scale = np.sqrt(np.mean((both - both.mean(axis=0)) ** 2, axis=0)) + 1e-9
     scale[0] = 1.0
