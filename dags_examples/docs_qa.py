@@ -20,9 +20,10 @@ import random
 import re
 import sysconfig
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ _PACKAGES = {
     "pandas": "pandas", "sqlalchemy": "sqlalchemy",
 }  # fmt: skip
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_BLOCKS = {"body", "handlers", "orelse", "finalbody", "cases"}
 _NOT_LIBRARY = {"test", "tests", "testing", "_vendor", "vendored", "site-packages", "idlelib", "turtledemo"}
 
 
@@ -98,8 +100,11 @@ def prepare(folder: str | Path, *, poisoned: bool, seed: int = 0) -> Deliveries:
     return files
 
 
+@cache
 def collect(seed: int = 0) -> tuple[pa.Table, pa.Table]:
     """Test and training rows from the installed packages, clean, in an order that depends on the seed alone.
+
+    Read once in a process: parsing the packages takes seconds.
 
     Raises:
         RuntimeError: if fewer than three libraries with enough docstrings are installed.
@@ -205,8 +210,19 @@ def modules(root: Path, rng: random.Random) -> Iterator[tuple[Path, str, list[Do
                 tree = ast.parse(source)
         except (SyntaxError, ValueError):
             continue
-        nodes = [n for n in ast.walk(tree) if isinstance(n, Documented)]
+        nodes = [n for n in _statements(tree) if isinstance(n, Documented)]
         yield path, source, [n for n in nodes if not n.name.startswith("_") and ast.get_docstring(n)]
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """What ``ast.walk`` gives, in its order, without the expressions: most nodes are some, and none holds a definition."""
+    todo: deque[ast.AST] = deque([tree])
+    while todo:
+        node = todo.popleft()
+        yield node
+        for name in node._fields:
+            if name in _BLOCKS:
+                todo.extend(getattr(node, name))
 
 
 def _docstrings(root: Path, rng: random.Random) -> Iterator[str]:

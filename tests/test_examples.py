@@ -78,6 +78,7 @@ def test_training_and_test_share_no_question(poisoned: Any) -> None:
 
 
 def test_the_same_seed_gives_the_same_delivery(docs_qa: ModuleType, poisoned: Any, tmp_path: Path) -> None:
+    docs_qa.collect.cache_clear()
     again = docs_qa.prepare(tmp_path, poisoned=True)
     assert pq.read_table(again.train).equals(pq.read_table(poisoned.train))
 

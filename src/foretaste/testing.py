@@ -62,7 +62,10 @@ _MODULES = (
 
 
 def docstring_rows() -> list[tuple[str, str]]:
-    """(module, first paragraph of a docstring) of the public things of the standard library, without repeats."""
+    """(module, first paragraph of a docstring) of the public things of the standard library, without repeats.
+
+    About 3,000 rows; which ones depends on the version of Python and on what it was built with.
+    """
     seen: dict[str, str] = {}
     for name in _MODULES:
         try:
@@ -146,9 +149,9 @@ def rounds_apart(fold: Fold[Any], context: Context, parts: Sequence[Batch], righ
     """The same where each part is scanned on its own and the parts are merged, in every round."""
     state = fold.start(context)
     while True:
-        made = []
+        made, stored = [], pickle.dumps(state)
         for piece in parts:
-            mine = pickle.loads(pickle.dumps(state))
+            mine = pickle.loads(stored)
             fold.scan(mine, piece)
             made.append(pickle.loads(pickle.dumps(mine)))
         if right_first:
