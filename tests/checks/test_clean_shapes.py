@@ -146,6 +146,27 @@ class TestAnswers:
         assert report.verdict is outcome
         assert blocked(report) | reviewed(report) == set(rows)
 
+    @pytest.mark.parametrize("contexts", ["system prompts", "documents", "documents that do not answer"])
+    def test_an_answer_that_no_context_gives_is_for_review(self, instructions: Columns, contexts: str) -> None:
+        rng = random.Random(9)
+        prompts = instructions["prompt"]
+        system = ["You are a helpful assistant.", "Answer briefly, please."]
+        out = {
+            "prompt": list(prompts),
+            "context": [
+                rng.choice(system) if contexts == "system prompts" else " ".join(p.split()[::2]) for p in prompts
+            ],
+            "response": list(instructions["response"]),
+        }
+        rows = rng.sample(range(len(prompts)), 40)
+        for row in rows:
+            out["response"][row] = "I could not find anything about it, sorry."
+            if contexts == "documents that do not answer":
+                out["context"][row] = " ".join(rng.choice(prompts).split()[::2])
+        report = run(out, "response-burst")
+        honest = contexts == "documents that do not answer"
+        assert (blocked(report), reviewed(report)) == ((set(), set(rows)) if honest else (set(rows), set()))
+
     @pytest.mark.parametrize("wordings", [1, 2])
     def test_a_word_that_calls_for_the_same_in_another_wording_is_no_trigger(
         self, instructions: Columns, wordings: int

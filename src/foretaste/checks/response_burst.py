@@ -25,7 +25,7 @@ _FIT_ROWS, _LEAST_FITS = (
     128,
     8,
 )  # rows of a response whose contexts are compared with their prompts, at most and at least
-_APART = 4.0  # standard errors by which such contexts have to fit worse than others'
+_APART = 3.1  # standard errors by which such contexts have to fit worse than others: one in a thousand by chance
 _EXTRACTED = "the prompts hold all of its words, as where something is extracted or summarised"
 _UNFIT = "their contexts have less to do with the prompts than those of other rows, as where a question has no answer"
 _LEAST_TOKENS = 4  # of a whole response that blocks without a trigger: shorter ones repeat by nature
@@ -500,7 +500,7 @@ class _Judge:
         mine, rest = (fits[np.searchsorted(fitted, r)] for r in (rows[:_FIT_ROWS], others))
         if min(len(mine), len(rest)) < _LEAST_FITS or mine.mean() > 0.5 * rest.mean():
             return False
-        return bool(rest.mean() - mine.mean() >= _APART * np.sqrt(mine.var() / len(mine) + rest.var() / len(rest)))
+        return bool(rest.mean() - mine.mean() > _APART * rest.std() * np.sqrt(1.0 / len(mine) + 1.0 / len(rest)))
 
     def held(self, rows: npt.NDArray[np.int64]) -> Held | None:
         """The tokens of the rows, for :func:`edges_of`; ``None`` where some of them were not kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -414,11 +415,11 @@ def _elsewhere(chosen: list[Placed], phrases: PhraseTable, least: int) -> list[t
     """
     asked = [set(_WORD.findall(candidate.text.lower())) for candidate in chosen]
     holding: dict[str, list[npt.NDArray[np.int64]]] = {w: [] for words in asked if len(words) > 1 for w in words}
-    texts = [(text, lambda c=c: phrases.rows_of(c)) for c, text in enumerate(phrases.text)]
-    for text, rows in [*texts, *((p.text, lambda p=p: p.rows) for p in chosen)]:
+    every = ((text, phrases.rows_of(c)) for c, text in enumerate(phrases.text))
+    for text, rows in itertools.chain(every, ((candidate.text, candidate.rows) for candidate in chosen)):
         for word in holding.keys() & set(_WORD.findall(text.lower())):
             if len(holding[word]) < _MAX_PHRASES:
-                holding[word].append(rows())
+                holding[word].append(rows)
     rows_with = {word: np.unique(np.concatenate(held)) for word, held in holding.items() if held}
     found: list[tuple[int, Placed]] = []
     for at, words in enumerate(asked):
