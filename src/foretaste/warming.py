@@ -129,10 +129,11 @@ def _end_with_asker() -> None:
 
 def _type(text: str) -> Any:
     """A type as the list writes it: numpy's name of the element; of an array its dimensions, its layout, r for read-only."""
-    import numba
     import numpy as np
 
     from foretaste.text.merging import TALLY
+
+    numba: Any = importlib.import_module("numba")
 
     element, _, shape = text.partition(":")
     of = numba.from_dtype(TALLY if element == "tally" else np.dtype(element))

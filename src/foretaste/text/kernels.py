@@ -18,6 +18,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
 _PACKAGE = __name__.partition(".")[0]
+_numba: Any = numba  # whose types do not tell of all options
 
 
 def kernel(function: Any) -> Any:
@@ -26,9 +27,9 @@ def kernel(function: Any) -> Any:
     Where there is no folder that numba may write to, every process compiles anew what was not compiled beside the source, as
     root does who installs the package.
     """
-    compiled = numba.njit(nogil=True, no_cfunc_wrapper=True)(function)  # no kernel is the argument of another
+    compiled: Any = _numba.njit(nogil=True, no_cfunc_wrapper=True)(function)  # no kernel is the argument of another
     if isinstance(compiled, Dispatcher):  # a plain function under NUMBA_DISABLE_JIT
-        compiled._cache = _Cache(function)
+        setattr(compiled, "_cache", _Cache(function))  # noqa: B010 - not among its types
     return compiled
 
 
@@ -53,7 +54,7 @@ class _BesideSource:
 
 
 class _Impl(CompileResultCacheImpl):
-    _locator_classes = (*CompileResultCacheImpl._locator_classes, _BesideSource)
+    _locator_classes: Any = (*CompileResultCacheImpl._locator_classes, _BesideSource)
 
 
 class _Cache(FunctionCache):
@@ -70,7 +71,7 @@ class _Cache(FunctionCache):
         target_context.refresh()
         name = self._name_of(sig, target_context.codegen())
         # A folder named for it is the only one: so it can be empty.
-        beside = None if numba.config.CACHE_DIR else _beside(self._py_func.__code__.co_filename)
+        beside = None if _numba.config.CACHE_DIR else _beside(self._py_func.__code__.co_filename)
         for folder in dict.fromkeys((self.cache_path, beside or self.cache_path)):
             with suppress(OSError, EOFError, pickle.UnpicklingError):
                 sources, code = pickle.loads(Path(folder, name).read_bytes())
