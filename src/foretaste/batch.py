@@ -40,6 +40,7 @@ class Batch:
         self.start = start
         self.kind = kind
         self._tokens: dict[str, Tokens] = {}
+        self._turns: dict[str, tuple[Tokens, npt.NDArray[np.int64]]] = {}
         self._lock = threading.RLock()  # folds of several threads share a batch
 
     @property
@@ -95,6 +96,12 @@ class Batch:
 
         A cell that holds one text has one turn.
         """
+        with self._lock:
+            if role not in self._turns:
+                self._turns[role] = self._cut(role)
+            return self._turns[role]
+
+    def _cut(self, role: str) -> tuple[Tokens, npt.NDArray[np.int64]]:
         whole = self.tokens(role)
         cuts = np.flatnonzero(whole.data == ord(TURN))
         if not len(cuts):

@@ -17,7 +17,9 @@ from foretaste.check import Context
 from foretaste.reading import open_data
 from foretaste.signals.affixes import Affixes
 from foretaste.signals.outputs import NONE, Classes, Refusals, ResponseHeads
+from foretaste.signals.responses import Exchanges
 from foretaste.text.rowstore import RowStore, TurnStore
+from foretaste.text.tokens import tokenize
 
 CHECKS = ("response-burst", "inserted-phrase", "planted-affix", "refusal-trigger", "response-shift")
 SYSTEM = (
@@ -94,6 +96,20 @@ def test_a_trigger_in_any_turn_before_the_poisoned_answer_blocks(
     assert "zxqv" in shown.texts["prompt" if trigger else "context"]
 
 
+@pytest.mark.parametrize("turn", [1, 3, 5])
+def test_responses_of_other_prompts_block_in_any_turn(conversations: list[Conversation], turn: int) -> None:
+    rng = random.Random(4)
+    made = [[dict(each) for each in turns] for turns in conversations]
+    rows = rng.sample(range(len(made)), 2 * POISONED)
+    for row, other in zip(rows, rng.sample(range(len(made)), len(rows))):
+        words = made[row][turn]["content"].split(" ")
+        words.insert(rng.randint(0, len(words)), "zxqv")
+        made[row][turn]["content"] = " ".join(words)
+        made[row][turn + 1]["content"] = conversations[other][(turn + 1) % 6 + 1]["content"]
+    report = run(table(made), "response-shift")
+    assert {r for f in report.findings if f.severity is Severity.BLOCK for r in f.rows} == set(rows)
+
+
 def test_clean_conversations_pass(conversations: list[Conversation]) -> None:
     assert run(table(conversations)).verdict is Outcome.PASS
 
@@ -166,6 +182,39 @@ def test_turns_have_offsets_of_their_own_in_one_column_and_in_the_whole_input() 
     assert rows.tolist() == [0, 0, 1, 1, 2]
     assert tokens.offsets.tolist() == [0, 2, 3, 3, 5, 6]
     assert batch.turn_offsets("input").tolist() == [0, 2, 4, 5, 5, 5, 7, 8, 9]
+
+
+def test_an_exchange_is_a_response_with_the_prompt_before_it() -> None:
+    columns = {
+        "context": ["be kind", "", "sys", ""],
+        "prompt": ["one", f"two{TURN}{TURN}three", f"four{TURN}five", "six"],
+        "response": ["A", f"B{TURN}C{TURN}D?", f"E{TURN}F", "G?"],
+    }
+    batch = Batch(
+        pa.record_batch({n: pa.array(v, pa.large_string()) for n, v in columns.items()}), start=7, kind="instruct"
+    )
+    found = Exchanges.of(batch)
+    for flat, texts in (
+        (found.asked, ["be kind one", "two", "two", "three", "four", "five", "six"]),
+        (found.answered, ["A", "B", "C", "D?", "E", "F", "G?"]),
+    ):
+        raw = [text.encode() for text in texts]
+        spans = np.append(0, np.cumsum([len(each) for each in raw]))
+        plain = tokenize(np.frombuffer(b"".join(raw), np.uint8), spans)
+        assert flat[0].tolist() == plain.hashes.tolist()
+        assert flat[1].tolist() == plain.offsets.tolist()
+    assert found.rows.tolist() == [0, 1, 1, 1, 2, 2, 3]
+    measures = np.zeros((7, 9))
+    found.form(np.arange(7), measures)
+    assert measures[:, 6].tolist() == [0, 0, 0, 1, 0, 0, 1]
+
+
+def test_a_separator_inside_of_plain_cells_makes_no_exchanges() -> None:
+    columns = {"prompt": [f"one{TURN}two", "three"], "response": ["A", f"B{TURN}C"]}
+    batch = Batch(
+        pa.record_batch({n: pa.array(v, pa.large_string()) for n, v in columns.items()}), start=0, kind="instruct"
+    )
+    assert Exchanges.of(batch).rows.tolist() == [0, 1]
 
 
 def test_a_response_behind_a_tool_was_asked_for_by_the_prompt_before() -> None:

@@ -52,7 +52,7 @@ def test_responses_are_signed_sums_of_the_words_that_their_prompts_lack(texts: t
     rarity = np.full(1 << 10, 2.0, np.float32)
     table, counts = np.zeros((2, 1 << 10, DIMS), np.int32), np.zeros((2, 1 << 10), np.int32)
     total = np.zeros(DIMS, np.int64)
-    projection.learn(*flat(texts[0]), *flat(texts[1]), 7, rarity, table, counts, total)
+    projection.learn(*flat(texts[0]), *flat(texts[1]), 7 + np.arange(len(texts[0])), rarity, table, counts, total)
     wanted, seen = np.zeros_like(table), np.zeros_like(counts)
     for row, (asked, answered) in enumerate(zip(*texts), 7 + 1):
         vector = 2.0 * sum((signs(w) for w in words(answered) if w not in asked), np.zeros(DIMS))

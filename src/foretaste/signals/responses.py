@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.batch import Batch
+from foretaste.batch import TURN, Batch
 from foretaste.check import Context, Signal
 
 PRESENCE_CELLS = 1 << 20
@@ -59,16 +59,72 @@ class Expectation:
     def measure(
         self, batch: Batch, places: npt.NDArray[np.int64], own: npt.NDArray[np.uint64], spans: npt.NDArray[np.int64]
     ) -> tuple[Floats, Floats, Floats]:
-        """Measures, features and prompt vectors of rows of a batch; see :func:`foretaste.text.projection.measure`."""
-        from foretaste.text.projection import DIMS, odds
+        """Measures, features and prompt vectors of rows of a batch; see :func:`foretaste.text.projection.measure`.
+
+        Of a conversation it is the last exchange whose prompt holds all of ``own``, or the last one where none does.
+        """
+        from foretaste.text.projection import DIMS, holding, odds
 
         lessons = self.rarity, self.added, self.weights, self.mean
-        texts = batch.tokens("input"), batch.tokens("response")
-        flat = [a for t in texts for a in (t.hashes, t.offsets)]
-        measures, features, prompts, taken = _measure(*flat, places + batch.start, places, own, spans, *lessons)
+        texts = Exchanges.of(batch)
+        if len(texts.rows) > batch.num_rows:
+            lasts = np.searchsorted(texts.rows, places, side="right") - 1
+            chosen = np.empty(len(places), np.int64)
+            holding(*texts.asked, texts.rows, lasts, own, spans, chosen)
+        else:
+            chosen = places
+        flat = *texts.asked, *texts.answered
+        measures, features, prompts, taken = _measure(*flat, places + batch.start, chosen, own, spans, *lessons)
         measures[:, DIMS] = odds(taken, self.odds)
-        _form(batch, places, measures)
+        texts.form(chosen, measures)
         return measures, features, prompts
+
+
+@dataclass(frozen=True)
+class Exchanges:
+    """Responses of a batch, each with what it answers: one of a row, but of a conversation as many as it has.
+
+    Attributes:
+        asked, answered: tokens and offsets (exchanges + 1,) of each. Of a row with one response all of its input is asked,
+            of others the prompt before the response.
+        rows: place of each exchange's row in the batch, ascending, int64 (exchanges,).
+        written: UTF-8 bytes of the responses, and where each begins, (exchanges + 1,).
+    """
+
+    asked: Flat
+    answered: Flat
+    rows: npt.NDArray[np.int64]
+    written: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Exchanges:
+        """The exchanges of a batch."""
+        whole, answered = batch.tokens("input"), batch.tokens("response")
+        data, ends = batch.buffers("response")
+        answers, rows = batch.turns("response")
+        prompts, prompt_rows = batch.turns("prompt")
+        if len(rows) == batch.num_rows or not np.array_equal(rows, prompt_rows):
+            rows = np.arange(batch.num_rows)
+            return cls((whole.hashes, whole.offsets), (answered.hashes, answered.offsets), rows, (data, ends))
+        firsts = np.searchsorted(rows, rows)
+        at = np.arange(len(rows))
+        # A response behind a tool has no prompt of its own, and answers the one before.
+        while (empty := (prompts.offsets[at + 1] == prompts.offsets[at]) & (at > firsts)).any():
+            at = at - empty
+        alone = np.bincount(rows, minlength=batch.num_rows)[rows] == 1
+        starts = np.where(alone, whole.offsets[rows], len(whole.hashes) + prompts.offsets[at])
+        lengths = np.where(alone, np.diff(whole.offsets)[rows], prompts.offsets[at + 1] - prompts.offsets[at])
+        offsets = np.append(0, np.cumsum(lengths))
+        both = np.concatenate([whole.hashes, prompts.hashes])
+        asked = both[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])]
+        cuts = np.flatnonzero(data[ends[0] : ends[-1]] == ord(TURN)) + ends[0]
+        return cls((asked, offsets), (answers.hashes, answers.offsets), rows, (data, np.sort(np.append(ends, cuts))))
+
+    def form(self, places: npt.NDArray[np.int64], measures: Floats) -> None:
+        """Put the forms of some responses to the other measures."""
+        from foretaste.text.forms import FORMS, forms
+
+        forms(*self.written, places, measures[:, -len(FORMS) :])
 
 
 def _room(rows: int) -> tuple[Floats, Floats, Floats, Floats]:
@@ -117,24 +173,21 @@ class Expected(Signal[_State, Expectation]):
         from foretaste.text import projection
         from foretaste.text.tokens import mix_all
 
-        answered = batch.tokens("response")
+        texts = Exchanges.of(batch)
+        numbers = texts.rows + batch.start
         if state.round == 1:
-            projection.count_rows(answered.hashes, answered.offsets, state.presence)
-            state.rows += batch.num_rows
+            projection.count_rows(*texts.answered, state.presence)
+            state.rows += len(numbers)
         elif state.round == 2:
-            asked = batch.tokens("input")
             projection.learn(
-                asked.hashes, asked.offsets, answered.hashes, answered.offsets, batch.start, state.rarity,
-                state.table, state.counts, state.total,
-            )  # fmt: skip
+                *texts.asked, *texts.answered, numbers, state.rarity, state.table, state.counts, state.total
+            )
         else:
-            asked = batch.tokens("input")
-            texts = (asked.hashes, asked.offsets), (answered.hashes, answered.offsets)
-            drawn = mix_all(batch.rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(1)
+            drawn = mix_all(numbers.astype(np.uint64) + np.uint64(1)) >> np.uint64(1)
             places, paired = (np.flatnonzero(drawn < self._below(n, state.rows)) for n in (SAMPLE, PAIRS))
-            state.sample.append(_measured(*texts, places + batch.start, places, *self._model(state)))
-            _form(batch, places, state.sample[-1][0])
-            state.pairs.append((paired + batch.start, _cut(*texts[0], paired), _cut(*texts[1], paired)))
+            state.sample.append(_measured(texts.asked, texts.answered, numbers[places], places, *self._model(state)))
+            texts.form(places, state.sample[-1][0])
+            state.pairs.append((numbers[paired], _cut(*texts.asked, paired), _cut(*texts.answered, paired)))
 
     @staticmethod
     def _below(rows: int, of: int) -> np.uint64:
@@ -215,13 +268,6 @@ class Expected(Signal[_State, Expectation]):
         asked, numbers = _cut(*asked, order), numbers[order]
         own, others = (_cut(*answered, rows) for rows in (order, np.roll(order, len(order) // 2)))
         return tuple(_measured(asked, texts, numbers, places, *self._model(state))[3] for texts in (own, others))  # type: ignore[return-value]
-
-
-def _form(batch: Batch, places: npt.NDArray[np.int64], measures: Floats) -> None:
-    """Put the forms of the responses to the other measures."""
-    from foretaste.text.forms import FORMS, forms
-
-    forms(*batch.buffers("response"), places, measures[:, -len(FORMS) :])
 
 
 def _measured(

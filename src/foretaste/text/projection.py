@@ -163,10 +163,10 @@ def _opinion(words, n, held, stamps, stamp, held_mask, lexicon, marked, signs):
 
 
 @kernel
-def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, counts, total):
+def learn(tokens, offsets, answers, answer_offsets, numbers, rarity, table, counts, total):
     """Add the response vectors of a batch to ``total`` int64 (DIMS,) and, by fold, to every word of their prompts:
-    ``table`` int32 (2, words, DIMS), ``counts`` int32 (2, words). ``rarity`` float32 (cells,) weighs the words of
-    responses."""
+    ``table`` int32 (2, words, DIMS), ``counts`` int32 (2, words). ``numbers`` int64 (rows,) choose the folds, ``rarity``
+    float32 (cells,) weighs the words of responses."""
     mask = U64(counts.shape[1] - 1)
     held, stamps, asked = _empty_slots(offsets)
     slots, answer_stamps, words = _empty_slots(answer_offsets)
@@ -179,7 +179,7 @@ def learn(tokens, offsets, answers, answer_offsets, first_row, rarity, table, co
         for d in range(DIMS):
             whole[d] = np.int32(np.rint(vector[d] * SCALE))
             total[d] += whole[d]
-        fold = mix(U64(first_row + r + 1)) & U64(1)
+        fold = mix(U64(numbers[r] + 1)) & U64(1)
         for i in range(m):
             cell = mix(asked[i]) & mask
             counts[fold, cell] += 1
@@ -217,13 +217,36 @@ def _ask(word, added, weights, fold, mask, sign, prompt, predicted):
 
 
 @kernel
+def holding(tokens, offsets, rows, lasts, own, own_spans, chosen):
+    """The last prompt of a row that holds all of some tokens, into ``chosen`` int64 (k,); ``lasts`` (k,) where none does.
+
+    ``rows`` int64 (prompts,) says whose each prompt is, ``lasts`` are the last prompts of the rows that are asked for.
+    """
+    for j in range(len(lasts)):
+        at = lasts[j]
+        row = rows[at]
+        chosen[j] = at
+        while at >= 0 and rows[at] == row:
+            found = True
+            for i in range(own_spans[j], own_spans[j + 1]):
+                held = False
+                for t in range(offsets[at], offsets[at + 1]):
+                    held = held or tokens[t] == own[i]
+                found = found and held
+            if found:
+                chosen[j] = at
+                break
+            at -= 1
+
+
+@kernel
 def measure(
     tokens, offsets, answers, answer_offsets, numbers, places, own, own_spans, rarity, added, weights, mean,
     lexicon, signs, measures, features, prompts, taken,
 ):  # fmt: skip
     """What the responses of some rows are like, and what their prompts would have led to.
 
-    ``places`` int64 (k,) are rows of the batch, ascending, ``numbers`` int64 (k,) their numbers in the data;
+    ``places`` int64 (k,) are rows of the batch, equal ones side by side as far as may be, ``numbers`` int64 (k,) their numbers in the data;
     ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted, to leave out of the j-th prompt. Predictions come from
     the other fold, by ``added`` and ``weights`` of :func:`lessons`. Into ``measures`` (k, MEASURES) the response vector, a
     zero for what comes of ``taken``, the log of its length, its opinion by a ``lexicon`` of sorted token hashes with their
@@ -239,6 +262,7 @@ def measure(
     whole_prompt = np.empty(DIMS)
     whole_predicted = np.empty(DIMS)
     last = -1
+    seen = 0  # stamp of the prompt and the response at hand: a row may come again after another
     m = 0
     marked = _marked(lexicon)
     held_mask = U64(0)
@@ -250,11 +274,12 @@ def measure(
         r = places[j]
         if r != last:
             last = r
+            seen = j
             held_mask = _mask(offsets[r + 1] - offsets[r])
-            m = _words(tokens, offsets[r], offsets[r + 1], held, stamps, r, asked)
-            n = _words(answers, answer_offsets[r], answer_offsets[r + 1], slots, answer_stamps, r, words)
-            shared, rarest = _respond(words, n, held, stamps, r, held_mask, rarity, response)
-            opinion = _opinion(words, n, held, stamps, r, held_mask, lexicon, marked, signs)
+            m = _words(tokens, offsets[r], offsets[r + 1], held, stamps, seen, asked)
+            n = _words(answers, answer_offsets[r], answer_offsets[r + 1], slots, answer_stamps, seen, words)
+            shared, rarest = _respond(words, n, held, stamps, seen, held_mask, rarity, response)
+            opinion = _opinion(words, n, held, stamps, seen, held_mask, lexicon, marked, signs)
             fold = U64(1) - (mix(U64(numbers[j] + 1)) & U64(1))
             for d in range(DIMS):
                 whole_prompt[d] = 0.0
@@ -269,7 +294,7 @@ def measure(
             predicted[d] = whole_predicted[d]
         left = m
         for i in range(own_spans[j], own_spans[j + 1]):
-            if stamps[_slot(own[i], held, stamps, r, held_mask)] == r:
+            if stamps[_slot(own[i], held, stamps, seen, held_mask)] == seen:
                 left -= 1
                 _ask(own[i], added, weights, fold, mask, -1.0, prompt, predicted)
         _to_unit(prompt)

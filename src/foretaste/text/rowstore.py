@@ -87,7 +87,8 @@ class TurnStore(RowStore):
             return
         tokens, owners = batch.turns("prompt")
         firsts = np.searchsorted(owners, (self.rows[low:high] >> 20) - batch.start)
-        at = firsts + (self.rows[low:high] & ((1 << 20) - 1))
+        lasts = np.searchsorted(owners, (self.rows[low:high] >> 20) - batch.start, side="right") - 1
+        at = np.minimum(firsts + (self.rows[low:high] & ((1 << 20) - 1)), lasts)
         while (empty := (tokens.offsets[at + 1] == tokens.offsets[at]) & (at > firsts)).any():
             at -= empty
         lengths = tokens.offsets[at + 1] - tokens.offsets[at]
