@@ -44,3 +44,9 @@ def test_the_islands_are_those_of_a_plain_search() -> None:
     found = {tuple(members.tolist()) for members in islands}
     assert found == plain(texts, 1.3)
     assert len(found) == len(islands.sizes) >= 4
+
+
+def test_a_word_of_all_documents_makes_none_near() -> None:
+    words = np.tile(np.arange(40, dtype=np.uint64), 3)
+    islands = find_islands(words, np.repeat(np.arange(3, dtype=np.int32), 40), 3, 1.5)
+    assert len(islands.sizes) == 0

@@ -133,8 +133,8 @@ def _list_islands(near, cosines, gap, smallest, rows, spans):
 def find_islands(words: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], documents: int, gap: float) -> Islands:
     """Groups in which each document's nearest are exactly the others, ``gap`` times as near as the next one.
 
-    Near is the cosine of the documents' rare words (those of two to ``MOST_ROWS`` documents), weighed by their inverse
-    document frequency.
+    Near is the cosine of the documents' rare words (of two to ``MOST_ROWS`` documents and not of all), weighed by their
+    inverse document frequency.
 
     Args:
         words, rows: word hashes and the document of each, one pair per document and word, by document.
@@ -142,7 +142,7 @@ def find_islands(words: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], doc
         gap: smallest ratio of the cosine within to that with the nearest document outside.
     """
     _, number, frequency = np.unique(words, return_inverse=True, return_counts=True)
-    rare = (frequency >= 2) & (frequency <= MOST_ROWS)
+    rare = (frequency >= 2) & (frequency <= MOST_ROWS) & (frequency < documents)  # a word of all weighs nothing
     renumbered = np.cumsum(rare) - 1
     kept = rare[number]
     number, rows = renumbered[number[kept]].astype(np.int32), rows[kept]
