@@ -249,11 +249,11 @@ def measure(
     ``places`` int64 (k,) are rows of the batch, equal ones side by side as far as may be, ``numbers`` int64 (k,) their
     numbers in the data; ``own[own_spans[j]:own_spans[j + 1]]`` are token hashes, sorted, to leave out of the j-th prompt.
     Predictions come from the other fold, by ``added`` and ``weights`` of :func:`lessons`. Into ``measures`` (k, MEASURES)
-    the response vector, a zero for what comes of ``taken``, the log of its length, its opinion by a ``lexicon`` of sorted token hashes with their
-    ``signs``, and zeros for its forms; into ``features`` (k, FEATURES) one, the unit prediction, the logs of its norm and of
-    the prompt's length; into ``prompts`` (k, DIMS) the unit vector of the prompt; into ``taken`` (k, TAKEN), for
-    :func:`odds`, one, the cosine of response and prediction, the weight of the words that the response takes up from its
-    prompt (as a log) and of the rarest of them, and the three logs above.
+    the response vector, a zero for what comes of ``taken``, the log of its length, its opinion by a ``lexicon`` of sorted
+    token hashes with their ``signs``, and zeros for its forms; into ``features`` (k, FEATURES) one, the unit prediction, the
+    logs of its norm and of the prompt's length; into ``prompts`` (k, DIMS) the unit vector of the prompt; into ``taken``
+    (k, TAKEN), for :func:`odds`, one, the cosine of response and prediction, the weight of the words that the response takes
+    up from its prompt (as a log) and of the rarest of them, and the three logs above.
     """
     mask = U64(weights.shape[1] - 1)
     held, stamps, asked = _empty_slots(offsets)
