@@ -30,7 +30,7 @@ class _State:
 
     room: int
     seed: int
-    clusters: Clusters | None = None
+    clusters: Clusters
     words: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     rows: list[npt.NDArray[np.int32]] = field(default_factory=list)
     lengths: list[npt.NDArray[np.int32]] = field(default_factory=list)
@@ -96,17 +96,9 @@ class PlantedPassages(Check[_State]):
         """Near-duplicates."""
         return (NearDuplicates(),)
 
-    def needs_first(self, context: Context) -> tuple[Signal[Any, Any], ...]:
-        """None: near-duplicates are asked for when islands are known."""
-        return ()
-
     def start(self, context: Context) -> _State:
         """No document."""
-        return _State(context.memory // _SHARE // _BYTES, context.seed)
-
-    def supply(self, state: _State, context: Context) -> None:
-        """The near-duplicates."""
-        state.clusters = context.value(NearDuplicates())
+        return _State(context.memory // _SHARE // _BYTES, context.seed, context.value(NearDuplicates()))
 
     def scan(self, state: _State, batch: Batch) -> None:
         """List the words of each document that few documents of the batch hold."""
@@ -127,7 +119,6 @@ class PlantedPassages(Check[_State]):
             left.add(words, rows - np.int32(start), lengths)
             start += len(lengths)
         left.left_out += right.left_out
-        left.clusters = left.clusters or right.clusters
         return left
 
     def finish(self, state: _State) -> RawResult:
@@ -139,7 +130,6 @@ class PlantedPassages(Check[_State]):
             return RawResult(note=note)
         words, rows = np.concatenate(state.words), np.concatenate(state.rows)
         islands = find_islands(words, rows, state.documents, self.gap)
-        assert state.clusters is not None
         kept = np.array([not _copies(state.clusters, members) for members in islands], np.bool_)
         even = _even(islands, np.log1p(np.concatenate(state.lengths)), state.seed)
         findings = [
