@@ -42,7 +42,7 @@ def _called_from_python(path: Path) -> Iterator[str]:
             where, _, name = imported.get(node.id, f"{own}.{node.id}").rpartition(".")
         else:
             continue
-        if where.startswith("foretaste.text."):
+        if where.startswith("foretaste.text.") and not where.rpartition(".")[2][0].isupper():  # a module, not a class
             found = getattr(importlib.import_module(where), name, None)
             if hasattr(found, "py_func"):
                 yield f"{found.py_func.__module__}.{found.py_func.__name__}".removeprefix("foretaste.text.")
