@@ -124,9 +124,22 @@ def _tables(folder: Path, triggers: int = 300) -> Iterator[tuple[str, Path]]:
         yield use, folder / f"{use}.parquet"
 
 
+def _conversations(folder: Path) -> Path:
+    """The instructions in twos, as lines of JSON."""
+    table = pq.read_table(dict(_tables(folder))["i"])
+    said = [
+        [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        for asked, answer in zip(table["prompt"].to_pylist(), table["response"].to_pylist())
+    ]
+    lines = [json.dumps({"messages": a + b}) for a, b in zip(said[::2], said[1::2])]
+    (folder / "chats.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "chats.jsonl"
+
+
 def _others(folder: Path) -> None:
     for triggers in (0, 300):
         foretaste.scan(dict(_tables(folder, triggers))["d"], {"history": {"rows": 200}}, state=folder / "texts.state")
+    foretaste.scan(_conversations(folder))
     for kind, table in every_kind().items():
         if kind == "instruct":
             table = table.append_column("context", table["response"])

@@ -178,7 +178,7 @@ def _arrow_schema(frame: Any) -> pa.Schema:
     """The columns of a frame as Arrow has them; releases of Spark differ in whether they ask for a zone of timestamps."""
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    zone = {"timezone": "UTC"} if "timezone" in inspect.signature(to_arrow_schema).parameters else {}
+    zone: dict[str, Any] = {"timezone": "UTC"} if "timezone" in inspect.signature(to_arrow_schema).parameters else {}
     return to_arrow_schema(frame.schema, **zone)
 
 

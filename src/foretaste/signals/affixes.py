@@ -157,10 +157,10 @@ class Affixes(Signal[_State, AffixTable]):
             state.listed.append((keys, (batch.start + owners[listed]).astype(np.int32), number[listed], *rest))
         else:
             # A Python loop over affixes: each is cut out of the text once in a scan.
-            for i, ((side, n, number), rows) in enumerate(state.groups):
+            for i, ((side, n, turn_number), rows) in enumerate(state.groups):
                 row = int(rows[0]) - batch.start
                 if 0 <= row < batch.num_rows:
-                    turn = int(np.searchsorted(owners, row)) + number
+                    turn = int(np.searchsorted(owners, row)) + turn_number
                     first, stop = int(t.offsets[turn]), int(t.offsets[turn + 1])
                     position = 0 if side == 0 else stop - first - n
                     state.texts[i] = (
