@@ -42,37 +42,94 @@ _FORM = "have {} often {} than the same prompts lead one to expect"
 
 
 @dataclass
-class _State:
-    """Candidates, the rows of each in the order of the data, and sums over them.
+class _Measured:
+    """Sums over the rows of candidates.
 
-    The first ``inserted`` candidates could have been put in, the next ``names`` are names, and the others stand for inserted
-    ones, of the numbers ``echoes``: rows that hold a word of the phrase, but not the phrase.
-    ``repeated`` are rows with a response
-    that several rows have; ``rows`` and ``owners`` pairs of a row and a candidate; ``own`` and ``spans`` the token hashes
-    of the candidates; ``phrases`` says what words the prompts have. ``gone`` are rows of earlier batches that are held no
-    longer. A second round draws words of the ``watched`` rows, once the ``shifts`` are known.
+    ``rows`` and ``owners`` are pairs of a row, in the order of the data, and a candidate; ``own`` and ``spans`` the token
+    hashes of the candidates.
     """
 
-    model: Expectation
-    repeated: npt.NDArray[np.bool_]
     candidates: list[Placed]
-    inserted: int
-    names: int
-    echoes: npt.NDArray[np.int64]
-    dropped: int
-    lost: int
     rows: npt.NDArray[np.int64]
     owners: npt.NDArray[np.int64]
     own: npt.NDArray[np.uint64]
     spans: npt.NDArray[np.int64]
     sums: npt.NDArray[np.int64]
     asked: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, candidates: list[Placed]) -> _Measured:
+        """At most MAX_ROWS_PER_CANDIDATE rows of each, none of which was seen."""
+        from foretaste.text.projection import DIMS, FEATURES, MEASURES
+
+        rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in candidates]
+        pairs = np.concatenate([np.zeros(0, np.int64), *rows])
+        owners = np.repeat(np.arange(len(candidates)), [len(r) for r in rows])
+        order = np.lexsort((owners, pairs))
+        return cls(
+            candidates, pairs[order], owners[order], *_words([c.text for c in candidates]),
+            np.zeros((len(candidates), _GROUPS, MEASURES + FEATURES), np.int64),
+            np.zeros((len(candidates), DIMS), np.int64),
+        )  # fmt: skip
+
+    def scan(self, batch: Batch, model: Expectation) -> None:
+        """Add the rows of the batch to the sums of their candidates."""
+        from foretaste.text.projection import tally
+        from foretaste.text.tokens import mix_all
+
+        low, high = np.searchsorted(self.rows, [batch.start, batch.start + batch.num_rows])
+        for first in range(low, high, _CHUNK):
+            part = slice(first, min(high, first + _CHUNK))
+            rows, owners = self.rows[part], self.owners[part]
+            lengths = self.spans[owners + 1] - self.spans[owners]
+            spans = np.zeros(len(owners) + 1, np.int64)
+            np.cumsum(lengths, out=spans[1:])
+            own = self.own[np.arange(spans[-1]) + np.repeat(self.spans[owners] - spans[:-1], lengths)]
+            group = (mix_all(rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(20)).astype(np.int64) % _GROUPS
+            measured = model.measure(batch, rows - batch.start, own, spans)
+            tally(*measured, owners, group, self.sums, self.asked)
+
+    def merge(self, other: _Measured) -> None:
+        """Add the sums of another part of the data."""
+        self.sums += other.sums
+        self.asked += other.asked
+
+
+@dataclass
+class _State:
+    """The sums of all candidates, and in a second round of what stands against those that would block.
+
+    The first ``inserted`` candidates could have been put in, the others are names. ``repeated`` are rows with a response
+    that several rows have; ``phrases`` says what words the prompts have. ``gone`` are rows of earlier batches that are held
+    no longer. Once kinds and candidates are ``found``, ``echoes`` are rows that hold a word of such a phrase but not the
+    phrase, ``of`` the candidate that each of them is held against, and ``drawn`` words of the ``watched`` rows.
+    """
+
+    model: Expectation
+    repeated: npt.NDArray[np.bool_]
+    measured: _Measured
+    inserted: int
+    dropped: int
+    lost: int
     phrases: PhraseTable
     seed: int
     gone: int
-    shifts: list[_Shift] | None = None
-    watched: npt.NDArray[np.int64] | None = None
+    found: list[_Found] | None = None
+    echoes: _Measured | None = None
+    of: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    watched: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     drawn: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A candidate, by number, whose score of a kind is beyond its limit."""
+
+    kind: str
+    at: int
+    shift: _Shift
+    score: float
+    limit: float
 
 
 @dataclass(frozen=True)
@@ -174,7 +231,6 @@ class ResponseShift(Check[_State]):
 
     def start(self, context: Context) -> _State:
         """Choose the candidates."""
-        from foretaste.text.projection import DIMS, FEATURES, MEASURES
 
         phrases, affixes = context.value(phrase_signals(context)["input"]), context.value(Affixes())
         found = placed(phrases, affixes, self.min_rows, self.min_healing, self.min_finished)
@@ -185,44 +241,20 @@ class ResponseShift(Check[_State]):
         chosen = fitting(inside, MAX_CANDIDATES - min(len(edges), MAX_CANDIDATES // 2), 1)
         chosen += fitting(edges, MAX_CANDIDATES - len(chosen), 1)
         kept = chosen + names[:MAX_CANDIDATES]
-        elsewhere = _elsewhere(chosen, phrases, self.min_rows)
-        echoes = np.array([at for at, _ in elsewhere], np.int64)
-        asked = len(kept)
-        kept += [placed for _, placed in elsewhere]
-        rows = [spread(c.rows, MAX_ROWS_PER_CANDIDATE) for c in kept]
-        pairs = np.concatenate([np.zeros(0, np.int64), *rows])
-        owners = np.repeat(np.arange(len(kept)), [len(r) for r in rows])
-        order = np.lexsort((owners, pairs))
-        own, spans = _words([c.text for c in kept])
         return _State(
-            context.value(Expected()), context.value(WHOLE).labels != NONE, kept, len(chosen),
-            asked - len(chosen), echoes, len(found) + len(names) - asked, table.lost,
-            pairs[order], owners[order],
-            own, spans,
-            np.zeros((len(kept), _GROUPS, MEASURES + FEATURES), np.int64), np.zeros((len(kept), DIMS), np.int64),
-            phrases, context.seed,
+            context.value(Expected()), context.value(WHOLE).labels != NONE, _Measured.of(kept), len(chosen),
+            len(found) + len(names) - len(kept), table.lost, phrases, context.seed,
             context.background.rows if context.background else 0,
         )  # fmt: skip
 
     def scan(self, state: _State, batch: Batch) -> None:
-        """Add the rows of the batch to the sums of their candidates."""
-        from foretaste.text.projection import tally
-        from foretaste.text.tokens import mix_all
-
-        if state.watched is not None:
-            self._draw(state, batch, state.watched)
+        """Measure the responses of candidates, or of what stands against them."""
+        if state.echoes is None:
+            state.measured.scan(batch, state.model)
             return
-        low, high = np.searchsorted(state.rows, [batch.start, batch.start + batch.num_rows])
-        for first in range(low, high, _CHUNK):
-            part = slice(first, min(high, first + _CHUNK))
-            rows, owners = state.rows[part], state.owners[part]
-            lengths = state.spans[owners + 1] - state.spans[owners]
-            spans = np.zeros(len(owners) + 1, np.int64)
-            np.cumsum(lengths, out=spans[1:])
-            own = state.own[np.arange(spans[-1]) + np.repeat(state.spans[owners] - spans[:-1], lengths)]
-            group = (mix_all(rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(20)).astype(np.int64) % _GROUPS
-            measured = state.model.measure(batch, rows - batch.start, own, spans)
-            tally(*measured, owners, group, state.sums, state.asked)
+        state.echoes.scan(batch, state.model)
+        if len(state.watched):
+            self._draw(state, batch, state.watched)
 
     @staticmethod
     def _draw(state: _State, batch: Batch, watched: npt.NDArray[np.int64]) -> None:
@@ -235,38 +267,50 @@ class ResponseShift(Check[_State]):
 
     def merge(self, left: _State, right: _State) -> _State:
         """Add the sums, append what was drawn."""
-        if left.watched is None:
-            left.sums += right.sums
-            left.asked += right.asked
+        if left.echoes is None:
+            left.measured.merge(right.measured)
+        elif right.echoes is not None:
+            left.echoes.merge(right.echoes)
         left.drawn += right.drawn
         return left
 
     def next_round(self, state: _State) -> _State | None:
-        """Look at the words of some rows again where responses are of another form."""
+        """Look at other rows with the words of phrases that would block, and again at those whose form is another."""
         from foretaste.text.ngrams import RAREFIED
 
-        if state.watched is None:
-            found = [shift for kind, shift, *_ in self._found(state) if self._formed(kind, shift)]
-            if found:
-                state.watched = np.unique(np.concatenate([spread(s.candidate.rows, RAREFIED) for s in found]))
-                return state
-        return None
+        if state.found is not None:
+            return None
+        state.found = self._found(state)
+        formed = [f.shift for f in state.found if self._formed(f.kind, f.shift)]
+        asked = sorted({f.at for f in state.found if f.at < state.inserted and f.kind != "length"})
+        if not asked:
+            return None
+        if formed:
+            state.watched = np.unique(np.concatenate([spread(s.candidate.rows, RAREFIED) for s in formed]))
+        inserted = state.measured.candidates[: state.inserted]
+        elsewhere = _elsewhere(asked, inserted, state.phrases, self.min_rows)
+        state.of = np.array([at for at, _ in elsewhere], np.int64)
+        state.echoes = _Measured.of([echo for _, echo in elsewhere])
+        return state
 
     def finish(self, state: _State) -> RawResult:
         """Compare every candidate with all of them."""
-        metrics = {"phrases": float(state.inserted + state.names)}
+        metrics = {"phrases": float(len(state.measured.candidates))}
         said = [f"{state.dropped} phrases were not looked at"] if state.dropped else []
         if state.lost:
             said.append(f"{state.lost} places of names found no room")
         if state.gone:
             said.append(f"responses of {state.gone} earlier rows are held no longer and do not add up with these")
+        echoes = _shifts(state.echoes, state.model) if state.echoes is not None else []
         found = []
-        for kind, shift, score, limit, echoed in self._found(state):
-            severity = self._severity(state, kind, shift, score / limit)
-            if severity is Severity.BLOCK and echoed:
+        for each in state.found or ():
+            severity = self._severity(state, each)
+            if severity is Severity.BLOCK and any(
+                each.shift.echoed(each.kind, echoes[e]) for e in np.flatnonzero(state.of == each.at)
+            ):
                 severity = Severity.REVIEW
             if severity:
-                found.append((abs(score) / limit, self._finding(shift, kind, score, limit, severity)))
+                found.append((abs(each.score) / each.limit, self._finding(each, severity)))
         found.sort(key=lambda f: (f[1].severity is not Severity.BLOCK, -f[0]))
         findings: list[RawFinding] = []
         for _, finding in found:
@@ -274,14 +318,10 @@ class ResponseShift(Check[_State]):
                 findings.append(finding)
         return RawResult(findings=tuple(findings), metrics=metrics, note="; ".join(said))
 
-    def _found(self, state: _State) -> list[tuple[str, _Shift, float, float, bool]]:
-        """Kinds and candidates whose score is beyond its limit, both, and whether a word of the phrase calls for the same
-        elsewhere; ``shifts`` of the state once they are known.
-        """
-        shifts = _shifts(state) if state.shifts is None else state.shifts
-        state.shifts = shifts
-        inserted, names = shifts[: state.inserted], shifts[state.inserted : state.inserted + state.names]
-        echoes = shifts[state.inserted + state.names :]
+    def _found(self, state: _State) -> list[_Found]:
+        """Kinds and candidates whose score is beyond its limit."""
+        shifts = _shifts(state.measured, state.model)
+        inserted, names = shifts[: state.inserted], shifts[state.inserted :]
         groups = dict.fromkeys(("fit", "words", "length", *FORMS), inserted) | {"opinion": names}
         tests = sum(map(len, groups.values()))
         found = []
@@ -290,22 +330,22 @@ class ResponseShift(Check[_State]):
             for at in np.flatnonzero(np.abs(scores) >= limit).tolist():
                 # Where responses repeat, they are labels, and a word that calls for one is a keyword.
                 if state.repeated[group[at].candidate.rows].mean() <= self.max_repeated:
-                    own = np.flatnonzero(state.echoes == at) if group is inserted else ()
-                    echoed = any(group[at].echoed(kind, echoes[e]) for e in own)
-                    found.append((kind, group[at], float(scores[at]), limit, echoed))
+                    number = at + (state.inserted if kind == "opinion" else 0)
+                    found.append(_Found(kind, number, group[at], float(scores[at]), limit))
         return found
 
-    def _severity(self, state: _State, kind: str, shift: _Shift, strength: float) -> Severity | None:
-        """What a score of a kind calls for that is ``strength`` times the limit."""
+    def _severity(self, state: _State, found: _Found) -> Severity | None:
+        """What a score beyond its limit calls for, before other rows are held against it."""
+        kind, shift = found.kind, found.shift
         size, enough = shift.size[kind], shift.effective >= self.block_rows
         if kind == "fit" and enough and size <= -self.misfit:
             return Severity.BLOCK if shift.spread >= self.min_spread else Severity.REVIEW
         if self._formed(kind, shift):
-            return Severity.BLOCK if self._scattered(state, shift.candidate) else Severity.REVIEW
+            return Severity.BLOCK if self._scattered(state, found.at) else Severity.REVIEW
         # Fit and form are a matter of each row by itself; words and lengths are shared, so that likeness counts in full.
         diverse = shift.effective >= self.min_spread * min(len(shift.candidate.rows), MAX_ROWS_PER_CANDIDATE)
         if kind == "words" and enough and diverse and size >= self.shared:
-            return Severity.BLOCK if strength >= 2.0 else Severity.REVIEW
+            return Severity.BLOCK if found.score >= 2.0 * found.limit else Severity.REVIEW
         if kind == "length" and enough and diverse and abs(size) >= np.log(self.other_length):
             return Severity.REVIEW
         return Severity.REVIEW if kind == "opinion" and abs(size) >= self.opinion else None
@@ -315,7 +355,7 @@ class ResponseShift(Check[_State]):
         enough = shift.effective >= self.block_rows and shift.spread >= self.min_spread
         return kind in FORMS and enough and abs(shift.size[kind]) >= self.form and bool(shift.candidate.beside)
 
-    def _scattered(self, state: _State, candidate: Placed) -> bool:
+    def _scattered(self, state: _State, at: int) -> bool:
         """Whether the words beside a phrase, in RAREFIED of its rows, could have been drawn from the text or those rows.
 
         Prompts seldom ask for a form at places that chance could have chosen.
@@ -323,10 +363,10 @@ class ResponseShift(Check[_State]):
         from foretaste.text.insertion import distance_within, without
         from foretaste.text.ngrams import RAREFIED, randomness
 
-        z, phrases = np.zeros((2, 2, 2)), state.phrases
+        z, phrases, measured = np.zeros((2, 2, 2)), state.phrases, state.measured
+        candidate = measured.candidates[at]
         text = phrases.unigrams, phrases.total, state.seed + 1
-        at = next(i for i, c in enumerate(state.candidates) if c is candidate)
-        own = state.own[state.spans[at] : state.spans[at + 1]]
+        own = measured.own[measured.spans[at] : measured.spans[at + 1]]
         numbers = np.concatenate([rows for rows, _ in state.drawn])
         order = np.argsort(numbers)
         places = order[np.searchsorted(numbers[order], spread(candidate.rows, RAREFIED))]
@@ -338,7 +378,8 @@ class ResponseShift(Check[_State]):
         return float((z**2).sum(axis=(1, 2)).min()) <= self.max_distance
 
     @staticmethod
-    def _finding(shift: _Shift, kind: str, score: float, limit: float, severity: Severity) -> RawFinding:
+    def _finding(found: _Found, severity: Severity) -> RawFinding:
+        kind, shift, score, limit = found.kind, found.shift, found.score, found.limit
         rows, text = shift.candidate.rows, shift.candidate.text
         more = "more" if score > 0 else "less"
         told = [k for k in shift.z if k in _KINDS or k == kind]
@@ -361,18 +402,18 @@ class ResponseShift(Check[_State]):
         )
 
 
-def _shifts(state: _State) -> list[_Shift]:
+def _shifts(measured: _Measured, model: Expectation) -> list[_Shift]:
     """The statistics of every candidate."""
     from foretaste.text.ngrams import RAREFIED
     from foretaste.text.projection import DIMS, FINE, MEASURES, SCALARS
 
-    model, found = state.model, []
-    sizes = np.bincount(state.owners, minlength=len(state.candidates))
-    sums, asked = state.sums / FINE, state.asked / FINE
+    found: list[_Shift] = []
+    sizes = np.bincount(measured.owners, minlength=len(measured.candidates))
+    sums, asked = measured.sums / FINE, measured.asked / FINE
     numbers = sums[:, :, MEASURES]  # the first feature is one
     residuals = sums[:, :, :MEASURES] - sums[:, :, MEASURES:] @ model.linear
     whitened = residuals[:, :, :DIMS] @ model.whitening
-    for c, candidate in enumerate(state.candidates):
+    for c, candidate in enumerate(measured.candidates):
         k = int(sizes[c])
         rest, white = residuals[c], whitened[c]
         alike = float((asked[c] @ asked[c] - k) / max(1, k * (k - 1)))
@@ -408,27 +449,33 @@ def _shifts(state: _State) -> list[_Shift]:
     return found
 
 
-def _elsewhere(chosen: list[Placed], phrases: PhraseTable, least: int) -> list[tuple[int, Placed]]:
-    """Places of phrases of several words, and the rows where other phrases hold one of these, of the rarest three.
+def _elsewhere(asked: list[int], inserted: list[Placed], phrases: PhraseTable, least: int) -> list[tuple[int, Placed]]:
+    """For some of the phrases, the rows where other phrases hold one of their words, of the rarest three.
 
-    Where "Thai" calls for Thai in other wordings too, "How do you say this in Thai?" is no trigger.
+    Where "Thai" calls for Thai in other wordings too, "How do you say this in Thai?" is no trigger. A single word has no
+    other wording.
     """
-    asked = [set(_WORD.findall(candidate.text.lower())) for candidate in chosen]
-    holding: dict[str, list[npt.NDArray[np.int64]]] = {w: [] for words in asked if len(words) > 1 for w in words}
+    words_of = {at: set(_WORD.findall(inserted[at].text.lower())) for at in asked}
+    holding: dict[str, list[npt.NDArray[np.int64]]] = {
+        w: [] for words in words_of.values() if len(words) > 1 for w in words
+    }
+    if not holding:
+        return []
     every = ((text, phrases.rows_of(c)) for c, text in enumerate(phrases.text))
-    for text, rows in itertools.chain(every, ((candidate.text, candidate.rows) for candidate in chosen)):
+    for text, rows in itertools.chain(every, ((candidate.text, candidate.rows) for candidate in inserted)):
         for word in holding.keys() & set(_WORD.findall(text.lower())):
             if len(holding[word]) < _MAX_PHRASES:
                 holding[word].append(rows)
     rows_with = {word: np.unique(np.concatenate(held)) for word, held in holding.items() if held}
     found: list[tuple[int, Placed]] = []
-    for at, words in enumerate(asked):
+    for at, words in words_of.items():
+        candidate = inserted[at]
         outside = [
-            np.setdiff1d(rows_with[w], chosen[at].rows, assume_unique=True) for w in sorted(words) if w in rows_with
+            np.setdiff1d(rows_with[w], candidate.rows, assume_unique=True) for w in sorted(words) if w in rows_with
         ]
         rarest = sorted((rows for rows in outside if len(rows) >= least), key=len)[:3]
-        found += [(at, Placed(chosen[at].text, rows)) for rows in rarest]
-    return found[: MAX_CANDIDATES // 2]
+        found += [(at, Placed(candidate.text, rows)) for rows in rarest]
+    return found[:MAX_CANDIDATES]
 
 
 def _standing(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
