@@ -43,7 +43,8 @@ _called: dict[
 @contextmanager
 def _recording(use: str) -> Iterator[None]:
     """Note what Python calls, and not what kernels call: that is compiled into them."""
-    inner, depth, seen = Dispatcher.compile, threading.local(), {}
+    inner, depth = Dispatcher.compile, threading.local()
+    seen: dict[tuple[str, str], int] = {}
 
     def compile(self: Any, sig: Any) -> Any:
         deep = getattr(depth, "now", 0)
@@ -56,11 +57,11 @@ def _recording(use: str) -> Iterator[None]:
         finally:
             depth.now = deep
 
-    Dispatcher.compile = compile
+    Dispatcher.compile = compile  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Dispatcher.compile = inner
+        Dispatcher.compile = inner  # type: ignore[method-assign]
     for key, place in seen.items():
         _called.setdefault(key, {}).setdefault(use, place / len(seen))
 
@@ -79,7 +80,7 @@ def _forget() -> None:
             for value in vars(module).values():
                 if isinstance(value, Dispatcher):
                     value.overloads.clear()
-                    value._reset_overloads()
+                    value._reset_overloads()  # type: ignore[attr-defined]
 
 
 def main() -> None:
