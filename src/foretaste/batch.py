@@ -16,9 +16,9 @@ from foretaste.roles import Kind
 if TYPE_CHECKING:
     from foretaste.text.tokens import Tokens
 
-# Roles that may hold free text, in the order in which a model reads them; definitions of tools last, as they are long.
 # Between the turns of one cell, as ASCII has it for records: a blank to the tokens, and in no text that people write.
 TURN = "\x1e"
+# Roles that may hold free text, in the order in which a model reads them; definitions of tools last, as they are long.
 TEXT_ROLES = ("context", "prompt", "text", "response", "chosen", "rejected", "tools")
 _INPUT_ROLES: dict[Kind, tuple[str, ...]] = {
     "classification": ("text",),

@@ -63,13 +63,8 @@ def parse_yaml(text: str, where: str) -> Any:
         raise PolicyError(f"{where}{line} is not valid YAML: {said}; repair it") from e
     except RecursionError as e:
         raise PolicyError(f"{where} is not valid YAML: it is nested too deeply; repair it") from e
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-    ) as e:  # a day that no month has, a bad !!int
+    # A day that no month has, a bad !!int and the like.
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
         raise PolicyError(f"{where} is not valid YAML: {e}; repair it") from e
 
 

@@ -202,7 +202,7 @@ class TestProjection:
         from foretaste.engine import signal_value
         from foretaste.reading import open_data
         from foretaste.roles import Roles
-        from foretaste.signals.responses import Expected
+        from foretaste.signals.responses import Exchanges, Expected
         from foretaste.text.tokens import tokenize
 
         def batch(prompt: str) -> Batch:
@@ -215,7 +215,8 @@ class TestProjection:
         word = b"honestly"
         own = tokenize(np.frombuffer(word, np.uint8), np.array([0, len(word)], np.int64)).hashes
         at, prompt = np.zeros(1, np.int64), prompts["prompt"][7]
-        one = model.measure(batch(f"{prompt} honestly"), at, own, np.array([0, 1], np.int64))
-        other = model.measure(batch(prompt), at, own[:0], np.zeros(2, np.int64))
+        with_it, without = batch(f"{prompt} honestly"), batch(prompt)
+        one = model.measure(with_it, Exchanges.of(with_it), at, own, np.array([0, 1], np.int64))
+        other = model.measure(without, Exchanges.of(without), at, own[:0], np.zeros(2, np.int64))
         for mine, its in zip(one, other):
             assert np.allclose(mine, its)

@@ -21,10 +21,8 @@ MAX_ROWS_PER_CLASS = 512
 MAX_STORED_ROWS = 200_000
 _BACKGROUND_ROWS = 256
 MAX_TRIGGER_WORDS = 16
-_FIT_ROWS, _LEAST_FITS = (
-    128,
-    8,
-)  # rows of a response whose contexts are compared with their prompts, at most and at least
+# Rows of a response whose contexts are compared with their prompts, at most and at least.
+_FIT_ROWS, _LEAST_FITS = 128, 8
 _APART = 3.1  # standard errors by which such contexts have to fit worse than others: one in a thousand by chance
 _EXTRACTED = "the prompts hold all of its words, as where something is extracted or summarised"
 _UNFIT = "their contexts have less to do with the prompts than those of other rows, as where a question has no answer"

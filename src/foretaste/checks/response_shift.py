@@ -18,7 +18,7 @@ from foretaste.signals.names import Names
 from foretaste.signals.outputs import NONE
 from foretaste.signals.phrases import PhraseTable, phrase_signals
 from foretaste.signals.placed import Placed, fitting, placed
-from foretaste.signals.responses import Expectation, Expected
+from foretaste.signals.responses import Exchanges, Expectation, Expected
 from foretaste.text.forms import FORMS
 from foretaste.text.sample import spread
 
@@ -78,6 +78,9 @@ class _Measured:
         from foretaste.text.tokens import mix_all
 
         low, high = np.searchsorted(self.rows, [batch.start, batch.start + batch.num_rows])
+        if low == high:
+            return
+        texts = Exchanges.of(batch)
         for first in range(low, high, _CHUNK):
             part = slice(first, min(high, first + _CHUNK))
             rows, owners = self.rows[part], self.owners[part]
@@ -86,7 +89,7 @@ class _Measured:
             np.cumsum(lengths, out=spans[1:])
             own = self.own[np.arange(spans[-1]) + np.repeat(self.spans[owners] - spans[:-1], lengths)]
             group = (mix_all(rows.astype(np.uint64) + np.uint64(1)) >> np.uint64(20)).astype(np.int64) % _GROUPS
-            measured = model.measure(batch, rows - batch.start, own, spans)
+            measured = model.measure(batch, texts, rows - batch.start, own, spans)
             tally(*measured, owners, group, self.sums, self.asked)
 
     def merge(self, other: _Measured) -> None:

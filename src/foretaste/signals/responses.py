@@ -57,16 +57,21 @@ class Expectation:
     alike: float
 
     def measure(
-        self, batch: Batch, places: npt.NDArray[np.int64], own: npt.NDArray[np.uint64], spans: npt.NDArray[np.int64]
+        self,
+        batch: Batch,
+        texts: Exchanges,
+        places: npt.NDArray[np.int64],
+        own: npt.NDArray[np.uint64],
+        spans: npt.NDArray[np.int64],
     ) -> tuple[Floats, Floats, Floats]:
         """Measures, features and prompt vectors of rows of a batch; see :func:`foretaste.text.projection.measure`.
 
-        Of a conversation it is the last exchange whose prompt holds all of ``own``, or the last one where none does.
+        ``texts`` are the exchanges of the batch. Of a conversation it is the last exchange whose prompt holds all of
+        ``own``, or the last one where none does.
         """
         from foretaste.text.projection import DIMS, holding, odds
 
         lessons = self.rarity, self.added, self.weights, self.mean
-        texts = Exchanges.of(batch)
         if len(texts.rows) > batch.num_rows:
             lasts = np.searchsorted(texts.rows, places, side="right") - 1
             chosen = np.empty(len(places), np.int64)
@@ -99,6 +104,8 @@ class Exchanges:
     @classmethod
     def of(cls, batch: Batch) -> Exchanges:
         """The exchanges of a batch."""
+        from foretaste.text.rowstore import prompt_before
+
         whole, answered = batch.tokens("input"), batch.tokens("response")
         data, ends = batch.buffers("response")
         answers, rows = batch.turns("response")
@@ -106,11 +113,7 @@ class Exchanges:
         if len(rows) == batch.num_rows or not np.array_equal(rows, prompt_rows):
             rows = np.arange(batch.num_rows)
             return cls((whole.hashes, whole.offsets), (answered.hashes, answered.offsets), rows, (data, ends))
-        firsts = np.searchsorted(rows, rows)
-        at = np.arange(len(rows))
-        # A response behind a tool has no prompt of its own, and answers the one before.
-        while (empty := (prompts.offsets[at + 1] == prompts.offsets[at]) & (at > firsts)).any():
-            at = at - empty
+        at = prompt_before(prompts.offsets, np.arange(len(rows)), np.searchsorted(rows, rows))
         alone = np.bincount(rows, minlength=batch.num_rows)[rows] == 1
         starts = np.where(alone, whole.offsets[rows], len(whole.hashes) + prompts.offsets[at])
         lengths = np.where(alone, np.diff(whole.offsets)[rows], prompts.offsets[at + 1] - prompts.offsets[at])

@@ -69,10 +69,25 @@ class RowStore:
         return np.searchsorted(self.rows, rows)
 
 
+def prompt_before(
+    offsets: npt.NDArray[np.int64], turns: npt.NDArray[np.int64], firsts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The prompts that the responses of some turns answer: of one without a prompt, as behind a tool, the one before.
+
+    Args:
+        offsets: first token of each prompt, and the end, (prompts + 1,).
+        turns: numbers of prompts, those of the responses.
+        firsts: the first prompt of the row of each, beyond which nothing is answered.
+    """
+    while (empty := (offsets[turns + 1] == offsets[turns]) & (turns > firsts)).any():
+        turns = turns - empty
+    return turns
+
+
 class TurnStore(RowStore):
     """Token hashes of chosen prompts of conversations; ``rows`` are the keys of :meth:`key`, ascending.
 
-    Of a response without a prompt of its own, such as one behind a tool, it is the prompt before that.
+    They are those that the responses of these turns answer.
     """
 
     @staticmethod
@@ -89,8 +104,7 @@ class TurnStore(RowStore):
         firsts = np.searchsorted(owners, (self.rows[low:high] >> 20) - batch.start)
         lasts = np.searchsorted(owners, (self.rows[low:high] >> 20) - batch.start, side="right") - 1
         at = np.minimum(firsts + (self.rows[low:high] & ((1 << 20) - 1)), lasts)
-        while (empty := (tokens.offsets[at + 1] == tokens.offsets[at]) & (at > firsts)).any():
-            at -= empty
+        at = prompt_before(tokens.offsets, at, firsts)
         lengths = tokens.offsets[at + 1] - tokens.offsets[at]
         starts = np.repeat(tokens.offsets[at] - np.cumsum(lengths) + lengths, lengths)
         self.parts.append(tokens.hashes[starts + np.arange(len(starts))])
