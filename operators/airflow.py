@@ -160,8 +160,7 @@ class PoisonGateOperator(BaseOperator):
         # As written: a template in it is not rendered, so every day's path is one data set.
         self._written = data.name if isinstance(data, Asset) else data if isinstance(data, str) else None
         self._written_out = out
-        # Without them a scan is a weaker one, which a template that comes to nothing must not make of it.
-        self._named = tuple(name for name in ("policy", "state") if getattr(self, name) is not None)
+        self._named = named(self, "policy", "state", "trust", "certify_with")
         self._refuse_a_shared_out()
         if self.deferrable or _plain(python):
             self._refuse_what_is_not_elsewhere()
@@ -176,7 +175,7 @@ class PoisonGateOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Scan; push the summary; fail, or return the path that training should read."""
         with self._reported(context):
-            self._refuse_what_came_to_nothing()
+            refuse_what_came_to_nothing(self, self._named)
             if not self.deferrable:
                 return self._finish(context, self._run())
             asked = self._request()
@@ -285,15 +284,6 @@ class PoisonGateOperator(BaseOperator):
                 )
         if self.get_closest_mapped_task_group() is not None and (said := _same_for_all_indexes(self.out)):
             raise ValueError(said)
-
-    def _refuse_what_came_to_nothing(self) -> None:
-        for name in self._named:
-            value = getattr(self, name)
-            if value is None or (isinstance(value, str) and _text(value) is None):
-                raise InputError(
-                    f"the {name} argument came out empty, though the DAG file names one; give what its template reads a "
-                    "value, or leave the argument out"
-                )
 
     def _refuse_what_is_not_elsewhere(self) -> None:
         """What a DAG file says in plain text; the rest is refused when it is rendered."""
@@ -705,6 +695,26 @@ class _Out:
     def holds(self, path: str) -> bool:
         """Whether a path lies in the local folder."""
         return Path(path).is_relative_to(self.folder)
+
+
+def named(operator: BaseOperator, *arguments: str) -> tuple[str, ...]:
+    """Which of the arguments a DAG file gives; without them a task would look less closely."""
+    return tuple(name for name in arguments if getattr(operator, name) is not None)
+
+
+def refuse_what_came_to_nothing(operator: BaseOperator, arguments: Collection[str]) -> None:
+    """Refuse a template that comes to nothing: the task would run as if the DAG file did not name the argument.
+
+    Raises:
+        InputError: if one of the arguments is empty.
+    """
+    for name in arguments:
+        value = getattr(operator, name)
+        if value is None or (isinstance(value, str) and _text(value) is None):
+            raise InputError(
+                f"the {name} argument came out empty, though the DAG file names one; give what its template reads a "
+                "value, or leave the argument out"
+            )
 
 
 def _store(state: str | None, conn_id: str | None) -> Any:

@@ -15,7 +15,15 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from foretaste.errors import ForetasteError, InputError
 from foretaste.operators import _gate
-from foretaste.operators.airflow import XCOM_KEY, PoisonReportLink, gate_results, open_address, refuse_changed
+from foretaste.operators.airflow import (
+    XCOM_KEY,
+    PoisonReportLink,
+    gate_results,
+    named,
+    open_address,
+    refuse_changed,
+    refuse_what_came_to_nothing,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -96,6 +104,7 @@ class PoisonApprovalOperator(HITLOperator):
         self.trust = trust
         self.waivers = waivers
         self.out_conn_id = out_conn_id
+        self._named = named(self, "key", "trust", "waivers")
 
     @classmethod
     def partial(cls, **kwargs: Any) -> NoReturn:
@@ -107,6 +116,10 @@ class PoisonApprovalOperator(HITLOperator):
 
     def execute(self, context: Context) -> Any:
         """Let pass what the gate let pass; otherwise ask, and wait."""
+        try:
+            refuse_what_came_to_nothing(self, self._named)
+        except InputError as e:
+            raise AirflowFailException(str(e)) from e
         summary = self._summary(context)
         if self._settled(summary):
             self.log.info("nothing to approve: %s", summary["headline"])

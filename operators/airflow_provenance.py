@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from foretaste.errors import ForetasteError, InputError, VerificationError
 from foretaste.operators import _gate
 from foretaste.operators._gate import FailOn
-from foretaste.operators.airflow import XCOM_KEY, _push, _Source, _text
+from foretaste.operators.airflow import XCOM_KEY, _push, _Source, _text, named, refuse_what_came_to_nothing
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -88,6 +88,7 @@ class VerifyDataOperator(BaseOperator):
         self.name = name
         self.min_sequence = min_sequence
         self.copy_to = copy_to
+        self._named = named(self, "policy", "chain", "name", "min_sequence", "copy_to")
 
     def execute(self, context: Context) -> Any:
         """Verify; push the summary; fail, or return the path."""
@@ -115,6 +116,7 @@ class VerifyDataOperator(BaseOperator):
 
     def _options(self) -> dict[str, Any]:
         _gate.choice("fail_on", self.fail_on, FailOn)
+        refuse_what_came_to_nothing(self, self._named)
         given = {name: _text(getattr(self, name)) for name in ("certificate", "trust", "policy", "chain")}
         for name in ("certificate", "trust"):
             if given[name] is None:

@@ -20,6 +20,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from foretaste.operators import _gate, airflow
 from foretaste.operators.airflow import PoisonGateOperator, require_asset
+from foretaste.operators.airflow_approval import PoisonApprovalOperator
+from foretaste.operators.airflow_provenance import VerifyDataOperator
 
 ASSET = Asset("answers")
 
@@ -184,6 +186,9 @@ CAME_TO_NOTHING = [
     ({"policy": "None"}, "the policy argument came out empty"),
     ({"policy": None}, "the policy argument came out empty"),
     ({"state": ""}, "the state argument came out empty"),
+    # Without it a forged signature of a waiver would not be looked at.
+    ({"trust": ""}, "the trust argument came out empty"),
+    ({"certify_with": " "}, "the certify_with argument came out empty"),
 ]
 
 
@@ -202,7 +207,9 @@ def test_what_a_template_made_wrong_fails_at_the_first_try_with_its_reason(
     tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     pq.write_table(pa.table({"text": [f"row {i}" for i in range(9)]}), tmp_path / "data.parquet")
-    given = {"data": str(tmp_path / "data.parquet"), "policy": "{{ params.policy }}", "state": "{{ params.state }}"}
+    templated = {"policy", "state", "trust", "certify_with"} & {"policy", "state", *change}
+    given = {name: f"{{{{ params.{name} }}}}" for name in templated}
+    given["data"] = str(tmp_path / "data.parquet")
     gate = PoisonGateOperator(task_id="gate", out=str(tmp_path / "out"), **given)
     for name, value in {"policy": {"version": 1}, "state": str(tmp_path / "state"), **change}.items():
         setattr(gate, name, value)  # as rendering does
@@ -211,3 +218,24 @@ def test_what_a_template_made_wrong_fails_at_the_first_try_with_its_reason(
         gate.execute(_execution(pushed))
     assert said in str(refused.value)
     assert pushed["foretaste"]["verdict"] == "error"
+
+
+@pytest.mark.parametrize("name", ["policy", "chain", "name", "min_sequence", "copy_to"])
+def test_a_pin_of_a_verification_that_comes_to_nothing_is_refused(tmp_path: Path, name: str) -> None:
+    # Without the pin the task would take an older certificate, that of another data set, or hand over the file itself.
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(9)]}), tmp_path / "data.parquet")
+    given = {"data": str(tmp_path / "data.parquet"), "certificate": "c.jsonl", "trust": "trust.yaml"}
+    task = VerifyDataOperator(task_id="verify", **given, **{name: "{{ params.pin }}"})
+    setattr(task, name, "")  # as rendering does
+    pushed: dict[str, Any] = {}
+    with pytest.raises(AirflowFailException, match=f"the {name} argument came out empty"):
+        task.execute(_execution(pushed))
+    assert pushed["foretaste"]["verified"] is False
+
+
+@pytest.mark.parametrize("name", ["key", "trust", "waivers"])
+def test_an_approval_that_lost_its_key_or_trust_is_refused_before_anybody_is_asked(name: str) -> None:
+    task = PoisonApprovalOperator(task_id="approval", gate="gate", **{name: "{{ params.file }}"})
+    setattr(task, name, "None")  # as rendering does
+    with pytest.raises(AirflowFailException, match=f"the {name} argument came out empty"):
+        task.execute(_execution({}))
