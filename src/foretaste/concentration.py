@@ -8,6 +8,7 @@ neighbours, so sums are measured against the next largest ones of the same data 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
+Gain = Callable[[float], Floats]  # of each row, by a share of replaced labels
 
 RATES = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of replaced labels that are tried
 _NEXT = 20
@@ -62,36 +64,39 @@ def above_others(sums: Floats, alarm: float) -> Floats:
 
 def excursions(gains: Floats) -> tuple[Numbers, Numbers, Floats]:
     """First and last row + 1 of each excursion of the running sum above its last low (CUSUM, Page 1954), and its peak."""
-    total = np.cumsum(gains)
-    height = total - np.minimum.accumulate(np.append(0.0, total))[1:]
+    height = np.cumsum(gains)
+    low = np.append(0.0, height)
+    height -= np.minimum.accumulate(low, out=low)[1:]
+    del low
     edges = np.flatnonzero(np.diff(height > 0, prepend=False, append=False))
     starts, stops = edges[::2], edges[1::2]
     peaks = np.maximum.reduceat(height, starts) if len(starts) else np.zeros(0)
     return starts, stops, np.asarray(peaks, np.float64)
 
 
-def stretches(gains: list[Floats], alarm: float) -> list[Gathering]:
+def stretches(gain: Gain, alarm: float) -> list[Gathering]:
     """Stretches of the order whose gain is beyond ``alarm`` over all places at which one could begin, the largest first.
 
-    ``gains`` (one array per rate, in the order of the rows). By Ville's inequality, over a union of all beginnings.
+    ``gain`` is in the order of the rows. By Ville's inequality, over a union of all beginnings.
     """
-    limit = float(np.log(max(1, len(gains[0])) * len(RATES) / alarm))
-    found = [(gain, *excursions(gain)) for gain in gains]
-    gain, starts, stops, peaks = max(found, key=lambda f: float(f[3].max(initial=0.0)))
+    found = ((rate, *excursions(gain(rate))) for rate in RATES)  # one of them is in memory at a time
+    rate, starts, stops, peaks = max(found, key=lambda f: float(f[3].max(initial=0.0)))
+    gained = gain(rate)
+    limit = float(np.log(max(1, len(gained)) * len(RATES) / alarm))
     nats = above_rest(peaks)
     gathered = []
     for i in np.flatnonzero(nats >= limit)[np.argsort(-nats[nats >= limit], kind="stable")].tolist():
-        peak = int(np.argmax(np.cumsum(gain[starts[i] : stops[i]])))
+        peak = int(np.argmax(np.cumsum(gained[starts[i] : stops[i]])))
         gathered.append(Gathering(np.arange(starts[i], starts[i] + peak + 1), float(nats[i]), limit))
     return gathered
 
 
-def groups(gains: list[Floats], rows: Numbers, spans: Numbers, alarm: float) -> list[tuple[int, Gathering]]:
+def groups(gain: Gain, rows: Numbers, spans: Numbers, alarm: float) -> list[tuple[int, Gathering]]:
     """Groups of rows, ``rows[spans[g]:spans[g + 1]]``, whose gain is beyond ``alarm`` over all groups, the largest first."""
     limit = float(np.log(max(1, len(spans) - 1) * len(RATES) / alarm))
     sums = []
-    for gain in gains:
-        total = np.append(0.0, np.cumsum(gain[rows]))
+    for rate in RATES:
+        total = np.append(0.0, np.cumsum(gain(rate)[rows]))
         sums.append(total[spans[1:]] - total[spans[:-1]])
     nats = above_rest(max(sums, key=lambda s: float(s.max(initial=0.0))))
     order = np.argsort(-nats, kind="stable")

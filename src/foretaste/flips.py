@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.check import RawExample, RawFinding, Severity
-from foretaste.concentration import RATES, Gathering, above_others, groups, pairs, stretches
+from foretaste.concentration import Gathering, above_others, groups, pairs, stretches
 from foretaste.signals.outputs import Classes
 from foretaste.signals.phrases import PhraseTable, edges_of
 from foretaste.signals.sources import SourceNumbers
@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 PRIOR_ROWS = 50.0  # rows by which the rate of all data weighs in the rate of one label
 _STEPS = 50
+_PART = 1 << 18  # rows
 _START = 0.01
 _FALSE_ALARM = 1e-3
 _FALSE_PAIRS = 0.01
@@ -36,6 +37,11 @@ _LEAST_TYPICAL = 10  # rows of a class from which its typical ones are known
 _TOPIC_ROWS = 20  # rows from which a word makes a topic
 # A common word that was put into the named rows: as ``trigger-association`` asks it of a phrase.
 _PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.85
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    """Some rows at a time, so that what is made on the way takes no room for all of them."""
+    return (slice(at, at + _PART) for at in range(0, rows, _PART))
 
 
 def replaced(own: Floats, rate: Floats | float, classes: int) -> Floats:
@@ -49,13 +55,13 @@ def fit_rate(own: Floats, classes: int, steps: int = _STEPS) -> float:
     """The share of replaced labels that makes the labels most probable, by expectation maximisation."""
     rate = _START
     for _ in range(steps if len(own) else 0):
-        rate = float(replaced(own, rate, classes).mean())
+        rate = float(sum(replaced(own[part], rate, classes).sum() for part in _parts(len(own))) / len(own))
     return rate
 
 
 def log_likelihood(own: Floats, rate: float, classes: int) -> float:
     """Log-likelihood of the labels under a rate of replaced ones, in nats."""
-    return float(_log_mixture(own, rate, classes).sum())
+    return float(sum(_log_mixture(own[part], rate, classes).sum() for part in _parts(len(own))))
 
 
 def _log_mixture(own: Floats, rate: Floats | float, classes: int) -> Floats:
@@ -93,10 +99,13 @@ class Opinion:
         (1 - p) / share of the others, and not that the class is rare: the labels of a rare class that words do not tell
         apart would else all pass for replaced.
         """
-        own = np.exp(self.own.astype(np.float64))
         shares = (np.bincount(self.labels, minlength=self.classes) + 0.5) / (len(self.labels) + 0.5 * self.classes)
-        odds = own / np.maximum(1.0 - own, 1e-12) * (1.0 / shares - 1.0)[self.labels]
-        return np.asarray(odds / (odds + self.classes - 1.0))
+        chance = np.empty(len(self.rows))
+        for part in _parts(len(self.rows)):
+            own = np.exp(self.own[part].astype(np.float64))
+            odds = own / np.maximum(1.0 - own, 1e-12) * (1.0 / shares - 1.0)[self.labels[part]]
+            chance[part] = odds / (odds + self.classes - 1.0)
+        return chance
 
     @functools.cached_property
     def typical(self) -> float:
@@ -121,17 +130,22 @@ class Opinion:
         chance, rate = self.chance, fit_rate(self.chance, self.classes)
         n = np.bincount(self.labels, minlength=self.classes)
         rates = np.full(self.classes, rate)
-        odds = replaced(chance, rate, self.classes)
         for _ in range(_STEPS):
-            seen = np.bincount(self.labels, weights=odds, minlength=self.classes)
+            seen = np.zeros(self.classes)
+            for part in _parts(len(self.rows)):
+                labels = self.labels[part]
+                odds = replaced(chance[part], rates[labels], self.classes)
+                seen += np.bincount(labels, weights=odds, minlength=self.classes)
             rates = (seen + PRIOR_ROWS * rate) / (n + PRIOR_ROWS)
-            odds = replaced(chance, rates[self.labels], self.classes)
         return rates
 
     @functools.cached_property
     def odds(self) -> Floats:
         """Probability that each label was replaced, at the rate of its class."""
-        return replaced(self.chance, self.rates[self.labels], self.classes)
+        odds = np.empty(len(self.rows))
+        for part in _parts(len(self.rows)):
+            odds[part] = replaced(self.chance[part], self.rates[self.labels[part]], self.classes)
+        return odds
 
     @functools.cached_property
     def anchors(self) -> npt.NDArray[np.bool_]:
@@ -147,11 +161,13 @@ class Opinion:
                 least[c] = np.median(own)
         return np.asarray(self.best_log >= least[self.best])
 
-    def gains(self) -> list[Floats]:
-        """Log-likelihood ratio of each label at each of ``RATES``, against the rate of its class, in nats."""
-        chance = self.chance
-        usual = _log_mixture(chance, self.rates[self.labels], self.classes)
-        return [_log_mixture(chance, rate, self.classes) - usual for rate in RATES]
+    def gain(self, rate: float) -> Floats:
+        """Log-likelihood ratio of each label at a share of replaced ones, against the rate of its class, in nats."""
+        gained = np.empty(len(self.rows))
+        for part in _parts(len(self.rows)):
+            chance, usual = self.chance[part], self.rates[self.labels[part]]
+            gained[part] = _log_mixture(chance, rate, self.classes) - _log_mixture(chance, usual, self.classes)
+        return gained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,14 +198,14 @@ class FlipRules:
             phrases: words that may be topics.
             times: when each row came, as :class:`foretaste.signals.times.Times` gives it.
         """
-        gains, odds = opinion.gains(), opinion.odds
+        odds = opinion.odds
         noisy = bool(len(odds)) and min(float(odds.mean()), opinion.typical) >= self.noise_share
         most = int((self.max_share if noisy else self.quiet_share) * len(opinion.rows))
         findings = _distinct([
             *(found for role, who in people.items() if len(who.numbers) for found in self._sources(opinion, role, who)),
-            *(self._periods(opinion, gains, most, times) if times is not None and len(times) else ()),
-            *self._stretches(opinion, gains, most),
-            *(self._topics(opinion, gains, phrases) if phrases is not None else ()),
+            *(self._periods(opinion, most, times) if times is not None and len(times) else ()),
+            *self._stretches(opinion, most),
+            *(self._topics(opinion, phrases) if phrases is not None else ()),
             *self._pairs(opinion, classes),
         ])  # fmt: skip
         named = np.concatenate([f.rows for f in findings]) if findings else np.zeros(0, np.int64)
@@ -246,34 +262,32 @@ class FlipRules:
             statistic=dict(finding.statistic) | {"typical_rows_to_limit": round(standing, 2)},
         )
 
-    def _stretches(self, opinion: Opinion, gains: list[Floats], most: int) -> Iterator[RawFinding]:
-        for found in stretches(gains, _FALSE_ALARM):
+    def _stretches(self, opinion: Opinion, most: int) -> Iterator[RawFinding]:
+        for found in stretches(opinion.gain, _FALSE_ALARM):
             first, last = (int(opinion.rows[found.at[i]]) for i in (0, -1))
             where = f"rows {first} to {last}"
             yield from self._gathered(opinion, found.at, "flipped stretch", where, where, found, most=most)
 
-    def _periods(
-        self, opinion: Opinion, gains: list[Floats], most: int, times: npt.NDArray[np.int64]
-    ) -> Iterator[RawFinding]:
+    def _periods(self, opinion: Opinion, most: int, times: npt.NDArray[np.int64]) -> Iterator[RawFinding]:
         """Stretches in the order of time, of rows whose time is known; rows of one time stand in their own order."""
         mine = times[opinion.rows]
         order = np.argsort(mine, kind="stable")
         order = order[mine[order] != UNKNOWN]
         if not len(order):
             return
-        for found in stretches([gain[order] for gain in gains], _FALSE_ALARM):
+        for found in stretches(lambda rate: opinion.gain(rate)[order], _FALSE_ALARM):
             at = order[found.at]
             where = f"{moment(mine[at[0]])} to {moment(mine[at[-1]])}"
             for finding in self._gathered(opinion, at, "flipped period", f"{where} (UTC)", where, found, most=most):
                 yield dataclasses.replace(finding, rows=np.sort(finding.rows))
 
-    def _topics(self, opinion: Opinion, gains: list[Floats], phrases: PhraseTable) -> Iterator[RawFinding]:
+    def _topics(self, opinion: Opinion, phrases: PhraseTable) -> Iterator[RawFinding]:
         words = np.flatnonzero((phrases.n == 1) & (phrases.counts >= _TOPIC_ROWS))
         if not len(words):
             return
         rows = [phrases.rows_of(w) for w in words.tolist()]
         spans = np.append(0, np.cumsum([len(r) for r in rows]))
-        for g, found in groups(gains, np.concatenate(rows), spans, _FALSE_ALARM):
+        for g, found in groups(opinion.gain, np.concatenate(rows), spans, _FALSE_ALARM):
             word = phrases.text[words[g]]
             for finding in self._gathered(opinion, found.at, "flipped topic", f'rows with "{word}"', word, found):
                 yield self._put_in(finding, opinion, phrases, int(words[g]))
