@@ -23,7 +23,7 @@ from foretaste.text.spelling import Spelling
 SKETCH_CELLS = 1 << 25
 BIGRAM_CELLS = 1 << 23
 UNIGRAM_CELLS = 1 << 22
-SLOT_BYTES = 52
+SLOT_BYTES = 52  # at most: 8 of the index, and 52 of each n-gram, which are three quarters as many
 OCCURRENCE_BYTES = 32
 SAMPLE = 1 << 16
 _LEAST = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255)
@@ -516,7 +516,7 @@ class Phrases(Signal[_State, PhraseTable]):
         if state.round == 2:
             arguments: list[Any] = [
                 tokens.hashes, tokens.offsets, turns, batch.start, state.labels, state.cells, *state.bigrams,
-                state.unigrams, state.least, t["keys"], t["tallies"], t["where"], t["size"],
+                state.unigrams, state.least, *(t[name] for name in ("index", "keys", "tallies", "where", "size")),
             ]  # fmt: skip
             ngrams.count_ngrams(*arguments)
             return
@@ -609,9 +609,9 @@ class Phrases(Signal[_State, PhraseTable]):
 
         t = state.table
         state.cells = None
-        count = t["tallies"]["count"]
-        slots = np.flatnonzero((count >= self.least) & (count <= self.most))
-        tallies, where = t["tallies"][slots], t["where"][slots]
+        count = t["tallies"]["count"][: t["size"][0]]
+        places = np.flatnonzero((count >= self.least) & (count <= self.most))
+        tallies, where = t["tallies"][places], t["where"][places]
         count = tallies["count"].astype(np.int64)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
         purity = (count + tallies["vote"]) / (2 * count)
@@ -625,8 +625,8 @@ class Phrases(Signal[_State, PhraseTable]):
         state.lost = int(t["size"][1]) + candidates - len(kept)
         spans = np.zeros(len(kept) + 1, np.int64)
         np.cumsum(count[kept], out=spans[1:])
-        wanted_keys, first = t["keys"][slots[kept]], where[kept]
-        del t, tallies, where, slots, count, purity, wanted
+        wanted_keys, first = t["keys"][places[kept]], where[kept]
+        del t, tallies, where, places, count, purity, wanted
         state.table = {}  # before there is room made for what was found in it
         room = max(16, 1 << (2 * len(kept)).bit_length())
         keys, chosen = np.zeros(room, np.uint64), np.full(room, -1, np.int32)

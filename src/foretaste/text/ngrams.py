@@ -77,10 +77,18 @@ def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b
     rows = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
     opens = np.empty(_CHUNK, np.bool_)
+    other = np.empty(_CHUNK, np.uint64)
     place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
         _hash_chunk(tokens, offsets, turns, low, high, place, hashes, rows, opens, rest)
+        for n in range(2, MAX_N):
+            for j in range(high - low):
+                prefetch(cells, hashes[n, j] & mask)
+        for j in range(high - low):
+            other[j] = mix(hashes[1, j]) & mask2
+            prefetch(bigrams_a, (hashes[1, j] >> U64(8)) & mask2)
+            prefetch(bigrams_b, other[j])
         for n in range(2, MAX_N):
             for j in range(high - low):
                 at = hashes[n, j] & mask
@@ -91,7 +99,7 @@ def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b
             seen = bigrams_a[at]
             bigrams_a[at] = seen + np.uint8((seen < 255) & (rest[j] > 1))
         for j in range(high - low):
-            at = mix(hashes[1, j]) & mask2
+            at = other[j]
             seen = bigrams_b[at]
             bigrams_b[at] = seen + np.uint8((seen < 255) & (rest[j] > 1))
         for j in range(high - low):
@@ -136,17 +144,33 @@ def _pick(flags, hashes, size, picked, picked_hashes):
 
 
 @kernel
-def count_ngrams(
-    tokens, offsets, turns, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least, keys, tallies, where, size
-):  # fmt: skip
-    """Count exactly the n-grams whose sketch cells reach ``least``, one slot each in an open-addressed table.
+def slot_of(index, mixed):
+    """The slot of the n-gram of a mixed hash in an open-addressed index, or the free one that it would take.
 
-    ``tallies`` (see ``merging.TALLY``) holds, per slot, the number of rows, a Boyer-Moore majority vote over the rows'
-    labels, and 64-bit linear counters of the neighbours; ``where`` (slots, 3) row, token in row and n of the first
-    occurrence. ``size`` gets the slots used and the n-grams that found no room.
+    A slot (0 where it is free) holds the place of an n-gram among those counted, from 1 on, in the bits that address a slot,
+    and in the others those of the mixed hash. With what the slot's own number tells they are nearly all of its 64: two
+    n-grams are taken for one in one of ten thousand scans at most.
     """
-    slots = U64(len(keys) - 1)
-    room = len(keys) * 3 // 4
+    slots = U64(len(index) - 1)
+    at = mixed & slots
+    while index[at] != U64(0) and ((index[at] ^ mixed) & ~slots) != U64(0):
+        at = (at + U64(1)) & slots
+    return at
+
+
+@kernel
+def count_ngrams(
+    tokens, offsets, turns, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least,
+    index, keys, tallies, where, size,
+):  # fmt: skip
+    """Count exactly the n-grams whose sketch cells reach ``least``, in the order in which they are met.
+
+    ``index`` is that of :func:`slot_of`. ``tallies`` (see ``merging.TALLY``) holds, per n-gram of ``keys``, the number of
+    rows, a Boyer-Moore majority vote over the rows' labels, and 64-bit linear counters of the neighbours; ``where``
+    (len(keys), 3) row, token in row and n of the first occurrence. ``size`` gets the n-grams counted and those that found no
+    room.
+    """
+    slots = U64(len(index) - 1)
     used = size[0]
     lost = size[1]
     hashes = np.empty((MAX_N, _CHUNK), np.uint64)
@@ -160,7 +184,7 @@ def count_ngrams(
     edge = U64(1) << (mix(BOUNDARY) & U64(63))
     chosen = np.empty(_CHUNK * MAX_N, np.int32)
     chosen_hashes = np.empty(_CHUNK * MAX_N, np.uint64)
-    home = np.empty(_CHUNK * MAX_N, np.uint64)
+    place_of = np.empty(_CHUNK * MAX_N, np.int64)
     opens = np.empty(_CHUNK, np.bool_)
     place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
@@ -179,28 +203,33 @@ def count_ngrams(
                 left[j] = edge
         picked = _pick(flags, hashes, high - low, chosen, chosen_hashes)
         for i in range(picked):
-            at = mix(chosen_hashes[i]) & slots
-            home[i] = at
-            prefetch(keys, at)
-            prefetch(tallies, at)
+            prefetch(index, mix(chosen_hashes[i]) & slots)
         for i in range(picked):
+            mixed = mix(chosen_hashes[i])
+            at = slot_of(index, mixed)
+            k = np.int64(index[at] & slots) - 1
+            if k < 0:
+                if used < len(keys):
+                    k = used
+                    used += 1
+                    index[at] = (mixed & ~slots) | U64(used)
+                    j = chosen[i] >> _N_BITS
+                    keys[k] = chosen_hashes[i]
+                    tallies[k].last = -1
+                    tallies[k].label = -1
+                    where[k, 0] = first_row + rows[j]
+                    where[k, 1] = low + j - offsets[rows[j]]
+                    where[k, 2] = (chosen[i] & (MAX_N - 1)) + 1
+                else:
+                    lost += 1
+            place_of[i] = k
+            prefetch(tallies, max(k, 0))
+        for i in range(picked):
+            at = place_of[i]
+            if at < 0:
+                continue
             j = chosen[i] >> _N_BITS
             n = chosen[i] & (MAX_N - 1)
-            h = chosen_hashes[i]
-            at = home[i]
-            while keys[at] != U64(0) and keys[at] != h:
-                at = (at + U64(1)) & slots
-            if keys[at] == U64(0):
-                if used >= room:
-                    lost += 1
-                    continue
-                used += 1
-                keys[at] = h
-                tallies[at].last = -1
-                tallies[at].label = -1
-                where[at, 0] = first_row + rows[j]
-                where[at, 1] = low + j - offsets[rows[j]]
-                where[at, 2] = n + 1
             r = np.int32(first_row + rows[j])
             tally = tallies[at]
             if tally.last == r:
