@@ -424,7 +424,7 @@ class _Loop:
         return _Running(fold, state, seconds=time.thread_time() - clock, supplied=supplied)
 
     def _side_by_side(self, do: Callable[[_Given], _Made], items: list[_Given]) -> list[_Made]:
-        """What comes of each item; one after the other where there are many rows, as what starts and concludes takes room."""
+        """What comes of each item; one after the other where there are many rows, as what concludes sorts and takes room."""
         threads = 1 if (self.dataset.rows or 0) > SIDE_BY_SIDE_ROWS else min(cores(), len(items))
         if threads < 2:
             return [do(item) for item in items]

@@ -20,6 +20,7 @@ from foretaste.text.ngrams import (
     RAREFIED,
     count_ngrams,
     extend,
+    frequent_ngrams,
     neighbour_diversity,
     rarefied_diversity,
     sketch_ngrams,
@@ -86,14 +87,15 @@ def test_counts_are_those_of_a_plain_loop(rows: list[list[int]]) -> None:
     sketch_ngrams(tokens, offsets, offsets, 0, *made)
     table = empty_table(1 << 14)
     labels = np.full(len(rows), -1, np.int32)
+    flags = np.empty(len(tokens), np.uint8)
+    frequent_ngrams(tokens, offsets, *made[:4], 3, flags)
     count_ngrams(
         tokens,
         offsets,
         offsets,
         0,
         labels,
-        *made[:4],
-        3,
+        flags,
         *(table[name] for name in ("index", "keys", "tallies", "where", "size")),
     )
     counted, first = Counter[int](), dict[int, tuple[int, int, int]]()

@@ -493,6 +493,21 @@ class Phrases(Signal[_State, PhraseTable]):
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Sketch, count or list, by round."""
+        self.take(state, batch, self.prepare(state, batch))
+
+    def prepare(self, state: _State, batch: Batch) -> npt.NDArray[np.uint8] | None:
+        """Which n-grams are counted, in the second round: the sketches say it, and change no more."""
+        from foretaste.text.ngrams import frequent_ngrams
+
+        if state.round != 2:
+            return None
+        tokens, sketches = batch.tokens(self.role).hashes, (state.cells, *state.bigrams, state.unigrams)
+        flags = np.empty(len(tokens), np.uint8)
+        frequent_ngrams(tokens, batch.turn_offsets(self.role), *sketches, state.least, flags)
+        return flags
+
+    def take(self, state: _State, batch: Batch, prepared: npt.NDArray[np.uint8] | None) -> None:
+        """Sketch, count what was prepared, or list."""
         from foretaste.text import ngrams
 
         tokens, turns = batch.tokens(self.role), batch.turn_offsets(self.role)
@@ -515,8 +530,8 @@ class Phrases(Signal[_State, PhraseTable]):
         t = state.table
         if state.round == 2:
             arguments: list[Any] = [
-                tokens.hashes, tokens.offsets, turns, batch.start, state.labels, state.cells, *state.bigrams,
-                state.unigrams, state.least, *(t[name] for name in ("index", "keys", "tallies", "where", "size")),
+                tokens.hashes, tokens.offsets, turns, batch.start, state.labels, prepared,
+                *(t[name] for name in ("index", "keys", "tallies", "where", "size")),
             ]  # fmt: skip
             ngrams.count_ngrams(*arguments)
             return

@@ -35,11 +35,23 @@ _TAG_BITS = U64(40)  # bits from there on choose an n-gram's tag
 
 
 @kernel
-def _hash_chunk(tokens, offsets, turns, low, high, at, hashes, rows, opens, rest):
-    """Hashes of the n-grams that begin at tokens ``low`` to ``high``: ``hashes[n - 1]``; the row of each token, whether it
-    opens its turn, and how many tokens its turn has from there on (n-grams longer than that are not there). ``at`` are row
-    and turn of ``low``, and then those of ``high``."""
+def _hash_chunk(tokens, low, size, hashes):
+    """Hashes of the n-grams that begin at ``size`` tokens from ``low`` on: ``hashes[n - 1]``."""
     last = len(tokens) - 1
+    for i in range(low, low + size):
+        h = extend(U64(0), tokens[i])
+        hashes[0, i - low] = h
+        h = extend(h, tokens[min(i + 1, last)])
+        hashes[1, i - low] = h
+        h = extend(h, tokens[min(i + 2, last)])
+        hashes[2, i - low] = h
+        hashes[3, i - low] = extend(h, tokens[min(i + 3, last)])
+
+
+@kernel
+def _place_chunk(offsets, turns, low, high, at, rows, opens, rest):
+    """The row of each token from ``low`` to ``high``, whether it opens its turn, and how many tokens its turn has from there
+    on (n-grams longer than that are not there). ``at`` are row and turn of ``low``, and then those of ``high``."""
     row = at[0]
     turn = at[1]
     for i in range(low, high):
@@ -52,14 +64,6 @@ def _hash_chunk(tokens, offsets, turns, low, high, at, hashes, rows, opens, rest
         rest[i - low] = min(turns[turn + 1] - i, 255)
     at[0] = row
     at[1] = turn
-    for i in range(low, high):
-        h = extend(U64(0), tokens[i])
-        hashes[0, i - low] = h
-        h = extend(h, tokens[min(i + 1, last)])
-        hashes[1, i - low] = h
-        h = extend(h, tokens[min(i + 2, last)])
-        hashes[2, i - low] = h
-        hashes[3, i - low] = extend(h, tokens[min(i + 3, last)])
 
 
 @kernel
@@ -81,7 +85,8 @@ def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b
     place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        _hash_chunk(tokens, offsets, turns, low, high, place, hashes, rows, opens, rest)
+        _hash_chunk(tokens, low, high - low, hashes)
+        _place_chunk(offsets, turns, low, high, place, rows, opens, rest)
         for n in range(2, MAX_N):
             for j in range(high - low):
                 prefetch(cells, hashes[n, j] & mask)
@@ -110,30 +115,43 @@ def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b
 
 
 @kernel
-def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, least, flags):
-    """``flags[n - 1, j]``: whether the n-gram, and each that it begins with, may occur ``least`` times."""
+def frequent_ngrams(tokens, turns, cells, bigrams_a, bigrams_b, unigrams, least, flags):
+    """Which n-grams, with each that they begin with, may occur ``least`` times: bit n - 1 of ``flags`` uint8 (n_tokens,)."""
     mask = U64(len(cells) - 1)
     mask2 = U64(len(bigrams_a) - 1)
     mask1 = U64(len(unigrams) - 1)
-    for j in range(size):
-        flags[0, j] = unigrams[hashes[0, j] & mask1] >= least
-    for j in range(size):
-        flags[1, j] = bigrams_a[(hashes[1, j] >> U64(8)) & mask2] >= least
-    for j in range(size):
-        flags[1, j] &= bigrams_b[mix(hashes[1, j]) & mask2] >= least
-    for n in range(2, MAX_N):
+    hashes = np.empty((MAX_N, _CHUNK), np.uint64)
+    rest = np.empty(_CHUNK, np.uint8)
+    flag = np.empty((MAX_N, _CHUNK), np.uint8)
+    turn = 0
+    for low in range(0, len(tokens), _CHUNK):
+        size = min(_CHUNK, len(tokens) - low)
         for j in range(size):
-            flags[n, j] = cells[hashes[n, j] & mask] >= least
-    for n in range(1, MAX_N):
+            while turns[turn + 1] <= low + j:
+                turn += 1
+            rest[j] = min(turns[turn + 1] - low - j, 255)
+        _hash_chunk(tokens, low, size, hashes)
+        for j in range(size):
+            flag[0, j] = unigrams[hashes[0, j] & mask1] >= least
+        for j in range(size):
+            flag[1, j] = bigrams_a[(hashes[1, j] >> U64(8)) & mask2] >= least
+        for j in range(size):
+            flag[1, j] &= bigrams_b[mix(hashes[1, j]) & mask2] >= least
+        for n in range(2, MAX_N):
+            for j in range(size):
+                flag[n, j] = cells[hashes[n, j] & mask] >= least
         for j in range(size):
             # A longer n-gram cannot be more frequent than its own head.
-            flags[n, j] &= flags[n - 1, j] & (rest[j] > n)
+            two = flag[0, j] & flag[1, j] & (rest[j] > 1)
+            three = two & flag[2, j] & (rest[j] > 2)
+            four = three & flag[3, j] & (rest[j] > 3)
+            flags[low + j] = flag[0, j] | (two << 1) | (three << 2) | (four << 3)
 
 
 @kernel
 def _pick(flags, hashes, size, picked, picked_hashes):
-    """Numbers ``j << _N_BITS | n - 1`` and hashes of the flagged n-grams, in the order of their tokens; returns how many
-    there are."""
+    """Numbers ``j << _N_BITS | n - 1`` and hashes of the n-grams with a flag (n - 1, j), in the order of their tokens;
+    returns how many there are."""
     k = 0
     for j in range(size):
         for n in range(MAX_N):
@@ -160,10 +178,9 @@ def slot_of(index, mixed):
 
 @kernel
 def count_ngrams(
-    tokens, offsets, turns, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least,
-    index, keys, tallies, where, size,
+    tokens, offsets, turns, first_row, labels, flags, index, keys, tallies, where, size,
 ):  # fmt: skip
-    """Count exactly the n-grams whose sketch cells reach ``least``, in the order in which they are met.
+    """Count exactly the n-grams that :func:`frequent_ngrams` flags, in the order in which they are met.
 
     ``index`` is that of :func:`slot_of`. ``tallies`` (see ``merging.TALLY``) holds, per n-gram of ``keys``, the number of
     rows, a Boyer-Moore majority vote over the rows' labels, and 64-bit linear counters of the neighbours; ``where``
@@ -176,7 +193,7 @@ def count_ngrams(
     hashes = np.empty((MAX_N, _CHUNK), np.uint64)
     rows = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
-    flags = np.empty((MAX_N, _CHUNK), np.uint8)
+    flag = np.empty((MAX_N, _CHUNK), np.uint8)
     # What the n-grams from a token on add to their tallies: the bit of the token before, and of the one after each of them.
     left = np.empty(_CHUNK + MAX_N + 1, np.uint64)
     right = np.empty((MAX_N, _CHUNK), np.uint64)
@@ -189,8 +206,8 @@ def count_ngrams(
     place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        _hash_chunk(tokens, offsets, turns, low, high, place, hashes, rows, opens, rest)
-        _frequent_chunk(hashes, rest, high - low, cells, bigrams_a, bigrams_b, unigrams, least, flags)
+        _hash_chunk(tokens, low, high - low, hashes)
+        _place_chunk(offsets, turns, low, high, place, rows, opens, rest)
         for j in range(high - low + MAX_N + 1):
             at = min(max(low + j - 1, 0), len(tokens) - 1)
             left[j] = U64(1) << (mix(tokens[at]) & U64(63))
@@ -201,7 +218,10 @@ def count_ngrams(
             label_of[j] = labels[first_row + rows[j]]
             if opens[j]:
                 left[j] = edge
-        picked = _pick(flags, hashes, high - low, chosen, chosen_hashes)
+        for n in range(MAX_N):
+            for j in range(high - low):
+                flag[n, j] = (flags[low + j] >> np.uint8(n)) & np.uint8(1)
+        picked = _pick(flag, hashes, high - low, chosen, chosen_hashes)
         for i in range(picked):
             prefetch(index, mix(chosen_hashes[i]) & slots)
         for i in range(picked):
@@ -291,7 +311,8 @@ def find_occurrences(
     reached = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        _hash_chunk(tokens, offsets, turns, low, high, reached, hashes, row_of, opens, rest)
+        _hash_chunk(tokens, low, high - low, hashes)
+        _place_chunk(offsets, turns, low, high, reached, row_of, opens, rest)
         for n in range(MAX_N):
             for j in range(high - low):
                 flags[n, j] = tagged[(hashes[n, j] >> _TAG_BITS) & mask] & (rest[j] > n)
