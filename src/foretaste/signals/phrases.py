@@ -121,6 +121,15 @@ class PhraseTable:
         counts, shape = np.unique(self.counts, return_inverse=True)
         return np.array([self._distinct(n) / max(1, n) for n in counts.tolist()])[shape]
 
+    @functools.cached_property
+    def rarefied(self) -> npt.NDArray[np.float64]:
+        """Distinct left and right neighbours per row to expect in as many rows of each phrase, float64 (phrases, 2)."""
+        from foretaste.text.ngrams import rarefied_diversity
+
+        found = np.zeros((len(self.n), 2))
+        rarefied_diversity(self.spans, self.lefts, self.rights, found)
+        return found
+
     @property
     def words(self) -> list[str]:
         """Phrases of a single word that consists of letters."""
@@ -305,8 +314,7 @@ def stretches(
     """
     from foretaste.text.ngrams import RAREFIED, rarefied_diversity
 
-    scores = np.zeros((len(table.n), 2))
-    rarefied_diversity(table.spans, table.lefts, table.rights, scores)
+    scores = table.rarefied
     counts, shape = np.unique(np.minimum(table.counts, RAREFIED), return_inverse=True)
     asked = np.array([table.least_diversity(int(n), diversity) for n in counts])[shape]
     enough = table.counts >= least
@@ -317,7 +325,7 @@ def stretches(
     sizes = table.counts[open_ones]
     spans = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     places = np.repeat(table.spans[open_ones] - spans[:-1], sizes) + np.arange(spans[-1])
-    open_scores = _scores(table, spans, table.lefts[places], table.rights[places])
+    open_scores = _scores(table, spans, table.lefts[places], table.rights[places], scores[open_ones])
     # Few are left of tens of thousands: only those are made into objects.
     closing = (open_scores[:, 2] >= healing) & (open_scores[:, 4] >= inner)
     found = []
@@ -355,21 +363,27 @@ def stretches(
     pair_sizes = np.array([len(s.rows) for s in pairs], np.int64)
     none = np.zeros(0, np.uint64)
     lefts, rights = (np.concatenate([none, *(getattr(s, side) for s in pairs)]) for side in ("lefts", "rights"))
-    pair_scores = _scores(table, np.concatenate([[0], np.cumsum(pair_sizes)]), lefts, rights)
+    pair_spans, pair_distinct = np.concatenate([[0], np.cumsum(pair_sizes)]), np.zeros((len(pairs), 2))
+    rarefied_diversity(pair_spans, lefts, rights, pair_distinct)
+    pair_scores = _scores(table, pair_spans, lefts, rights, pair_distinct)
     kept = (pair_scores[:, 2] >= healing) & (pair_scores[:, 4] >= inner)
     found += [pairs[i] for i in np.flatnonzero(kept).tolist()]
     return found, np.concatenate([open_scores[closing], pair_scores[kept]]), np.concatenate([sizes, pair_sizes])
 
 
 def _scores(
-    table: PhraseTable, spans: npt.NDArray[np.int64], lefts: npt.NDArray[np.uint64], rights: npt.NDArray[np.uint64]
+    table: PhraseTable,
+    spans: npt.NDArray[np.int64],
+    lefts: npt.NDArray[np.uint64],
+    rights: npt.NDArray[np.uint64],
+    distinct: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    from foretaste.text.ngrams import neighbour_scores, rarefied_diversity
+    """What :func:`foretaste.text.ngrams.neighbour_scores` gives, with the distinct neighbours given."""
+    from foretaste.text.ngrams import healing
 
-    scores, distinct = np.zeros((len(spans) - 1, 5)), np.zeros((len(spans) - 1, 2))
-    neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
-    rarefied_diversity(spans, lefts, rights, distinct)
+    scores = np.zeros((len(spans) - 1, 5))
     scores[:, :2] = distinct
+    healing(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
     return scores
 
 

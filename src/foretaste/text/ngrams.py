@@ -488,7 +488,7 @@ def rarefied_diversity(spans, lefts, rights, out):
 
 
 @kernel
-def _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
+def healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
     """The last three columns of :func:`neighbour_scores`."""
     mask1 = U64(len(unigrams) - 1)
     mask2 = U64(len(bigrams_a) - 1)
@@ -533,7 +533,7 @@ def neighbour_scores(
     distinct = np.empty((len(spans) - 1, 2))
     neighbour_diversity(spans, lefts, rights, distinct)
     out[:, :2] = distinct
-    _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out)
+    healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out)
 
 
 @kernel
