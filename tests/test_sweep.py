@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +33,30 @@ class Rows:
         return left + right
 
 
+class Prepared(Rows):
+    """Prepares the first row of each batch, and takes the first batch after the one from row ``after`` on is prepared."""
+
+    def __init__(self, after: int = 0, fails_at: int = -1) -> None:
+        super().__init__(fails_at)
+        self.after = after
+        self.reached = threading.Event()
+
+    def prepare(self, state: list[int], batch: Batch) -> int:
+        if batch.start == self.fails_at:
+            raise self.error("told to")
+        if batch.start == self.after:
+            self.reached.set()
+        return batch.start
+
+    def take(self, state: list[int], batch: Batch, prepared: int) -> None:
+        assert self.reached.wait(timeout=5)
+        assert prepared == batch.start
+        state.append(prepared)
+
+    def scan(self, state: list[int], batch: Batch) -> None:
+        self.take(state, batch, self.prepare(state, batch))
+
+
 @pytest.fixture(scope="module")
 def batches() -> list[Batch]:
     whole = next(open_data(pa.table({"text": [f"row {i}" for i in range(60)]})).batches())
@@ -56,6 +81,18 @@ class TestThreads:
         assert parts[1].state == [0, 5]
         assert parts[0].state == list(range(0, 60, 5))
 
+    def test_what_is_prepared_ahead_is_taken_in_order(self, threads: int, batches: list[Batch]) -> None:
+        parts = [Part(Prepared(), []) for _ in range(3)]
+        scan_all(iter(batches), parts, lambda rows: None, threads)
+        assert all(p.state == list(range(0, 60, 5)) for p in parts)
+
+    def test_a_part_that_fails_to_prepare_has_seen_the_batches_before(self, threads: int, batches: list[Batch]) -> None:
+        parts = [Part(Rows(), []), Part(Prepared(fails_at=10), [])]
+        scan_all(iter(batches), parts, lambda rows: None, threads)
+        assert isinstance(parts[1].error, ValueError)
+        assert parts[1].state == [0, 5]
+        assert parts[0].state == list(range(0, 60, 5))
+
     def test_an_input_error_ends_the_pass(self, threads: int, batches: list[Batch]) -> None:
         with pytest.raises(InputError):
             scan_all(iter(batches), [Part(Rows(10, InputError), []), Part(Rows(), [])], lambda rows: None, threads)
@@ -74,6 +111,13 @@ class TestThreads:
 
         with pytest.raises(KeyboardInterrupt):
             scan_all(iter(batches), [Part(Rows(), [])], listen, threads)
+
+
+def test_a_thread_without_a_part_prepares_the_next_batch_of_one_at_work(batches: list[Batch]) -> None:
+    part = Part(Prepared(after=5), [])
+    scan_all(iter(batches), [part], lambda rows: None, threads=2)
+    assert part.error is None
+    assert part.state == list(range(0, 60, 5))
 
 
 def test_the_report_does_not_depend_on_threads_or_on_what_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

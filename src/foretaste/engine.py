@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,8 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 @dataclass
@@ -395,6 +397,7 @@ class _Loop:
         again = True
         while again:
             again = False
+            ready: list[Fold[Any]] = []
             for fold in list(self.waiting):
                 needs = fold.needs_first(self.context)
                 if self._broken(fold):
@@ -402,12 +405,31 @@ class _Loop:
                     again = True
                 elif all(s in self.values for s in needs):
                     self.waiting.remove(fold)
-                    try:
-                        supplied = all(s in self.values for s in fold.needs(self.context))
-                        self.running.append(_Running(fold, fold.start(self.context), supplied=supplied))
-                    except Exception as e:  # noqa: BLE001
-                        self._fail(fold, e, 0.0)
-                        again = True
+                    ready.append(fold)
+            for fold, started in zip(ready, self._side_by_side(self._begin, ready)):
+                if isinstance(started, Exception):
+                    self._fail(fold, started, 0.0)
+                    again = True
+                else:
+                    self.running.append(started)
+
+    def _begin(self, fold: Fold[Any]) -> _Running | Exception:
+        """A fold with the state that it starts from, or what it raised."""
+        clock = time.thread_time()
+        try:
+            state = fold.start(self.context)
+            supplied = all(s in self.values for s in fold.needs(self.context))
+        except Exception as e:  # noqa: BLE001 - a broken check is an error in the report, never a crash or a pass
+            return e
+        return _Running(fold, state, seconds=time.thread_time() - clock, supplied=supplied)
+
+    def _side_by_side(self, do: Callable[[_Given], _Made], items: list[_Given]) -> list[_Made]:
+        """What comes of each item; one after the other where there are many rows, as what concludes sorts and takes room."""
+        threads = 1 if (self.dataset.rows or 0) > SIDE_BY_SIDE_ROWS else min(cores(), len(items))
+        if threads < 2:
+            return [do(item) for item in items]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(do, items))
 
     def _broken(self, fold: Fold[Any]) -> bool:
         """Whether a signal that the fold needs has failed; then it fails as well."""
@@ -457,11 +479,7 @@ class _Loop:
         ready = [r for r in self.running if r.supplied]
         self.running = []
         while ready:
-            # What concludes sorts, which takes room: one after the other where there are many rows.
-            side_by_side = 1 if (self.dataset.rows or 0) > SIDE_BY_SIDE_ROWS else min(cores(), len(ready))
-            with ThreadPoolExecutor(side_by_side) as pool:
-                made = list(pool.map(self._conclude, ready))
-            for running, (outcome, error) in zip(ready, made):
+            for running, (outcome, error) in zip(ready, self._side_by_side(self._conclude, ready)):
                 fold = running.fold
                 if error is not None:
                     self._fail(fold, error, running.seconds)

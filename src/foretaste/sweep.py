@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
 
@@ -33,6 +33,20 @@ class Foldable(Protocol):
 
     def merge(self, left: Any, right: Any) -> Any:
         """Join the states of two parts, left before right."""
+
+
+@runtime_checkable
+class Preparing(Foldable, Protocol):
+    """A fold that can do a part of its work on a batch before it has seen the batches before.
+
+    ``scan(state, batch)`` does what ``take(state, batch, prepare(state, batch))`` does.
+    """
+
+    def prepare(self, state: Any, batch: Batch) -> Any:
+        """What :meth:`take` needs of a batch; reads of the state what no batch changes, while another thread scans."""
+
+    def take(self, state: Any, batch: Batch, prepared: Any) -> None:
+        """Take a batch and what was prepared of it into the state, in place."""
 
 
 class Itself:
@@ -120,7 +134,8 @@ def scan_all(batches: Iterable[Batch], parts: Sequence[Part], tick: Tick, thread
     cores).
 
     A part sees its batches one after the other, so how many threads there are does not show in its state. While parts
-    scan, the next batches are read, and cut into the tokens that the last ones were asked for.
+    scan, the next batches are read, and cut into the tokens that the last ones were asked for; a thread that has no part to
+    serve does what a :class:`Preparing` fold can do of its next batch.
     """
     threads = threads or cores()
     if threads == 1 or not parts:
@@ -131,7 +146,8 @@ def scan_all(batches: Iterable[Batch], parts: Sequence[Part], tick: Tick, thread
             rows += batch.num_rows
             tick(rows)
         return
-    _Crew(batches, parts).work(min(threads, len(parts)), tick)
+    of_use = len(parts) + sum(isinstance(part.fold, Preparing) for part in parts)
+    _Crew(batches, parts).work(min(threads, of_use), tick)
 
 
 def cores() -> int:
@@ -139,12 +155,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _show(part: Part, batch: Batch) -> None:
+def _show(part: Part, batch: Batch, prepared: _Prepared | None = None) -> None:
     if part.error is not None:
         return
-    clock = time.thread_time()
+    clock = time.thread_time() - (prepared.seconds if prepared else 0.0)
     try:
-        part.fold.scan(part.state, batch)
+        if prepared is None:
+            part.fold.scan(part.state, batch)
+        elif prepared.error is not None:
+            raise prepared.error
+        else:
+            cast(Preparing, part.fold).take(part.state, batch, prepared.made)
     except InputError:
         raise
     except Exception as e:  # noqa: BLE001 - a broken check is an error in the report, never a crash or a pass
@@ -152,14 +173,37 @@ def _show(part: Part, batch: Batch) -> None:
     part.seconds += time.thread_time() - clock
 
 
+@dataclass
+class _Prepared:
+    """What a fold made of a batch ahead, the seconds that it took, and what it raised."""
+
+    made: Any = None
+    seconds: float = 0.0
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, part: Part, batch: Batch) -> _Prepared:
+        """Have the fold of a part prepare a batch."""
+        clock = time.thread_time()
+        try:
+            return cls(cast(Preparing, part.fold).prepare(part.state, batch), time.thread_time() - clock)
+        except Exception as e:  # noqa: BLE001 - raised again when the batch's turn has come
+            return cls(None, time.thread_time() - clock, e)
+
+
 class _Crew:
-    """Threads that take, again and again, the part that is furthest behind and show it its next batch."""
+    """Threads that take, again and again, the part that is furthest behind and show it its next batch.
+
+    Where no part can be shown one, they prepare the next for a part that is at work on an earlier one.
+    """
 
     def __init__(self, batches: Iterable[Batch], parts: Sequence[Part]) -> None:
         self._batches = iter(batches)
         self._parts = parts
         self._next = [0] * len(parts)  # the batch that each part waits for
         self._busy = [False] * len(parts)
+        self._preparing = [isinstance(part.fold, Preparing) for part in parts]
+        self._ahead: dict[tuple[int, int], _Prepared | None] = {}  # by part and batch, ``None`` while it is at work
         self._window: deque[Batch] = deque()
         self._first = 0  # number of the oldest batch in the window
         self._rows = 0
@@ -228,15 +272,27 @@ class _Crew:
             while True:
                 with self._changed:
                     self._changed.wait_for(lambda: self._ended() or self._ready() is not None)
-                    at = self._ready()
-                    if self._raised is not None or at is None:
+                    ready = self._ready()
+                    if self._raised is not None or ready is None:
                         return
-                    self._busy[at] = True
-                    batch = self._window[self._next[at] - self._first]
-                _show(self._parts[at], batch)
+                    at, number = ready
+                    batch = self._window[number - self._first]
+                    shown = number == self._next[at]
+                    if shown:
+                        self._busy[at] = True
+                        prepared = self._ahead.pop(ready, None)
+                    else:
+                        self._ahead[ready] = None
+                if shown:
+                    _show(self._parts[at], batch, prepared)
+                else:
+                    prepared = _Prepared.of(self._parts[at], batch)
                 with self._changed:
-                    self._busy[at] = False
-                    self._next[at] += 1
+                    if not shown:
+                        self._ahead[ready] = prepared
+                    else:
+                        self._busy[at] = False
+                        self._next[at] += 1
                     while self._window and min(self._next) > self._first:
                         self._rows += self._window.popleft().num_rows
                         self._first += 1
@@ -245,11 +301,22 @@ class _Crew:
         except BaseException as e:  # noqa: BLE001 - raised again where the pass was asked for
             self._stop(e)
 
-    def _ready(self) -> int | None:
-        """The idle part that is furthest behind and has a batch to see."""
+    def _ready(self) -> tuple[int, int] | None:
+        """The idle part that is furthest behind, and its next batch; else a part that could prepare one, and which."""
         end = self._first + len(self._window)
-        waiting = [(n, at) for at, (n, busy) in enumerate(zip(self._next, self._busy)) if not busy and n < end]
-        return min(waiting)[1] if waiting else None
+        waiting = [
+            (n, at)
+            for at, (n, busy) in enumerate(zip(self._next, self._busy))
+            if not busy and n < end and self._ahead.get((at, n), self) is not None
+        ]
+        if waiting:
+            number, at = min(waiting)
+            return at, number
+        for at, following in enumerate(self._next):
+            for number in range(following + 1, end) if self._preparing[at] else ():
+                if (at, number) not in self._ahead:
+                    return at, number
+        return None
 
 
 def numbered(

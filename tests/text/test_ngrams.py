@@ -20,6 +20,7 @@ from foretaste.text.ngrams import (
     RAREFIED,
     count_ngrams,
     extend,
+    frequent_ngrams,
     neighbour_diversity,
     rarefied_diversity,
     sketch_ngrams,
@@ -86,25 +87,23 @@ def test_counts_are_those_of_a_plain_loop(rows: list[list[int]]) -> None:
     sketch_ngrams(tokens, offsets, offsets, 0, *made)
     table = empty_table(1 << 14)
     labels = np.full(len(rows), -1, np.int32)
+    flags = np.empty(len(tokens), np.uint8)
+    frequent_ngrams(tokens, offsets, *made[:4], 3, flags)
     count_ngrams(
         tokens,
         offsets,
         offsets,
         0,
         labels,
-        *made[:4],
-        3,
-        table["keys"],
-        table["tallies"],
-        table["where"],
-        table["size"],
+        flags,
+        *(table[name] for name in ("index", "keys", "tallies", "where", "size")),
     )
     counted, first = Counter[int](), dict[int, tuple[int, int, int]]()
     for number, row in enumerate(grams(tokens, offsets)):
         counted.update({h for _, h, _ in row})
         for n, h, position in row:
             first.setdefault(h, (number, position, n))
-    used = np.flatnonzero(table["keys"])
+    used = range(int(table["size"][0]))
     exact = {int(table["keys"][s]): int(table["tallies"]["count"][s]) for s in used}
     assert {h: k for h, k in exact.items() if k >= 3} == {h: k for h, k in counted.items() if k >= 3}
     assert all(tuple(table["where"][s].tolist()) == first[int(table["keys"][s])] for s in used)

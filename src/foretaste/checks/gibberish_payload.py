@@ -96,10 +96,10 @@ class GibberishPayload(Check[_State]):
 
         for role in state.rows:
             tokens, table = batch.tokens(role), state.tables[role]
-            out = np.empty((batch.num_rows, 5))
+            out = np.empty((batch.num_rows, 4))
             least_known_window(
                 tokens.hashes, tokens.starts, tokens.ends, tokens.data, tokens.offsets, *table.bigrams, self.window, 3,
-                out,
+                float(self.max_known), out,
             )  # fmt: skip
             state.judged += int((np.diff(tokens.offsets) > self.window // 2).sum())
             unknown = out[:, 0] <= self.max_known

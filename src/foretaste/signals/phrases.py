@@ -23,7 +23,7 @@ from foretaste.text.spelling import Spelling
 SKETCH_CELLS = 1 << 25
 BIGRAM_CELLS = 1 << 23
 UNIGRAM_CELLS = 1 << 22
-SLOT_BYTES = 52
+SLOT_BYTES = 52  # at most: 8 of the index, and 52 of each n-gram, which are three quarters as many
 OCCURRENCE_BYTES = 32
 SAMPLE = 1 << 16
 _LEAST = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 255)
@@ -120,6 +120,15 @@ class PhraseTable:
         """Distinct words per row among as many random words of the text as each phrase has rows, float64 (phrases,)."""
         counts, shape = np.unique(self.counts, return_inverse=True)
         return np.array([self._distinct(n) / max(1, n) for n in counts.tolist()])[shape]
+
+    @functools.cached_property
+    def rarefied(self) -> npt.NDArray[np.float64]:
+        """Distinct left and right neighbours per row to expect in as many rows of each phrase, float64 (phrases, 2)."""
+        from foretaste.text.ngrams import rarefied_diversity
+
+        found = np.zeros((len(self.n), 2))
+        rarefied_diversity(self.spans, self.lefts, self.rights, found)
+        return found
 
     @property
     def words(self) -> list[str]:
@@ -305,8 +314,7 @@ def stretches(
     """
     from foretaste.text.ngrams import RAREFIED, rarefied_diversity
 
-    scores = np.zeros((len(table.n), 2))
-    rarefied_diversity(table.spans, table.lefts, table.rights, scores)
+    scores = table.rarefied
     counts, shape = np.unique(np.minimum(table.counts, RAREFIED), return_inverse=True)
     asked = np.array([table.least_diversity(int(n), diversity) for n in counts])[shape]
     enough = table.counts >= least
@@ -317,7 +325,7 @@ def stretches(
     sizes = table.counts[open_ones]
     spans = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     places = np.repeat(table.spans[open_ones] - spans[:-1], sizes) + np.arange(spans[-1])
-    open_scores = _scores(table, spans, table.lefts[places], table.rights[places])
+    open_scores = _scores(table, spans, table.lefts[places], table.rights[places], scores[open_ones])
     # Few are left of tens of thousands: only those are made into objects.
     closing = (open_scores[:, 2] >= healing) & (open_scores[:, 4] >= inner)
     found = []
@@ -355,21 +363,27 @@ def stretches(
     pair_sizes = np.array([len(s.rows) for s in pairs], np.int64)
     none = np.zeros(0, np.uint64)
     lefts, rights = (np.concatenate([none, *(getattr(s, side) for s in pairs)]) for side in ("lefts", "rights"))
-    pair_scores = _scores(table, np.concatenate([[0], np.cumsum(pair_sizes)]), lefts, rights)
+    pair_spans, pair_distinct = np.concatenate([[0], np.cumsum(pair_sizes)]), np.zeros((len(pairs), 2))
+    rarefied_diversity(pair_spans, lefts, rights, pair_distinct)
+    pair_scores = _scores(table, pair_spans, lefts, rights, pair_distinct)
     kept = (pair_scores[:, 2] >= healing) & (pair_scores[:, 4] >= inner)
     found += [pairs[i] for i in np.flatnonzero(kept).tolist()]
     return found, np.concatenate([open_scores[closing], pair_scores[kept]]), np.concatenate([sizes, pair_sizes])
 
 
 def _scores(
-    table: PhraseTable, spans: npt.NDArray[np.int64], lefts: npt.NDArray[np.uint64], rights: npt.NDArray[np.uint64]
+    table: PhraseTable,
+    spans: npt.NDArray[np.int64],
+    lefts: npt.NDArray[np.uint64],
+    rights: npt.NDArray[np.uint64],
+    distinct: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    from foretaste.text.ngrams import neighbour_scores, rarefied_diversity
+    """What :func:`foretaste.text.ngrams.neighbour_scores` gives, with the distinct neighbours given."""
+    from foretaste.text.ngrams import healing
 
-    scores, distinct = np.zeros((len(spans) - 1, 5)), np.zeros((len(spans) - 1, 2))
-    neighbour_scores(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
-    rarefied_diversity(spans, lefts, rights, distinct)
+    scores = np.zeros((len(spans) - 1, 5))
     scores[:, :2] = distinct
+    healing(spans, lefts, rights, *table.bigrams, table.unigrams, table.total, scores)
     return scores
 
 
@@ -493,6 +507,21 @@ class Phrases(Signal[_State, PhraseTable]):
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Sketch, count or list, by round."""
+        self.take(state, batch, self.prepare(state, batch))
+
+    def prepare(self, state: _State, batch: Batch) -> npt.NDArray[np.uint8] | None:
+        """Which n-grams are counted, in the second round: the sketches say it, and change no more."""
+        from foretaste.text.ngrams import frequent_ngrams
+
+        if state.round != 2:
+            return None
+        tokens, sketches = batch.tokens(self.role).hashes, (state.cells, *state.bigrams, state.unigrams)
+        flags = np.empty(len(tokens), np.uint8)
+        frequent_ngrams(tokens, batch.turn_offsets(self.role), *sketches, state.least, flags)
+        return flags
+
+    def take(self, state: _State, batch: Batch, prepared: npt.NDArray[np.uint8] | None) -> None:
+        """Sketch, count what was prepared, or list."""
         from foretaste.text import ngrams
 
         tokens, turns = batch.tokens(self.role), batch.turn_offsets(self.role)
@@ -515,8 +544,8 @@ class Phrases(Signal[_State, PhraseTable]):
         t = state.table
         if state.round == 2:
             arguments: list[Any] = [
-                tokens.hashes, tokens.offsets, turns, batch.start, state.labels, state.cells, *state.bigrams,
-                state.unigrams, state.least, t["keys"], t["tallies"], t["where"], t["size"],
+                tokens.hashes, tokens.offsets, turns, batch.start, state.labels, prepared,
+                *(t[name] for name in ("index", "keys", "tallies", "where", "size")),
             ]  # fmt: skip
             ngrams.count_ngrams(*arguments)
             return
@@ -609,9 +638,9 @@ class Phrases(Signal[_State, PhraseTable]):
 
         t = state.table
         state.cells = None
-        count = t["tallies"]["count"]
-        slots = np.flatnonzero((count >= self.least) & (count <= self.most))
-        tallies, where = t["tallies"][slots], t["where"][slots]
+        count = t["tallies"]["count"][: t["size"][0]]
+        places = np.flatnonzero((count >= self.least) & (count <= self.most))
+        tallies, where = t["tallies"][places], t["where"][places]
         count = tallies["count"].astype(np.int64)
         # A majority vote of v in k rows proves a share of at most (k + v) / 2k.
         purity = (count + tallies["vote"]) / (2 * count)
@@ -625,8 +654,8 @@ class Phrases(Signal[_State, PhraseTable]):
         state.lost = int(t["size"][1]) + candidates - len(kept)
         spans = np.zeros(len(kept) + 1, np.int64)
         np.cumsum(count[kept], out=spans[1:])
-        wanted_keys, first = t["keys"][slots[kept]], where[kept]
-        del t, tallies, where, slots, count, purity, wanted
+        wanted_keys, first = t["keys"][places[kept]], where[kept]
+        del t, tallies, where, places, count, purity, wanted
         state.table = {}  # before there is room made for what was found in it
         room = max(16, 1 << (2 * len(kept)).bit_length())
         keys, chosen = np.zeros(room, np.uint64), np.full(room, -1, np.int32)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from foretaste.background import add_saturating
 from foretaste.batch import Batch
 from foretaste.check import Context
 from foretaste.signals.outputs import NONE, Classes, ResponseHeads
@@ -43,18 +42,22 @@ def with_plants(
     signal.scan(before, original)
     # The neighbours of a plant stand side by side in its own row as that was: left in, every plant would seem to heal.
     for sketch, less in zip(table.bigrams, before.bigrams):
-        np.subtract(sketch, less, out=sketch, where=sketch < 255)
+        at = np.flatnonzero(less)
+        sketch[at] -= np.where(sketch[at] < 255, less[at], 0)
     unigrams, presence = table.unigrams, table.presence
-    unigrams -= before.unigrams
-    presence -= before.presence
-    del before  # before as much is taken again
+    for counts, less in ((unigrams, before.unigrams), (presence, before.presence)):
+        at = np.flatnonzero(less)
+        counts[at] -= less[at]
+    del before, less  # before as much is taken again
     state = _start(table, signal, planted)
     state.labels = outputs
     signal.scan(state, planted)
     for sketch, more in zip(table.bigrams, state.bigrams):
-        add_saturating(sketch, more)
-    unigrams += state.unigrams
-    presence += state.presence
+        at = np.flatnonzero(more)
+        sketch[at] = np.minimum(sketch[at].astype(np.uint16) + more[at], 255)
+    for counts, more in ((unigrams, state.unigrams), (presence, state.presence)):
+        at = np.flatnonzero(more)
+        counts[at] += more[at]
     while (following := signal.next_round(state)) is not None:
         state = following
         signal.scan(state, planted)

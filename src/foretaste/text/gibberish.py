@@ -13,13 +13,13 @@ U64 = np.uint64
 
 
 @kernel
-def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b, window, known, out):
+def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b, window, known, most, out):
     """For each row, the window of ``window`` pairs (the whole row, if at least half of that) with the fewest known pairs.
 
-    A pair is known where the data hold it ``known`` times or more. ``out`` (rows, 5): share of known pairs in that
-    window, its first token in the row, its share of distinct tokens, its share of letters among the bytes of its words
-    (bytes beyond ASCII count as letters), and the share of known pairs before it (-1 where there are none). Rows that are
-    too short get a share of 1.
+    A pair is known where the data hold it ``known`` times or more. ``out`` (rows, 4): share of known pairs in that
+    window, its first token in the row, and, where that share is at most ``most`` (0 elsewhere), its share of distinct tokens
+    and its share of letters among the bytes of its words (bytes beyond ASCII count as letters). Rows that are too short get
+    a share of 1.
     """
     mask = U64(len(bigrams_a) - 1)
     longest = 1
@@ -33,7 +33,6 @@ def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b
         out[r, 1] = 0.0
         out[r, 2] = 0.0
         out[r, 3] = 0.0
-        out[r, 4] = -1.0
         if n < window // 2:
             continue
         for i in range(n):
@@ -53,6 +52,8 @@ def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b
                 at = i - w + 1
         out[r, 0] = best / w
         out[r, 1] = at
+        if out[r, 0] > most:
+            continue
         part = tokens[a + at : a + at + w].copy()
         sort_small(part)
         distinct = 1
@@ -70,8 +71,3 @@ def least_known_window(tokens, starts, ends, data, offsets, bigrams_a, bigrams_b
                     if (65 <= c <= 90) or (97 <= c <= 122) or c >= 128:
                         letters += 1
         out[r, 3] = letters / max(1, size)
-        if at > 0:
-            before = 0
-            for i in range(at):
-                before += flags[i]
-            out[r, 4] = before / at

@@ -1,6 +1,6 @@
 """Kernels that join what two parts of the data counted or listed: tables by key, occurrences in the order of rows.
 
-What a part holds travels packed: only the slots and places in use.
+What a part holds travels packed: only the places in use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.text.kernels import kernel
+from foretaste.text.ngrams import slot_of
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
@@ -55,23 +56,23 @@ def unpacked_sketch(packed: Any) -> Any:
 
 @kernel
 def _insert(
-    keys, tallies, where, new_keys, new_count, new_label, new_vote, new_left, new_right, new_where, size,
+    index, keys, tallies, where, new_keys, new_count, new_label, new_vote, new_left, new_right, new_where, size,
 ):  # fmt: skip
-    slots = U64(len(keys) - 1)
-    room = len(keys) * 3 // 4
+    slots = U64(len(index) - 1)
     used = size[0]
     lost = size[1]
     for i in range(len(new_keys)):
-        h = new_keys[i]
-        at = mix(h) & slots
-        while keys[at] != U64(0) and keys[at] != h:
-            at = (at + U64(1)) & slots
-        if keys[at] == U64(0):
-            if used >= room:
+        mixed = mix(new_keys[i])
+        slot = slot_of(index, mixed)
+        at = np.int64(index[slot] & slots) - 1
+        if at < 0:
+            if used >= len(keys):
                 lost += new_count[i]
                 continue
+            at = used
             used += 1
-            keys[at] = h
+            index[slot] = (mixed & ~slots) | U64(used)
+            keys[at] = new_keys[i]
             where[at, 0] = new_where[i, 0]
             where[at, 1] = new_where[i, 1]
             where[at, 2] = new_where[i, 2]
@@ -93,17 +94,15 @@ def _insert(
 
 
 def packed_table(table: Arrays) -> Arrays:
-    """The used slots of a table of :func:`foretaste.text.ngrams.count_ngrams`, and how many slots there are."""
-    used = np.flatnonzero(table["keys"])
-    tallies, where = table["tallies"][used], table["where"][used]
-    named = {"keys": table["keys"][used], "where": where} | {
-        n: tallies[n].copy() for n in TALLY.names or () if n != "last"
-    }
-    return named | {"size": table["size"], "slots": len(table["keys"])}
+    """What a table of :func:`foretaste.text.ngrams.count_ngrams` holds, and how many slots its index has."""
+    used = slice(int(table["size"][0]))
+    tallies = {n: table["tallies"][n][used].copy() for n in TALLY.names or () if n != "last"}
+    beside = {"size": table["size"], "slots": len(table["index"])}
+    return {"keys": table["keys"][used].copy(), "where": table["where"][used].copy()} | tallies | beside
 
 
 def unpacked_table(packed: Arrays) -> Arrays:
-    """The table again; which slot a key has may differ."""
+    """The table again."""
     table = empty_table(packed["slots"])
     add_table(table, packed)
     table["size"][1] += packed["size"][1]
@@ -111,11 +110,13 @@ def unpacked_table(packed: Arrays) -> Arrays:
 
 
 def empty_table(slots: int) -> Arrays:
-    """A table of so many slots (a power of two) without a key."""
+    """A table without an n-gram: an index of so many slots (a power of two), and room for three quarters as many."""
+    room = slots * 3 // 4
     return {
-        "keys": np.zeros(slots, np.uint64),
-        "tallies": np.zeros(slots, TALLY),
-        "where": np.zeros((slots, 3), np.int32),
+        "index": np.zeros(slots, np.uint64),
+        "keys": np.empty(room, np.uint64),
+        "tallies": np.zeros(room, TALLY),
+        "where": np.empty((room, 3), np.int32),
         "size": np.zeros(2, np.int64),
     }
 
@@ -127,7 +128,7 @@ def add_table(table: Arrays, packed: Arrays) -> None:
     Summaries): of k rows with v votes left, no label has more than (k + v) / 2.
     """
     order = np.lexsort((packed["where"][:, 2], packed["where"][:, 1], packed["where"][:, 0]))
-    mine: list[Any] = [table[name] for name in ("keys", "tallies", "where")]
+    mine: list[Any] = [table[name] for name in ("index", "keys", "tallies", "where")]
     arguments: list[Any] = [*mine, *(packed[name][order] for name in _SLOTTED), table["size"]]
     _insert(*arguments)
 

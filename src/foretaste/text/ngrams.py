@@ -35,11 +35,23 @@ _TAG_BITS = U64(40)  # bits from there on choose an n-gram's tag
 
 
 @kernel
-def _hash_chunk(tokens, offsets, turns, low, high, at, hashes, rows, opens, rest):
-    """Hashes of the n-grams that begin at tokens ``low`` to ``high``: ``hashes[n - 1]``; the row of each token, whether it
-    opens its turn, and how many tokens its turn has from there on (n-grams longer than that are not there). ``at`` are row
-    and turn of ``low``, and then those of ``high``."""
+def _hash_chunk(tokens, low, size, hashes):
+    """Hashes of the n-grams that begin at ``size`` tokens from ``low`` on: ``hashes[n - 1]``."""
     last = len(tokens) - 1
+    for i in range(low, low + size):
+        h = extend(U64(0), tokens[i])
+        hashes[0, i - low] = h
+        h = extend(h, tokens[min(i + 1, last)])
+        hashes[1, i - low] = h
+        h = extend(h, tokens[min(i + 2, last)])
+        hashes[2, i - low] = h
+        hashes[3, i - low] = extend(h, tokens[min(i + 3, last)])
+
+
+@kernel
+def _place_chunk(offsets, turns, low, high, at, rows, opens, rest):
+    """The row of each token from ``low`` to ``high``, whether it opens its turn, and how many tokens its turn has from there
+    on (n-grams longer than that are not there). ``at`` are row and turn of ``low``, and then those of ``high``."""
     row = at[0]
     turn = at[1]
     for i in range(low, high):
@@ -52,14 +64,6 @@ def _hash_chunk(tokens, offsets, turns, low, high, at, hashes, rows, opens, rest
         rest[i - low] = min(turns[turn + 1] - i, 255)
     at[0] = row
     at[1] = turn
-    for i in range(low, high):
-        h = extend(U64(0), tokens[i])
-        hashes[0, i - low] = h
-        h = extend(h, tokens[min(i + 1, last)])
-        hashes[1, i - low] = h
-        h = extend(h, tokens[min(i + 2, last)])
-        hashes[2, i - low] = h
-        hashes[3, i - low] = extend(h, tokens[min(i + 3, last)])
 
 
 @kernel
@@ -77,10 +81,19 @@ def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b
     rows = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
     opens = np.empty(_CHUNK, np.bool_)
+    other = np.empty(_CHUNK, np.uint64)
     place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        _hash_chunk(tokens, offsets, turns, low, high, place, hashes, rows, opens, rest)
+        _hash_chunk(tokens, low, high - low, hashes)
+        _place_chunk(offsets, turns, low, high, place, rows, opens, rest)
+        for n in range(2, MAX_N):
+            for j in range(high - low):
+                prefetch(cells, hashes[n, j] & mask)
+        for j in range(high - low):
+            other[j] = mix(hashes[1, j]) & mask2
+            prefetch(bigrams_a, (hashes[1, j] >> U64(8)) & mask2)
+            prefetch(bigrams_b, other[j])
         for n in range(2, MAX_N):
             for j in range(high - low):
                 at = hashes[n, j] & mask
@@ -91,7 +104,7 @@ def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b
             seen = bigrams_a[at]
             bigrams_a[at] = seen + np.uint8((seen < 255) & (rest[j] > 1))
         for j in range(high - low):
-            at = mix(hashes[1, j]) & mask2
+            at = other[j]
             seen = bigrams_b[at]
             bigrams_b[at] = seen + np.uint8((seen < 255) & (rest[j] > 1))
         for j in range(high - low):
@@ -102,30 +115,43 @@ def sketch_ngrams(tokens, offsets, turns, first_row, cells, bigrams_a, bigrams_b
 
 
 @kernel
-def _frequent_chunk(hashes, rest, size, cells, bigrams_a, bigrams_b, unigrams, least, flags):
-    """``flags[n - 1, j]``: whether the n-gram, and each that it begins with, may occur ``least`` times."""
+def frequent_ngrams(tokens, turns, cells, bigrams_a, bigrams_b, unigrams, least, flags):
+    """Which n-grams, with each that they begin with, may occur ``least`` times: bit n - 1 of ``flags`` uint8 (n_tokens,)."""
     mask = U64(len(cells) - 1)
     mask2 = U64(len(bigrams_a) - 1)
     mask1 = U64(len(unigrams) - 1)
-    for j in range(size):
-        flags[0, j] = unigrams[hashes[0, j] & mask1] >= least
-    for j in range(size):
-        flags[1, j] = bigrams_a[(hashes[1, j] >> U64(8)) & mask2] >= least
-    for j in range(size):
-        flags[1, j] &= bigrams_b[mix(hashes[1, j]) & mask2] >= least
-    for n in range(2, MAX_N):
+    hashes = np.empty((MAX_N, _CHUNK), np.uint64)
+    rest = np.empty(_CHUNK, np.uint8)
+    flag = np.empty((MAX_N, _CHUNK), np.uint8)
+    turn = 0
+    for low in range(0, len(tokens), _CHUNK):
+        size = min(_CHUNK, len(tokens) - low)
         for j in range(size):
-            flags[n, j] = cells[hashes[n, j] & mask] >= least
-    for n in range(1, MAX_N):
+            while turns[turn + 1] <= low + j:
+                turn += 1
+            rest[j] = min(turns[turn + 1] - low - j, 255)
+        _hash_chunk(tokens, low, size, hashes)
+        for j in range(size):
+            flag[0, j] = unigrams[hashes[0, j] & mask1] >= least
+        for j in range(size):
+            flag[1, j] = bigrams_a[(hashes[1, j] >> U64(8)) & mask2] >= least
+        for j in range(size):
+            flag[1, j] &= bigrams_b[mix(hashes[1, j]) & mask2] >= least
+        for n in range(2, MAX_N):
+            for j in range(size):
+                flag[n, j] = cells[hashes[n, j] & mask] >= least
         for j in range(size):
             # A longer n-gram cannot be more frequent than its own head.
-            flags[n, j] &= flags[n - 1, j] & (rest[j] > n)
+            two = flag[0, j] & flag[1, j] & (rest[j] > 1)
+            three = two & flag[2, j] & (rest[j] > 2)
+            four = three & flag[3, j] & (rest[j] > 3)
+            flags[low + j] = flag[0, j] | (two << 1) | (three << 2) | (four << 3)
 
 
 @kernel
 def _pick(flags, hashes, size, picked, picked_hashes):
-    """Numbers ``j << _N_BITS | n - 1`` and hashes of the flagged n-grams, in the order of their tokens; returns how many
-    there are."""
+    """Numbers ``j << _N_BITS | n - 1`` and hashes of the n-grams with a flag (n - 1, j), in the order of their tokens;
+    returns how many there are."""
     k = 0
     for j in range(size):
         for n in range(MAX_N):
@@ -136,23 +162,38 @@ def _pick(flags, hashes, size, picked, picked_hashes):
 
 
 @kernel
-def count_ngrams(
-    tokens, offsets, turns, first_row, labels, cells, bigrams_a, bigrams_b, unigrams, least, keys, tallies, where, size
-):  # fmt: skip
-    """Count exactly the n-grams whose sketch cells reach ``least``, one slot each in an open-addressed table.
+def slot_of(index, mixed):
+    """The slot of the n-gram of a mixed hash in an open-addressed index, or the free one that it would take.
 
-    ``tallies`` (see ``merging.TALLY``) holds, per slot, the number of rows, a Boyer-Moore majority vote over the rows'
-    labels, and 64-bit linear counters of the neighbours; ``where`` (slots, 3) row, token in row and n of the first
-    occurrence. ``size`` gets the slots used and the n-grams that found no room.
+    A slot (0 where it is free) holds the place of an n-gram among those counted, from 1 on, in the bits that address a slot,
+    and in the others those of the mixed hash. With what the slot's own number tells they are nearly all of its 64: two
+    n-grams are taken for one in one of ten thousand scans at most.
     """
-    slots = U64(len(keys) - 1)
-    room = len(keys) * 3 // 4
+    slots = U64(len(index) - 1)
+    at = mixed & slots
+    while index[at] != U64(0) and ((index[at] ^ mixed) & ~slots) != U64(0):
+        at = (at + U64(1)) & slots
+    return at
+
+
+@kernel
+def count_ngrams(
+    tokens, offsets, turns, first_row, labels, flags, index, keys, tallies, where, size,
+):  # fmt: skip
+    """Count exactly the n-grams that :func:`frequent_ngrams` flags, in the order in which they are met.
+
+    ``index`` is that of :func:`slot_of`. ``tallies`` (see ``merging.TALLY``) holds, per n-gram of ``keys``, the number of
+    rows, a Boyer-Moore majority vote over the rows' labels, and 64-bit linear counters of the neighbours; ``where``
+    (len(keys), 3) row, token in row and n of the first occurrence. ``size`` gets the n-grams counted and those that found no
+    room.
+    """
+    slots = U64(len(index) - 1)
     used = size[0]
     lost = size[1]
     hashes = np.empty((MAX_N, _CHUNK), np.uint64)
     rows = np.empty(_CHUNK, np.int64)
     rest = np.empty(_CHUNK, np.uint8)
-    flags = np.empty((MAX_N, _CHUNK), np.uint8)
+    flag = np.empty((MAX_N, _CHUNK), np.uint8)
     # What the n-grams from a token on add to their tallies: the bit of the token before, and of the one after each of them.
     left = np.empty(_CHUNK + MAX_N + 1, np.uint64)
     right = np.empty((MAX_N, _CHUNK), np.uint64)
@@ -160,13 +201,13 @@ def count_ngrams(
     edge = U64(1) << (mix(BOUNDARY) & U64(63))
     chosen = np.empty(_CHUNK * MAX_N, np.int32)
     chosen_hashes = np.empty(_CHUNK * MAX_N, np.uint64)
-    home = np.empty(_CHUNK * MAX_N, np.uint64)
+    place_of = np.empty(_CHUNK * MAX_N, np.int64)
     opens = np.empty(_CHUNK, np.bool_)
     place = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        _hash_chunk(tokens, offsets, turns, low, high, place, hashes, rows, opens, rest)
-        _frequent_chunk(hashes, rest, high - low, cells, bigrams_a, bigrams_b, unigrams, least, flags)
+        _hash_chunk(tokens, low, high - low, hashes)
+        _place_chunk(offsets, turns, low, high, place, rows, opens, rest)
         for j in range(high - low + MAX_N + 1):
             at = min(max(low + j - 1, 0), len(tokens) - 1)
             left[j] = U64(1) << (mix(tokens[at]) & U64(63))
@@ -177,30 +218,38 @@ def count_ngrams(
             label_of[j] = labels[first_row + rows[j]]
             if opens[j]:
                 left[j] = edge
-        picked = _pick(flags, hashes, high - low, chosen, chosen_hashes)
+        for n in range(MAX_N):
+            for j in range(high - low):
+                flag[n, j] = (flags[low + j] >> np.uint8(n)) & np.uint8(1)
+        picked = _pick(flag, hashes, high - low, chosen, chosen_hashes)
         for i in range(picked):
-            at = mix(chosen_hashes[i]) & slots
-            home[i] = at
-            prefetch(keys, at)
-            prefetch(tallies, at)
+            prefetch(index, mix(chosen_hashes[i]) & slots)
         for i in range(picked):
+            mixed = mix(chosen_hashes[i])
+            at = slot_of(index, mixed)
+            k = np.int64(index[at] & slots) - 1
+            if k < 0:
+                if used < len(keys):
+                    k = used
+                    used += 1
+                    index[at] = (mixed & ~slots) | U64(used)
+                    j = chosen[i] >> _N_BITS
+                    keys[k] = chosen_hashes[i]
+                    tallies[k].last = -1
+                    tallies[k].label = -1
+                    where[k, 0] = first_row + rows[j]
+                    where[k, 1] = low + j - offsets[rows[j]]
+                    where[k, 2] = (chosen[i] & (MAX_N - 1)) + 1
+                else:
+                    lost += 1
+            place_of[i] = k
+            prefetch(tallies, max(k, 0))
+        for i in range(picked):
+            at = place_of[i]
+            if at < 0:
+                continue
             j = chosen[i] >> _N_BITS
             n = chosen[i] & (MAX_N - 1)
-            h = chosen_hashes[i]
-            at = home[i]
-            while keys[at] != U64(0) and keys[at] != h:
-                at = (at + U64(1)) & slots
-            if keys[at] == U64(0):
-                if used >= room:
-                    lost += 1
-                    continue
-                used += 1
-                keys[at] = h
-                tallies[at].last = -1
-                tallies[at].label = -1
-                where[at, 0] = first_row + rows[j]
-                where[at, 1] = low + j - offsets[rows[j]]
-                where[at, 2] = n + 1
             r = np.int32(first_row + rows[j])
             tally = tallies[at]
             if tally.last == r:
@@ -262,7 +311,8 @@ def find_occurrences(
     reached = np.zeros(2, np.int64)
     for low in range(offsets[0], offsets[-1], _CHUNK):
         high = min(low + _CHUNK, offsets[-1])
-        _hash_chunk(tokens, offsets, turns, low, high, reached, hashes, row_of, opens, rest)
+        _hash_chunk(tokens, low, high - low, hashes)
+        _place_chunk(offsets, turns, low, high, reached, row_of, opens, rest)
         for n in range(MAX_N):
             for j in range(high - low):
                 flags[n, j] = tagged[(hashes[n, j] >> _TAG_BITS) & mask] & (rest[j] > n)
@@ -438,7 +488,7 @@ def rarefied_diversity(spans, lefts, rights, out):
 
 
 @kernel
-def _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
+def healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out):
     """The last three columns of :func:`neighbour_scores`."""
     mask1 = U64(len(unigrams) - 1)
     mask2 = U64(len(bigrams_a) - 1)
@@ -483,7 +533,7 @@ def neighbour_scores(
     distinct = np.empty((len(spans) - 1, 2))
     neighbour_diversity(spans, lefts, rights, distinct)
     out[:, :2] = distinct
-    _healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out)
+    healing(spans, lefts, rights, bigrams_a, bigrams_b, unigrams, total, out)
 
 
 @kernel

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_FOR_WRITING, _KEEP_IN_ALL_CACHES, _DATA = 1, 3, 1
+_FOR_READING, _KEEP_IN_SECOND_CACHE, _DATA = 0, 2, 1
 
 
 @intrinsic
@@ -17,7 +17,8 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Have ``array[index]`` of a one-dimensional array fetched into the caches while the kernel goes on.
 
     A kernel that decides after each load waits for memory each time; one that asks for the next thousand places first
-    waits for them side by side. ``index`` is not checked, as in any kernel.
+    waits for them side by side, also where it writes: a store that misses holds up those behind it. ``index`` is not
+    checked, as in any kernel.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -28,7 +29,7 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         asked = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         instruction = cgutils.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
-        hints = [word(_FOR_WRITING), word(_KEEP_IN_ALL_CACHES), word(_DATA)]
+        hints = [word(_FOR_READING), word(_KEEP_IN_SECOND_CACHE), word(_DATA)]
         builder.call(instruction, [builder.bitcast(place, byte), *hints])
         return context.get_dummy_value()
 

@@ -73,9 +73,11 @@ class Tokens:
             gap = self.starts[token] - self.ends[token - 1]
             whole &= (first + more > last) | ((gap >= 0) & (gap <= _LONGEST_GAP))
         data = self.data.data
-        stretches = zip(self.starts[first].tolist(), self.ends[last].tolist(), whole.tolist(), places.tolist())
+        stretches = zip(self.starts[first].tolist(), self.ends[last].tolist(), whole.tolist())
+        # No list for each of many thousand places, after which Python's collector would look through all objects.
         return [
-            str(data[a:b], "utf-8", "replace") if joined else self.text(*place) for a, b, joined, place in stretches
+            str(data[a:b], "utf-8", "replace") if joined else self.text(*places[i].tolist())
+            for i, (a, b, joined) in enumerate(stretches)
         ]
 
 
