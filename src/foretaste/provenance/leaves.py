@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -23,6 +24,7 @@ from foretaste.text.kernels import kernel
 # Hashes of so many rows are asked for at once: numpy asks for huge pages from 4 MiB on, and small ones cost as much as
 # hashing what is written to them.
 _ROOM = 1 << 17
+_LINES = 16  # of a cell that are asked for ahead; the processor sees by itself that a long one goes on
 
 
 def leaf_hashes(batches: Iterable[pa.RecordBatch]) -> list[npt.NDArray[np.uint8]]:
@@ -109,12 +111,44 @@ def _hash(lengths: Any, blocks: Any, order: Any, table: Any, start: Any, out: An
                 row = order[first + lane]
                 begin, end = end, end + blocks[row] * BLOCK
                 base = np.uint64(room.ctypes.data) + np.uint64(begin)
+                if first + LANES + lane < len(order):
+                    _fetch(np.uint64(order[first + LANES + lane]), table)
                 _write(base, np.uint64(row), table)
                 sha256.pad(base, np.uint64(lengths[row]), np.uint64(blocks[row] * BLOCK))
             at[lane] = np.uint64(room.ctypes.data) + np.uint64(begin)  # what is left over is hashed more than once
             counts[lane], own[lane] = blocks[row], row
         sha256.hash_lanes(at, counts, own, start, state, out)
     return room[begin : begin + lengths[order[-1]]]
+
+
+@kernel
+def _fetch(row: Any, table: Any) -> None:
+    """Ask for a row of the next sixteen, which lies where no processor expects it: rows of one length are far apart."""
+    line = np.uint64(BLOCK)
+    for column in range(len(table)):
+        ends = table[column, 1] + np.uint64(8) * row
+        at = table[column, 0] + load(ends, types.uint64)  # type: ignore[call-arg]
+        end = table[column, 0] + load(ends + np.uint64(8), types.uint64)  # type: ignore[call-arg]
+        end = min(end, at + line * np.uint64(_LINES))
+        while at < end:
+            _prefetch(at)  # type: ignore[call-arg]
+            at += line
+
+
+@intrinsic
+def _prefetch(typing: Any, address: Any) -> Any:
+    """Have the cache line at an address brought near."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, byte = ir.IntType(32), cgutils.voidptr_t
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        name = "llvm.prefetch.p0i8"
+        known = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        said = [ir.Constant(number, n) for n in (0, 3, 1)]  # to read, as near as can be, data
+        builder.call(known, [builder.inttoptr(arguments[0], byte), *said])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), emit
 
 
 @kernel
