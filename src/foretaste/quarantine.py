@@ -367,6 +367,7 @@ def _set_apart(copy: Path, file: Path) -> pa.Table:
     """The rows in quarantine, ascending."""
     with naming(str(file)):
         held = pq.read_table(copy)
+        held.validate(full=True)  # Arrow takes text from Parquet for UTF-8, as it comes
     added = held.select(list(range(held.num_columns))[-len(COLUMNS) :])
     if not added.schema.equals(COLUMNS):
         raise InputError(
