@@ -89,6 +89,7 @@ def split(
     roles: Roles | Mapping[str, str | None] | None = None,
     filesystem: pa.fs.FileSystem | None = None,
     signers: Sequence[Signer] = (),
+    report_signers: Sequence[str] = (),
 ) -> Quarantine:
     """Write the rows that a report flags and the rows that it does not into two Parquet files.
 
@@ -99,12 +100,14 @@ def split(
 
     Args:
         data: what was scanned: the same path, or the same object.
-        report: the report of that scan, as :func:`foretaste.scan` returned it.
+        report: the report of that scan, as :func:`foretaste.scan` returned it. One from a file says what whoever can
+            write to it wants; :func:`foretaste.provenance.scans.read` takes what a key of the role ``scan`` signed.
         out: directory of all runs.
         severities: findings of these severities set their rows apart.
         roles: column roles; those of the report where ``None``.
         filesystem: for paths on a file system that Arrow does not know by address.
         signers: see :func:`foretaste.provenance.signers.open_signer`; each signs the manifest, in ``manifest.intoto.json``.
+        report_signers: names of the keys that signed the report, for the manifest.
 
     Raises:
         InputError: if the data are not those of the report or cannot be read, if the report holds an error or
@@ -128,6 +131,7 @@ def split(
                 for _ in held.batches():
                     pass
             manifest = _manifest(report, chosen, counts, draft)
+            manifest["report"]["signers"] = list(report_signers)
             raw = (json.dumps(manifest, indent=1) + "\n").encode()
             (draft / MANIFEST).write_bytes(raw)
             if signers:
@@ -363,6 +367,7 @@ def _set_apart(copy: Path, file: Path) -> pa.Table:
     """The rows in quarantine, ascending."""
     with naming(str(file)):
         held = pq.read_table(copy)
+        held.validate(full=True)  # Arrow takes text from Parquet for UTF-8, as it comes
     added = held.select(list(range(held.num_columns))[-len(COLUMNS) :])
     if not added.schema.equals(COLUMNS):
         raise InputError(

@@ -331,6 +331,15 @@ def test_rolling_back_to_an_older_state_with_its_own_certificate(case: Case) -> 
     assert TrustRoot.load(yaml.safe_load(trust.to_yaml())) == trust
 
 
+@pytest.mark.parametrize("name", ["Train", "TRAIN", "tra\uff49n"])
+def test_a_name_that_passes_for_one_whose_sequence_is_demanded(case: Case, name: str) -> None:
+    """A certificate of other data by the same key would be older than nothing."""
+    other = certify(case.data, [signer(case)], report=case.report, name=name, sequence=1)
+    assert case.verify(certificate=other)
+    trust = dataclasses.replace(case.keys.trust, sequences={"train": 4})
+    refused(case, "which passes for 'train', whose sequence the trust file demands", certificate=other, trust=trust)
+
+
 def test_writing_a_report_that_passes_and_having_it_certified(case: Case) -> None:
     """A report from a file counts where a key of the role scan signed these very bytes."""
     folder = case.folder / "report"

@@ -24,12 +24,12 @@ from foretaste import waivers as waived
 from foretaste.commands.report import FORMATS, render
 from foretaste.history import History, Store
 from foretaste.history.file import digest_of
-from foretaste.provenance import canonical, chain, dsse, lineage, proof, signers
+from foretaste.provenance import canonical, chain, dsse, lineage, proof, scans, signers
 from foretaste.provenance.certificate import Certificate, read_report
 from foretaste.provenance.keys import TrustRoot
 from foretaste.provenance.statement import parse
 from foretaste.provenance.verify import check_certificate
-from foretaste.quarantine import MANIFEST, release, split
+from foretaste.quarantine import MANIFEST, SIGNATURE, release, split
 from foretaste.reading import open_data
 from foretaste.report import openlineage, read, write
 from foretaste.report.model import to_dict
@@ -282,6 +282,82 @@ def test_a_document_with_one_odd_value_is_refused_by_name_or_says_what_it_says(
         except ForetasteError:
             refused += 1
     assert refused, "no odd value was noticed"
+
+
+PIECES = [
+    b"null",
+    b"\xff",
+    b"\0",
+    b"1e400",
+    b"9" * 20,
+    b'"',
+    b"\xed\xa0\x80",
+    b"- ",
+    b"<<: ",
+    b"!!python/none ",
+    b"NaN",
+    b"\\ud800",
+]
+
+
+def flipped(raw: bytes, chance: random.Random) -> bytes:
+    """The bytes with a few of them changed, left out, doubled, or others put in."""
+    made = bytearray(raw)
+    for _ in range(chance.choice([1, 1, 1, 4])):
+        at, size = chance.randrange(len(made)), chance.choice([1, 5, 50])
+        match chance.randrange(5):
+            case 0 | 1:
+                made[at] = chance.randrange(256)
+            case 2:
+                del made[at : at + size]
+            case 3:
+                made[at:at] = made[at : at + size]
+            case _:
+                made[at:at] = chance.choice(PIECES)
+        made = made or bytearray(b"x")
+    return bytes(made)
+
+
+def test_bytes_that_flip_in_a_file_are_refused_by_name_or_leave_what_it_says(case: Case) -> None:
+    """Files that somebody else may write to: nothing but the errors that say so comes out, and never more than a signature
+    vouches for."""
+    alice = [signers.open_signer(str(case.keys.pem("alice")))]
+    trust, folder, data = case.keys.trust, case.folder, put(case.folder / "poison.parquet", ROWS)
+    report = scan(data, ONLY)
+    scans.sign(write(report, folder / "report")["report.json"], alice)
+    run = split(data, report, folder / "q", signers=alice).manifest.parent
+    case.certificate.write(folder / "c.jsonl")
+    (folder / "trust.yaml").write_text(trust.to_yaml())
+
+    def released() -> None:
+        """As somebody may do who also writes the manifest to go with the files."""
+        tree = json.loads((run / MANIFEST).read_bytes())
+        for name in tree["outputs"]:
+            tree["outputs"][name]["digest"] = canonical.digest((run / name).read_bytes())
+        (run / MANIFEST).write_text(json.dumps(tree))
+        release(run, folder / "r", everything=True, **BY)
+
+    readers: dict[Path, Callable[[], object]] = {
+        folder / "c.jsonl": lambda: case.verify(certificate=folder / "c.jsonl"),
+        folder / "trust.yaml": lambda: case.verify(trust=folder / "trust.yaml"),
+        folder / "report" / "report.json": lambda: scans.read(folder / "report", trust),
+        folder / "report" / scans.FILE: lambda: scans.read(folder / "report", trust),
+        run / SIGNATURE: lambda: release(run, folder / "r", everything=True, trust=trust, **BY),
+        run / "quarantine/data.parquet": released,
+        run / "clean/data.parquet": released,
+    }
+    for file, reading in readers.items():
+        raw, chance, refused = file.read_bytes(), random.Random(0), 0
+        reading()
+        for _ in range(25):
+            broken = flipped(raw, chance)
+            file.write_bytes(broken)
+            try:
+                reading()
+            except ForetasteError:
+                refused += 1
+        file.write_bytes(raw)
+        assert refused >= 12, file
 
 
 DEEP = 100_000

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from click.testing import CliRunner
 
 from foretaste import InputError, Policy, PolicyError, VerificationError, quarantine, scan
 from foretaste.cli import main
-from foretaste.provenance import chain, dsse, signers
+from foretaste.provenance import chain, dsse, scans, signers
 from foretaste.provenance.certificate import Certificate
 from foretaste.provenance.keys import TrustRoot
 from foretaste.quarantine import MANIFEST, SIGNATURE, Quarantine, release, split
 from foretaste.report import write
+from foretaste.report.model import to_json
 
 from .conftest import Case, Keys
 
@@ -236,3 +239,113 @@ def test_signing_and_demanding_signatures_on_the_command_line(keys: Keys, tmp_pa
     assert "give --trust" in told(0, "release", bare, *out)
     assert told(1, "release", bare, *out, "--trust", tmp_path / "trust.yaml").startswith("refused: nobody signed")
     assert "20 rows" in told(0, "release", signed, *out, "--trust", tmp_path / "trust.yaml")
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Data whose scan blocked, and its report in a folder, signed by ``carol``; commands run in there."""
+
+    folder: Path
+    keys: Keys
+
+    def scan(self, *given: object) -> None:
+        self.told(1, "scan", "data.parquet", "--out", "report", "--sign-with", self.keys.pem("carol"), *given)
+
+    def told(self, code: int, *arguments: object) -> str:
+        with contextlib.chdir(self.folder):
+            result = CliRunner().invoke(main, [str(a) for a in arguments])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    def apart(self, code: int, *given: object, out: str = "q") -> str:
+        trust = ["--trust", "trust.yaml"]
+        return self.told(code, "quarantine", "data.parquet", "--report", "report", "--out", out, *trust, *given)
+
+
+@pytest.fixture
+def scanned(keys: Keys, tmp_path: Path) -> Scanned:
+    put(tmp_path / "data.parquet", ROWS)
+    (tmp_path / "policy.yaml").write_text(ONLY.to_yaml())
+    (tmp_path / "trust.yaml").write_text(keys.trust.to_yaml())
+    made = Scanned(tmp_path, keys)
+    made.scan("--policy", "policy.yaml")
+    return made
+
+
+def test_a_signed_report_sets_rows_apart_and_the_manifest_names_who_signed(scanned: Scanned) -> None:
+    told = scanned.apart(0, "--policy", "policy.yaml")
+    assert "not checked" not in told
+    [made] = (scanned.folder / "q").iterdir()
+    assert json.loads((made / MANIFEST).read_text())["report"]["signers"] == ["carol"]
+    assert len(texts_of(made / "clean" / "data.parquet")) == 18
+
+
+def test_taking_a_finding_out_of_the_report_that_a_quarantine_goes_by(scanned: Scanned) -> None:
+    """Whoever may write to the report would have the rows of that finding called clean."""
+    file = scanned.folder / "report" / "report.json"
+    good = file.read_text()
+    tree = json.loads(good)
+    tree["results"][0] |= {"findings": [], "outcome": "pass"}
+    tree["verdict"] = "pass"
+    file.write_text(json.dumps(tree))
+    assert "not the report that was signed" in scanned.apart(1)
+    assert not (scanned.folder / "q").exists()
+    bare = ["quarantine", "data.parquet", "--report", "report", "--out", "bare"]
+    assert "signature was not checked" in scanned.told(0, *bare)  # which is why there are signatures
+    [made] = (scanned.folder / "bare").iterdir()
+    assert len(texts_of(made / "clean" / "data.parquet")) == 20
+    file.write_text(good)
+    file.with_name(scans.FILE).unlink()
+    assert "nobody signed" in scanned.apart(1)
+    scans.sign(file, [signers.open_signer(str(scanned.keys.pem("mallory")))])
+    assert "is unknown" in scanned.apart(1)
+
+
+def test_exchanging_the_rows_that_a_long_report_names_in_another_file(
+    scanned: Scanned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fingerprint of a finding covers the ids of its rows, and not their numbers, by which they are set apart."""
+    monkeypatch.setattr("foretaste.report.to_json", lambda report: to_json(report, 1))
+    scanned.scan("--policy", "policy.yaml")
+    assert "2 rows set apart" in scanned.apart(0)
+    file = scanned.folder / "report" / "flagged.parquet"
+    good = file.read_bytes()
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(1, "row", pa.array([4, 8])), file)
+    assert "flagged.parquet beside report/report.json is not what was signed" in scanned.apart(1)
+    bare = ["quarantine", "data.parquet", "--report", "report", "--out", "bare"]
+    scanned.told(0, *bare)
+    [made] = (scanned.folder / "bare").iterdir()
+    assert any(HIDDEN in text for text in texts_of(made / "clean" / "data.parquet"))
+    file.write_bytes(good)
+    envelope = file.with_name(scans.FILE)
+    said = json.loads(dsse.parse(envelope.read_bytes()).payload)
+    del said["predicate"]["flagged"]
+    older = dsse.Envelope(payload=json.dumps(said).encode())
+    envelope.write_text(dsse.sign(older, signers.open_signer(str(scanned.keys.pem("carol")))).to_json())
+    assert "was not signed; scan again" in scanned.apart(1)
+
+
+def test_giving_a_signed_report_of_the_same_data_under_fewer_checks(scanned: Scanned) -> None:
+    (scanned.folder / "weak.yaml").write_text(Policy().only("gibberish-payload").to_yaml())
+    weak = ["--policy", "weak.yaml", "--sign-with", scanned.keys.pem("carol")]
+    scanned.told(0, "scan", "data.parquet", "--out", "report", *weak)
+    assert "20 clean rows" in scanned.apart(0, out="any")
+    assert "is of a scan under the policy" in scanned.apart(1, "--policy", "policy.yaml")
+    assert "say whose with --trust" in scanned.told(
+        2, "quarantine", "data.parquet", "--report", "report", "--out", "q", "--policy", "policy.yaml"
+    )
+
+
+def test_giving_a_report_that_nobody_signed_to_a_waiver_a_review_and_a_baseline(scanned: Scanned) -> None:
+    (scanned.folder / "report" / scans.FILE).unlink()
+    why = ["--owner", "o", "--expires", "2999-01-01", "--statement", "s", "--impact", "i", "--trust", "trust.yaml"]
+    assert "nobody signed" in scanned.told(1, "waive", "report", *why)
+    assert "nobody signed" in scanned.told(1, "review", "report", "--trust", "trust.yaml")
+    put(scanned.folder / "data.parquet", ["clean"] * 20)
+    report = scan(scanned.folder / "data.parquet", ONLY)
+    file = write(report, scanned.folder / "report")["report.json"]
+    advance = ["baseline", "advance", "base", "data.parquet", "--report", "report", "--key", scanned.keys.pem("alice")]
+    assert "nobody signed" in scanned.told(1, *advance, "--trust", "trust.yaml")
+    scans.sign(file, [signers.open_signer(str(scanned.keys.pem("carol")))])
+    scanned.told(0, *advance, "--trust", "trust.yaml")

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.feather
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as parquet_encryption
 import pytest
 
 from foretaste import InputError, Policy, scan
@@ -199,6 +200,38 @@ def test_a_footer_whose_rows_do_not_add_up_is_refused(at: int, tmp_path: Path) -
     path.write_bytes(footed(raw, changed))
     with pytest.raises(InputError, match=r"the footer of .*a\.parquet counts .* readers take differently"):
         scanned(path)
+
+
+class _Kms(parquet_encryption.KmsClient):
+    """Wraps a key in nothing."""
+
+    def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+        return key_bytes
+
+    def unwrap_key(self, wrapped_key: bytes, master_key_identifier: str) -> bytes:
+        return wrapped_key
+
+
+@pytest.mark.parametrize("plain_footer", [True, False])
+def test_encrypted_columns_are_refused_before_arrow_ends_the_process(plain_footer: bool, tmp_path: Path) -> None:
+    """With a footer in plain text, Arrow aborts where somebody asks for the sizes of a column that it cannot decrypt."""
+    factory = parquet_encryption.CryptoFactory(lambda config: _Kms())
+    how = parquet_encryption.EncryptionConfiguration(
+        footer_key="k", column_keys={"c": ["other"]}, plaintext_footer=plain_footer
+    )
+    properties = factory.file_encryption_properties(parquet_encryption.KmsConnectionConfig(), how)
+    table = pa.table({"text": ["good"] * 5, "other": ["evil"] * 5})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    with pytest.raises(InputError, match=r"encrypt"):
+        scanned(tmp_path / "a.parquet")
+
+
+def test_bytes_behind_what_a_footer_says_are_refused(tmp_path: Path) -> None:
+    raw = parquet(pa.table({"text": ["good"] * 5}))
+    (tmp_path / "a.parquet").write_bytes(footed(raw, footer_of(raw) + bytes(28)))
+    with pytest.raises(InputError, match="has more behind it"):
+        scanned(tmp_path / "a.parquet")
 
 
 def test_a_parquet_file_whose_columns_lie_in_another_is_refused(tmp_path: Path) -> None:

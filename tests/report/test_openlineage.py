@@ -135,3 +135,9 @@ def test_a_collector_that_refuses_is_an_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no collector is configured"):
         openlineage.emit(events)
+
+
+@pytest.mark.parametrize("url", ["not a url", "collector.example.org", "file:///etc/passwd", ""])
+def test_an_address_that_is_none_is_an_error_and_no_bug(url: str) -> None:
+    with pytest.raises(InputError, match="no collector there"):
+        openlineage.emit([], url)

@@ -26,12 +26,18 @@ def advance(
 ) -> None:
     """Add DATA to the baseline FOLDER as its next signed snapshot, made if needed.
 
-    Only what passed enters, or what had findings for review that somebody approves. A refused batch never does.
+    Only what passed enters, or what had findings for review that somebody approves. A refused batch never does. Where the
+    trust file has keys for the role scan, one of them has to have signed the report ("scan --sign-with"); else whoever can
+    write the report decides that.
     """
     from foretaste import baselines
-    from foretaste.report import read
+    from foretaste.commands.people import read_report
+    from foretaste.provenance import scans
+    from foretaste.provenance.keys import TrustRoot
 
-    made = baselines.advance(folder, data, read(report), keys=keys, trust=trust, approved_by=approved_by, reason=reason)
+    demanded = scans.ROLE in TrustRoot.load(trust).roles
+    loaded, _ = read_report(report, trust if demanded else None, remedy="give the role scan in the trust file keys")
+    made = baselines.advance(folder, data, loaded, keys=keys, trust=trust, approved_by=approved_by, reason=reason)
     click.echo(f"{folder}: snapshot {made.number}, {made.profile.rows:,} rows in {len(made.batches)} accepted")
     click.echo(f"digest: {made.digest}")
 

@@ -16,7 +16,32 @@ from foretaste.waivers import JUSTIFICATIONS, STATUSES
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
+    from foretaste.results import Report
     from foretaste.waivers import Waiver
+
+trusted_report = click.option(
+    "--trust", metavar="FILE", type=click.Path(), help="Trust file: its role scan has signed the report."
+)
+
+
+def read_report(
+    report: str, trust: str | None, policy: str | None = None, remedy: str = "give --trust"
+) -> tuple[Report, tuple[str, ...]]:
+    """A report and who signed it, as the trust file judges; nobody without one, which is said.
+
+    Raises:
+        ForetasteError: as :func:`foretaste.provenance.scans.read`.
+    """
+    if trust is None:
+        from foretaste.report import read
+
+        click.echo(f"the report's signature was not checked; {remedy}", err=True)
+        return read(report), ()
+    from foretaste.policy import Policy
+    from foretaste.provenance import scans
+    from foretaste.provenance.keys import TrustRoot
+
+    return scans.read(report, TrustRoot.load(trust), None if policy is None else Policy.load(policy).digest)
 
 
 @click.command(short_help="Answer for findings of a report.")
@@ -31,6 +56,7 @@ if TYPE_CHECKING:
 @click.option("--action", help="What is done about it, where affected.")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key that signs (a PEM file); repeatable.")
 @click.option("--file", default="waivers.yaml", show_default=True, type=click.Path(), help="Waiver file to add to.")
+@trusted_report
 @debug_option
 def waive(
     report: str,
@@ -44,16 +70,16 @@ def waive(
     action: str | None,
     keys: tuple[str, ...],
     file: str,
+    trust: str | None,
 ) -> None:
     """Write waivers for each FINDING (its fingerprint, or the first digits of it) of REPORT into a waiver file.
 
     REPORT is the --out folder of a scan, or its report.json. A waiver holds for exactly the data of that report. Scan
     again with --waivers to apply it; the verdict and the report then say who answers for what.
     """
-    from foretaste.report import read
     from foretaste.waivers import Waiver
 
-    loaded = read(report)
+    loaded, _ = read_report(report, trust)
     fields = {
         "statement": statement, "owner": owner, "expired_at": expires, "status": status,
         "justification": justification or "", "impact_statement": impact or "", "action_statement": action or "",
@@ -103,18 +129,29 @@ def add_to_file(made: Sequence[Waiver], file: str, keys: Sequence[str]) -> None:
 @click.option("--out", required=True, metavar="DIR", type=click.Path(), help="Folder of all quarantines.")
 @click.option("--review", is_flag=True, help="Set rows for review apart too.")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key that signs the manifest; repeatable.")
+@trusted_report
+@click.option("--policy", metavar="FILE", type=click.Path(), help="The policy that the scan has to have followed.")
 @debug_option
-def quarantine(data: str, report: str, out: str, review: bool, keys: tuple[str, ...]) -> None:
+def quarantine(
+    data: str, report: str, out: str, review: bool, keys: tuple[str, ...], trust: str | None, policy: str | None
+) -> None:
     """Write the clean rows of DATA and its flagged rows, with their reasons, into two Parquet files with a manifest.
 
     DATA must be what was scanned, byte for byte. Rows whose findings are waived stay with the clean ones. Nothing is
     deleted, and each run makes a folder of its own below --out.
+
+    The report says which rows are flagged, and whoever can write it decides that: "scan --sign-with" signs it, and --trust
+    takes only what the trust file's role scan signed.
+
+    Exit code 0: set apart. 1: refused, as the report or its signature is not what it should be. 2: an error.
     """
     from foretaste.quarantine import split
-    from foretaste.report import read
 
+    if policy is not None and trust is None:
+        raise click.UsageError("--policy is held against a signed report; say whose with --trust.")
     severities = ("block", "review") if review else ("block",)
-    made = split(data, read(report), out, severities=severities, signers=opened(keys))
+    loaded, names = read_report(report, trust, policy)
+    made = split(data, loaded, out, severities=severities, signers=opened(keys), report_signers=names)
     click.echo(f"{made.clean_rows:,} clean rows: {made.clean}")
     click.echo(f"{made.quarantined_rows:,} rows set apart: {made.quarantined}")
     click.echo(f"manifest: {made.manifest}" + (f", signed in {made.signature}" if made.signature else ""))

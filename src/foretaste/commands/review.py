@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foretaste.commands.options import debug_option, show
-from foretaste.commands.people import add_to_file, opened
+from foretaste.commands.people import add_to_file, opened, read_report, trusted_report
 from foretaste.errors import ForetasteError, InputError
 
 if TYPE_CHECKING:
@@ -34,21 +34,22 @@ _Rows = Mapping[int, Mapping[str, str]]
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key that signs what is written; repeatable.")
 @click.option("--file", default="waivers.yaml", show_default=True, type=click.Path(), help="Waiver file to add to.")
 @click.option("--quarantine", metavar="DIR", type=click.Path(), help="Folder of all quarantines; needs --data.")
+@trusted_report
 @debug_option
 def review(
-    report: str, data: str | None, owner: str | None, keys: tuple[str, ...], file: str, quarantine: str | None
-) -> None:
+    report: str, data: str | None, owner: str | None, keys: tuple[str, ...], file: str, quarantine: str | None,
+    trust: str | None,
+) -> None:  # fmt: skip
     """Walk through the findings of REPORT, the --out folder of a scan, and decide on each.
 
     w writes a waiver for it, s sets its rows apart (with --data and --quarantine), l leaves it, b goes back, q quits.
     Nothing is written before you confirm at the end. Rows are shown escaped, with the trigger marked.
     """
-    from foretaste.report import read
     from foretaste.report.escape import visible
 
     if quarantine is not None and data is None:
         raise click.UsageError("--quarantine splits the data; name them with --data.")
-    loaded = read(report)
+    loaded, names = read_report(report, trust)
     findings = [f for f in loaded.findings if not f.waived]
     if not findings:
         click.echo(f"{loaded.headline()}\nthere is nothing to decide")
@@ -88,7 +89,7 @@ def review(
         add_to_file(list(waivers.values()), file, keys)
         click.echo(f"wrote {visible(file)}; apply it with: foretaste scan DATA --waivers {visible(file)} --out DIR")
     if apart and data is not None and quarantine is not None:
-        _set_apart(loaded, data, quarantine, apart, list(waivers.values()), keys)
+        _set_apart(loaded, data, quarantine, apart, list(waivers.values()), keys, names)
 
 
 def _draw(console: Console, report: Report, finding: Finding, place: str, around: _Rows) -> None:
@@ -195,8 +196,9 @@ def _ask(report: Report, finding: Finding, owner: str | None) -> Waiver:
 
 
 def _set_apart(
-    report: Report, data: str, out: str, apart: set[str], made: Sequence[Waiver], keys: Sequence[str]
-) -> None:
+    report: Report, data: str, out: str, apart: set[str], made: Sequence[Waiver], keys: Sequence[str],
+    names: Sequence[str],
+) -> None:  # fmt: skip
     """Set the chosen findings apart, and every other one that blocks and is not waived: no such row is clean."""
     from foretaste.quarantine import split
     from foretaste.results import Severity
@@ -210,7 +212,7 @@ def _set_apart(
         for r in judged.results
     )
     left = dataclasses.replace(judged, results=results)
-    split_off = split(data, left, out, severities=("block", "review"), signers=opened(keys))
+    split_off = split(data, left, out, severities=("block", "review"), signers=opened(keys), report_signers=names)
     click.echo(f"{split_off.quarantined_rows:,} rows set apart: {split_off.quarantined}")
     click.echo(f"{split_off.clean_rows:,} clean rows: {split_off.clean}; scan them before training")
 

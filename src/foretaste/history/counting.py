@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,11 +16,15 @@ from foretaste.background import AffixCounts, Background, PairCounts, Sketches
 from foretaste.batch import Batch
 from foretaste.check import Context, NotApplicableError
 from foretaste.history.rows import Blank, sweep
+from foretaste.roles import Kind
 from foretaste.sweep import Input, Itself, Part
 
 _Counts = TypeVar("_Counts", Sketches, AffixCounts, PairCounts)
 _AFFIXES = ("cells", "edges", "pairs", "words", "capitals")
 _PAIRS = ("counts", "presence")
+_SAMPLE = ("sample_words", "sample_keys")
+_BIGRAMS = ("bigrams_a", "bigrams_b")
+Fits = Callable[[tuple[int, ...]], bool]
 
 
 def _no_pairs() -> PairCounts:
@@ -124,11 +129,54 @@ def arrays_of(background: Background) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
+def layout(kind: Kind, roles: frozenset[str], rows: int, labels: int) -> dict[str, tuple[str, Fits]]:
+    """Type of every array that the background of so many rows and labels has, and whether a shape is one of its shapes.
+
+    Kernels take a sketch for as large as it always is: they would read and write beyond the end of a smaller one.
+    """
+    from foretaste.signals.affixes import CELLS, EDGE_CELLS, Affixes
+    from foretaste.signals.naive_bayes import MAX_CLASSES, buckets_of
+    from foretaste.signals.phrases import BIGRAM_CELLS, SAMPLE, SKETCH_CELLS, UNIGRAM_CELLS, phrase_signals
+    from foretaste.text.pairs import BUCKETS
+
+    def exactly(*shape: int) -> Fits:
+        return lambda found: found == shape
+
+    if not rows:
+        return {}
+    every: dict[str, tuple[str, Fits]] = {}
+    for role in phrase_signals(Context(kind, roles)):
+        every |= {f"{role}/{name}": ("<u8", lambda found: len(found) == 1 and found[0] <= SAMPLE) for name in _SAMPLE}
+        every |= {f"{role}/{name}": ("|u1", exactly(BIGRAM_CELLS)) for name in _BIGRAMS}
+        every |= {f"{role}/{name}": ("<u4", exactly(UNIGRAM_CELLS)) for name in ("unigrams", "presence")}
+        every[f"{role}/cells"] = ("|u1", exactly(SKETCH_CELLS))
+    if kind == "instruct" and Affixes().role in roles:
+        words, both = exactly(EDGE_CELLS), exactly(2, EDGE_CELLS)
+        shapes = {"cells": ("<u2", exactly(CELLS)), "edges": ("<u4", both), "pairs": ("<u4", both)}
+        shapes |= {"words": ("<u4", words), "capitals": ("<i8", exactly(2))}
+        every |= {f"affixes/{name}": shapes[name] for name in _AFFIXES}
+    if kind == "preference":
+        every |= {"pairs/counts": ("<u4", exactly(BUCKETS, 2)), "pairs/presence": ("<u4", exactly(BUCKETS))}
+    if kind == "classification" and 2 <= labels <= MAX_CLASSES:
+        every["words"] = ("<u4", exactly(buckets_of(labels), labels))
+    elif kind == "classification" and labels > MAX_CLASSES:  # counted until there were so many, if ever
+        every["words"] = ("<u4", lambda found: found in _word_shapes())
+    return every
+
+
+@cache
+def _word_shapes() -> frozenset[tuple[int, ...]]:
+    from foretaste.signals.naive_bayes import MAX_CLASSES, buckets_of
+
+    return frozenset((buckets_of(n), n) for n in range(2, MAX_CLASSES + 1))
+
+
 def background_of(rows: int, labels: dict[str, int], arrays: Mapping[str, npt.NDArray[Any]]) -> Background:
     """The background that a file holds.
 
     Raises:
         KeyError: if an array is missing.
+        ValueError: if a sample has more words than places.
     """
     from foretaste.signals.phrases import SAMPLE
     from foretaste.text.sample import Sample
@@ -142,6 +190,8 @@ def background_of(rows: int, labels: dict[str, int], arrays: Mapping[str, npt.ND
         if role == "pairs":
             known.pairs = PairCounts(**mine)
             continue
+        if len(mine["sample_words"]) != len(mine["sample_keys"]):
+            raise ValueError(f"the sample of {role} has more words than places, or fewer")
         known.sketches[role] = Sketches(
             mine["cells"], (mine["bigrams_a"], mine["bigrams_b"]), mine["unigrams"], mine["presence"],
             Sample(SAMPLE, mine["sample_words"], mine["sample_keys"]),

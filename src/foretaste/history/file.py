@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,12 +19,25 @@ import pyarrow.parquet as pq
 
 from foretaste._version import __version__
 from foretaste.errors import StateError, VerificationError
+from foretaste.history.counting import Fits, layout
 from foretaste.provenance import canonical
 from foretaste.typed import refuse_misfit
 
 FORMAT = 2
 _HEADER = "header.json"
 _AGAIN = "restore a copy of it, or name another path and scan the accepted batches into that, one by one"
+
+TABLES = ("rows", "seen")
+_TABLE, _ARRAY = "{}.parquet", "background/{}.npy"
+_OPTIONAL = ("words",)  # of data with one label, or more than are counted
+# The largest array counts words by label, in 1 << 24 cells of 4 bytes; numpy's head before it is 128 bytes or so.
+_MOST_BYTES = (4 << 24) + 1024
+_BEFORE = 10
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '([<|][ui][1248])', 'fortran_order': False, "
+    rb"'shape': \((\d{1,12},(?: \d{1,12})?)\), \} *\n",
+    re.DOTALL,
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
 # What the library of the archive raises for one that is damaged, encrypted, or packed in a way that it does not know.
@@ -73,11 +88,11 @@ def pack(fields: Mapping[str, Any], tables: Mapping[str, pa.Table | None], array
         tables: by name; ``None`` is kept as such.
         arrays: counts of the background, by name.
     """
-    members = {f"{name}.parquet": _parquet(table) for name, table in tables.items()}
+    members = {_TABLE.format(name): _parquet(table) for name, table in tables.items()}
     for name, array in arrays.items():
         stream = io.BytesIO()
         np.lib.format.write_array(stream, array, allow_pickle=False)
-        members[f"background/{name}.npy"] = stream.getvalue()
+        members[_ARRAY.format(name)] = stream.getvalue()
     header = {"format": FORMAT, "algorithm": algorithm(), "version": __version__, **fields}
     header["members"] = {name: hashlib.sha256(raw).hexdigest() for name, raw in members.items()}
     header["digest"] = digest_of(header)
@@ -105,24 +120,53 @@ def unpack(content: bytes, path: str) -> tuple[dict[str, Any], dict[str, pa.Tabl
         )
     tables: dict[str, pa.Table | None] = {}
     arrays: Arrays = {}
+    counted = header["background"]
+    fits = layout(header["kind"], frozenset(header["roles"]), counted["rows"], len(counted["labels"]))
+    if odd := header["members"].keys() - {_TABLE.format(n) for n in TABLES} - {_ARRAY.format(n) for n in fits}:
+        raise damaged(path, f"it holds {min(odd)!r:.100}, which has no place in it")
     for name, digest in header["members"].items():
         try:
+            if name.endswith(".npy") and archive.getinfo(name).file_size > _MOST_BYTES:
+                raise ValueError("it is larger than any array of a state")
             raw = archive.read(name)
-        except _UNREADABLE as e:
+        except (*_UNREADABLE, ValueError) as e:
             raise damaged(path, f"{name}: {e}") from e
         if hashlib.sha256(raw).hexdigest() != digest:
             raise damaged(path, f"{name} is not what the header says")
         try:
             if name.endswith(".npy"):
                 short = name.removeprefix("background/").removesuffix(".npy")
-                arrays[short] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+                arrays[short] = _array(raw, *fits[short])
             else:
                 # On this thread alone: one of Arrow's would let go of the bytes while Python ends, and abort it.
                 table = pq.ParquetFile(pa.BufferReader(raw)).read(use_threads=False)
+                table.validate(full=True)  # Arrow takes text from Parquet for UTF-8, as it comes
                 tables[name.removesuffix(".parquet")] = table if table.num_columns else None
-        except (ValueError, EOFError, OverflowError, MemoryError, pa.ArrowException) as e:
-            raise damaged(path, str(e)) from e
+        except (ValueError, OSError, EOFError, OverflowError, MemoryError, pa.ArrowException) as e:
+            raise damaged(path, f"{name}: {e}") from e
+    missing = {_TABLE.format(n) for n in TABLES if n not in tables}
+    missing |= {_ARRAY.format(n) for n in fits.keys() - arrays.keys() if n not in _OPTIONAL}
+    if missing:
+        raise damaged(path, f"{min(missing)} is missing")
     return header, tables, arrays
+
+
+def _array(raw: bytes, kind: str, fits: Fits) -> npt.NDArray[Any]:
+    """An array in numpy's own format, version 1, of the type and shape that a state has there.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    said = _NPY.match(raw)
+    if said is None or int.from_bytes(said[1], "little") != len(said[0]) - _BEFORE:
+        raise ValueError("it is no array as numpy writes it")
+    shape = tuple(int(n) for n in said[3].split(b",") if n.strip())
+    dtype = np.dtype(kind)
+    if said[2].decode() != kind or not fits(shape):
+        raise ValueError(f"it holds {said[2].decode()} in the shape {shape}, which is not that of its sketch")
+    if len(raw) - len(said[0]) != math.prod(shape) * dtype.itemsize:
+        raise ValueError("it is cut, or longer than it says")
+    return np.frombuffer(raw, dtype, offset=len(said[0])).reshape(shape).copy()
 
 
 def _parquet(table: pa.Table | None) -> bytes:

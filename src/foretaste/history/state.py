@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -361,20 +361,43 @@ class History:
 
 
 def _refuse_tables(header: Mapping[str, Any], tables: Mapping[str, pa.Table | None]) -> None:
-    """Refuse tables that are not those of the header.
+    """Refuse tables that are not those of the header, and counts that do not add up.
 
     Raises:
         ValueError: naming the table.
     """
-    held, seen = tables["rows"], tables["seen"]
+    from foretaste.text.minhash import BINS
+
+    held, seen, batches, counted = tables["rows"], tables["seen"], header["batches"], header["background"]
+    if header["kind"] not in get_args(Kind):
+        raise ValueError(f"there is no kind of data {header['kind']!r:.60}")
+    if [b["batch"] for b in batches] != list(range(1, len(batches) + 1)):
+        raise ValueError("its batches are not numbered from 1")
+    numbers = [b["rows"] for b in batches] + [counted["rows"], *counted["labels"].values(), *header["sources"].values()]
+    if min(numbers, default=0) < 0:
+        raise ValueError("it counts fewer rows than none")
+    total = sum(b["rows"] for b in batches)
+    if counted["rows"] + (0 if held is None else held.num_rows) != total or sum(header["sources"].values()) > total:
+        raise ValueError(f"the rows that it holds and counts are not the {total} of its batches")
+    if sum(counted["labels"].values()) != (counted["rows"] if header["kind"] == "classification" else 0):
+        raise ValueError("its labels do not add up to its rows")
     added = {"_batch": pa.int32(), "_row": pa.int64(), "_id": pa.large_string()}
     columns = {role: pa.large_string() for role in header["roles"]} | added
     if held is not None and {f.name: f.type for f in held.schema} != columns:
         raise ValueError("the rows that it holds have other columns than its roles")
     if not 0 <= header["suspects"] <= (held.num_rows if held is not None else 0):
         raise ValueError(f"it counts {header['suspects']} suspects among fewer rows")
-    if seen is not None and seen.schema.names != ["id", "batch", "text", "signature"]:
+    marks = {"id": pa.large_string(), "batch": pa.int32(), "text": pa.uint64(), "signature": pa.binary(BINS)}
+    if seen is not None and {f.name: f.type for f in seen.schema} != marks:
         raise ValueError("the rows that it has seen have other columns")
+    for table, name in ((held, "_batch"), (seen, "batch")):
+        if table is None:
+            continue
+        if any(column.null_count for column in table.columns):
+            raise ValueError("a row that it holds lacks a value")
+        least, most = pc.min_max(table[name]).as_py().values()
+        if table.num_rows and not 1 <= least <= most <= len(batches):
+            raise ValueError("a row that it holds is of no batch of it")
 
 
 def _rows_by_source(dataset: Input) -> dict[str, int]:

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from foretaste.provenance import rows, sha256
 from foretaste.provenance.merkle import WORKERS
-from foretaste.provenance.sha256 import BLOCK, LANES
+from foretaste.provenance.sha256 import BLOCK, LANES, load, store
 from foretaste.reading.dataset import text_buffers
 from foretaste.text.kernels import kernel
 
 # Hashes of so many rows are asked for at once: numpy asks for huge pages from 4 MiB on, and small ones cost as much as
 # hashing what is written to them.
 _ROOM = 1 << 17
+_LINES = 16  # of a cell that are asked for ahead; the processor sees by itself that a long one goes on
 
 
 def leaf_hashes(batches: Iterable[pa.RecordBatch]) -> list[npt.NDArray[np.uint8]]:
@@ -54,19 +56,17 @@ def _hash_batch(batch: pa.RecordBatch, out: npt.NDArray[np.uint8]) -> None:
     named = rows.by_name(batch.schema.names, batch.columns)
     columns = [(rows.head_of(raw), *rows.flat(column, raw.decode())) for raw, column in named]
     lengths = np.full(batch.num_rows, len(b"\0()"), dtype=np.int64)
-    heads, held, table = [], [], np.zeros((len(columns), 4), np.uint64)
+    held, table = [], np.zeros((len(columns), 6), np.uint64)
     for at, (head, raw, atom) in enumerate(columns):
-        data, ends, valid = buffers = _buffers(raw)
+        data, ends, valid = _buffers(raw)
         _measure(lengths, len(head), ends, valid, atom)
-        held.append(buffers)  # or what lies at the addresses would be given back
-        table[at] = [data.ctypes.data, ends.ctypes.data, valid.ctypes.data, atom]
-        heads.append(np.frombuffer(head, np.uint8))
-    head_ends = np.cumsum([0, *map(len, heads)])
+        padded = np.frombuffer(head + bytes(-len(head) % 8), np.uint8)
+        held.append((data, ends, valid, padded))  # or what lies at the addresses would be given back
+        table[at] = [*(part.ctypes.data for part in held[-1]), len(head), atom]
     blocks = (lengths + 8) // sha256.BLOCK + 1
     # Messages side by side have to be of one length, or nearly; numpy sorts short numbers by their digits.
     order = np.argsort(blocks.astype(np.uint16) if blocks.max() < 1 << 16 else blocks, kind="stable")
-    all_heads = np.concatenate(heads) if heads else np.zeros(0, np.uint8)
-    last = _hash(lengths, blocks, order, table, all_heads, head_ends, sha256.START, out.view(np.uint32))
+    last = _hash(lengths, blocks, order, table, sha256.START, out.view(np.uint32))
     sha256.compare(out[order[-1]], last)
 
 
@@ -91,9 +91,7 @@ def _measure(lengths: Any, head: int, ends: Any, valid: Any, atom: bool) -> None
 
 
 @kernel
-def _hash(
-    lengths: Any, blocks: Any, order: Any, table: Any, heads: Any, head_ends: Any, start: Any, out: Any
-) -> Any:  # fmt: skip
+def _hash(lengths: Any, blocks: Any, order: Any, table: Any, start: Any, out: Any) -> Any:
     """Hash the rows sixteen at a time, each written down right before, while it stays in the nearest cache.
 
     Returns:
@@ -102,17 +100,21 @@ def _hash(
     most = 0
     for first in range(0, len(order), LANES):
         most = max(most, blocks[order[first : first + LANES]].sum())
-    room, state = np.empty(most * BLOCK, np.uint8), np.empty((8, LANES), np.uint32)
+    # Words are written whole, so up to seven bytes behind a message are too: into the next one, which is written later.
+    room, state = np.empty(most * BLOCK + 8, np.uint8), np.empty((8, LANES), np.uint32)
     at, counts, own = np.empty(LANES, np.uint64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    begin = end = 0
+    begin = end = np.int64(0)
     for first in range(0, len(order), LANES):
-        end = 0
+        end = np.int64(0)
         for lane in range(LANES):
             if first + lane < len(order):
                 row = order[first + lane]
                 begin, end = end, end + blocks[row] * BLOCK
-                _write(room[begin:end], row, table, heads, head_ends)
-                sha256.pad(room[begin:end], lengths[row])
+                base = np.uint64(room.ctypes.data) + np.uint64(begin)
+                if first + LANES + lane < len(order):
+                    _fetch(np.uint64(order[first + LANES + lane]), table)
+                _write(base, np.uint64(row), table)
+                sha256.pad(base, np.uint64(lengths[row]), np.uint64(blocks[row] * BLOCK))
             at[lane] = np.uint64(room.ctypes.data) + np.uint64(begin)  # what is left over is hashed more than once
             counts[lane], own[lane] = blocks[row], row
         sha256.hash_lanes(at, counts, own, start, state, out)
@@ -120,52 +122,92 @@ def _hash(
 
 
 @kernel
-def _write(out: Any, row: int, table: Any, heads: Any, head_ends: Any) -> None:
-    """Write a row, as the leaf that is hashed. Unsigned indices need no check for being negative."""
-    out[0] = 0
-    out[1] = 40  # an opening parenthesis
-    base, at = np.uint64(out.ctypes.data), np.uint64(2)
-    one, ten = np.uint64(1), np.uint64(10)
+def _fetch(row: Any, table: Any) -> None:
+    """Ask for a row of the next sixteen, which lies where no processor expects it: rows of one length are far apart."""
+    line = np.uint64(BLOCK)
     for column in range(len(table)):
-        if not _load(table[column, 2] + np.uint64(row), types.uint8):  # type: ignore[call-arg]
+        ends = table[column, 1] + np.uint64(8) * row
+        at = table[column, 0] + load(ends, types.uint64)  # type: ignore[call-arg]
+        end = table[column, 0] + load(ends + np.uint64(8), types.uint64)  # type: ignore[call-arg]
+        end = min(end, at + line * np.uint64(_LINES))
+        while at < end:
+            _prefetch(at)  # type: ignore[call-arg]
+            at += line
+
+
+@intrinsic
+def _prefetch(typing: Any, address: Any) -> Any:
+    """Have the cache line at an address brought near."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, byte = ir.IntType(32), cgutils.voidptr_t
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        name = "llvm.prefetch.p0i8"
+        known = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        said = [ir.Constant(number, n) for n in (0, 3, 1)]  # to read, as near as can be, data
+        builder.call(known, [builder.inttoptr(arguments[0], byte), *said])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), emit
+
+
+@kernel
+def _write(at: Any, row: Any, table: Any) -> None:
+    """Write a row at an address, as the leaf that is hashed. Unsigned numbers need no check for being negative."""
+    one, eight, ten = np.uint64(1), np.uint64(8), np.uint64(10)
+    store(at, np.uint16(40 << 8))  # type: ignore[call-arg]  # zero, and an opening parenthesis
+    at += np.uint64(2)
+    for column in range(len(table)):
+        if not load(table[column, 2] + row, types.uint8):  # type: ignore[call-arg]
             continue
-        ends = table[column, 1] + np.uint64(8 * row)
-        begin = _load(ends, types.uint64)
-        size = _load(ends + np.uint64(8), types.uint64) - begin
-        for i in range(np.uint64(head_ends[column]), np.uint64(head_ends[column + 1])):
-            out[at] = heads[i]
-            at += one
-        if table[column, 3]:
+        ends = table[column, 1] + eight * row
+        begin = load(ends, types.uint64)  # type: ignore[call-arg]
+        size = load(ends + eight, types.uint64) - begin  # type: ignore[call-arg]
+        head, done = table[column, 4], np.uint64(0)
+        while done < head:
+            store(at + done, load(table[column, 3] + done, types.uint64))  # type: ignore[call-arg]
+            done += eight
+        at += head
+        if table[column, 5]:
             rest, digits = size, one
             while rest >= ten:
                 rest //= ten
                 digits += one
             at += digits
-            out[at] = 58  # a colon
+            store(at, np.uint8(58))  # type: ignore[call-arg]  # a colon
             rest = size
             for back in range(digits):
-                out[at - one - back] = 48 + rest % ten
+                store(at - one - np.uint64(back), np.uint8(48 + rest % ten))  # type: ignore[call-arg]
                 rest //= ten
             at += one
-        _copy(base + at, table[column, 0] + begin, size)
+        _copy(at, table[column, 0] + begin, size)
         at += size
-        out[at] = 41  # a closing parenthesis
+        store(at, np.uint8(41))  # type: ignore[call-arg]  # a closing parenthesis
         at += one
-    out[at] = 41
+    store(at, np.uint8(41))  # type: ignore[call-arg]
+
+
+@kernel
+def _copy(to: Any, of: Any, size: Any) -> None:
+    """Copy bytes from one address to another: a few by words that may overlap, as a call costs more than they do."""
+    four, eight = np.uint64(4), np.uint64(8)
+    if size > np.uint64(16):
+        _copy_many(to, of, size)  # type: ignore[call-arg]
+    elif size >= eight:
+        last = load(of + size - eight, types.uint64)  # type: ignore[call-arg]
+        store(to, load(of, types.uint64))  # type: ignore[call-arg]
+        store(to + size - eight, last)  # type: ignore[call-arg]
+    elif size >= four:
+        low = load(of + size - four, types.uint32)  # type: ignore[call-arg]
+        store(to, load(of, types.uint32))  # type: ignore[call-arg]
+        store(to + size - four, low)  # type: ignore[call-arg]
+    else:
+        for i in range(size):
+            store(to + np.uint64(i), load(of + np.uint64(i), types.uint8))  # type: ignore[call-arg]
 
 
 @intrinsic
-def _load(typing: Any, address: Any, kind: Any) -> Any:
-    """The number at an address."""
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], context.get_value_type(kind.dtype).as_pointer()), align=1)
-
-    return kind.dtype(types.uint64, kind), emit
-
-
-@intrinsic
-def _copy(typing: Any, target: Any, source: Any, size: Any) -> Any:
+def _copy_many(typing: Any, target: Any, source: Any, size: Any) -> Any:
     """Copy bytes from one address to another."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -168,10 +168,14 @@ def digest_files(files: Files, copy_to: Path | None = None) -> tuple[FileDigest,
     digests = files.digests(copy_to)
     seen: dict[str, str] = {}
     for name in (d.name for d in digests):
-        plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-        if (twin := seen.setdefault(plain, name)) != name:
+        if (twin := seen.setdefault(folded(name), name)) != name:
             raise InputError(f"{name!a} and {twin!a} are one name on other systems; rename one of the two")
     return digests
+
+
+def folded(name: str) -> str:
+    """What names that pass for one another have in common: Unicode's compatible form, without case."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def refuse_changed(files: Files) -> None:

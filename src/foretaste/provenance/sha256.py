@@ -86,6 +86,28 @@ def _node(typing: Any, pairs: Any, out: Any) -> Any:
     return types.void(types.uintp, types.uintp), emit
 
 
+@intrinsic
+def load(typing: Any, address: Any, kind: Any) -> Any:
+    """The number at an address."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], context.get_value_type(kind.dtype).as_pointer()), align=1)
+
+    return kind.dtype(types.uint64, kind), emit
+
+
+@intrinsic
+def store(typing: Any, address: Any, number: Any) -> Any:
+    """Write a number at an address, as wide as it is."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        to = builder.inttoptr(arguments[0], arguments[1].type.as_pointer())
+        builder.store(arguments[1], to, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, number), emit
+
+
 def _rounds(builder: ir.IRBuilder, before: list[Any], block: list[Any]) -> list[Any]:
     """The eight words of state after a block of sixteen words."""
 
@@ -152,14 +174,21 @@ def _swapped(x: Any) -> Any:
 
 
 @kernel
-def pad(message: Any, size: int) -> None:
-    """End a message of ``size`` bytes in its blocks, shape (64 * blocks,), as the standard has it."""
-    message[size:] = 0
-    message[size] = 0x80
-    bits = size * 8
-    for i in range(1, 9):
-        message[-i] = bits & 0xFF
-        bits >>= 8
+def pad(at: Any, size: Any, whole: Any) -> None:
+    """End a message of ``size`` bytes at an address, in the ``whole`` bytes of its blocks, as the standard has it.
+
+    Writes up to seven bytes behind the blocks.
+    """
+    eight = np.uint64(8)
+    store(at + size, np.uint64(0x80))  # type: ignore[call-arg]
+    done = size + eight
+    while done < whole:
+        store(at + done, np.uint64(0))  # type: ignore[call-arg]
+        done += eight
+    bits = size * eight
+    head, tail = _swapped(np.uint32(bits >> np.uint64(32))), _swapped(np.uint32(bits))
+    store(at + whole - eight, np.uint32(head))  # type: ignore[call-arg]
+    store(at + whole - np.uint64(4), np.uint32(tail))  # type: ignore[call-arg]
 
 
 @kernel

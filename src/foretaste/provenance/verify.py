@@ -19,7 +19,7 @@ from foretaste.provenance import dsse
 from foretaste.provenance.certificate import PREDICATE_TYPE, Certificate
 from foretaste.provenance.chain import Chain, Link
 from foretaste.provenance.keys import TrustRoot
-from foretaste.provenance.manifest import build_frame, digest_files, refuse_changed, row_tree, rows_digest
+from foretaste.provenance.manifest import build_frame, digest_files, folded, refuse_changed, row_tree, rows_digest
 from foretaste.provenance.rows import ENCODING
 from foretaste.provenance.statement import Statement, from_digest_set, from_timestamp, parse
 from foretaste.reading.formats import FileDigest, Files, list_files, naming, root_digest
@@ -348,6 +348,8 @@ def _stale(
     """Old data with their own certificate do belong together: what they are, and how old, is for the verifier to say."""
     if wanted is not None and called != wanted:
         yield f"the certificate is for {called!r}, and {wanted!r} is wanted"
+    if twin := next((n for n in root.sequences if n != called and folded(n) == folded(called)), None):
+        yield f"the certificate is for {called!a}, which passes for {twin!a}, whose sequence the trust file demands"
     limits = [n for n in (min_sequence, root.sequences.get(called)) if n is not None]
     if not limits:
         return

@@ -97,7 +97,7 @@ class Parquet(Reader):
         """Row groups are streamed, not loaded."""
         # A buffered stream reads a column chunk page by page: a file of one large row group stays out of memory.
         with source.file() as file, pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
-            _refuse_footer(parquet, source)
+            _refuse_footer(parquet, file, source)
             require(parquet.schema_arrow.names, columns, source.path)
             for batch in parquet.iter_batches(_batch_rows(parquet, columns), columns=list(columns)):
                 yield batch.select(list(columns))
@@ -105,7 +105,7 @@ class Parquet(Reader):
     def rows(self, source: Source) -> int | None:
         """From the footer."""
         with source.file() as file, pq.ParquetFile(file) as parquet:
-            _refuse_footer(parquet, source)
+            _refuse_footer(parquet, file, source)
             return int(parquet.metadata.num_rows)
 
 
@@ -324,10 +324,19 @@ def refuse_renamed(schema: pa.Schema, place: str) -> None:
             )
 
 
-def _refuse_footer(parquet: pq.ParquetFile, source: Source) -> None:
-    """Refuse a footer that readers take differently: rows that do not add up, columns in other files, other names."""
+def _refuse_footer(parquet: pq.ParquetFile, file: pa.NativeFile, source: Source) -> None:
+    """Refuse a footer that readers take differently: rows that do not add up, columns in other files, other names.
+
+    What is encrypted is refused before its columns are looked at, as Arrow would end the process.
+    """
     refuse_renamed(parquet.schema_arrow, source.path)
     meta, said = parquet.metadata, ""
+    # The signature of a footer with encrypted columns lies behind what it says.
+    if int.from_bytes(file.read_at(4, file.size() - 8), "little") != meta.serialized_size:
+        raise InputError(
+            f"the footer of {source.path} has more behind it, such as the signature of encrypted columns, which "
+            "readers take differently; write the file again, without encryption"
+        )
     flat = [i for i in range(meta.num_columns) if parquet.schema.column(i).max_repetition_level == 0]
     total = 0
     for at in range(meta.num_row_groups):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,9 +42,10 @@ def flagged_table(report: Report) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def rows_by_finding(path: str | Path) -> dict[tuple[str, str], tuple[tuple[int, ...], tuple[str, ...]]]:
-    """Rows, ascending, and their ids of each (check, fingerprint) of a table that :func:`write_flagged` wrote."""
-    table = pq.read_table(path, columns=["check", "finding", "row", "id"])
+def rows_by_finding(source: Any) -> dict[tuple[str, str], tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Rows, ascending, and their ids of each (check, fingerprint) of a table that :func:`write_flagged` wrote, from a path
+    or an Arrow buffer."""
+    table = pq.read_table(source, columns=["check", "finding", "row", "id"])
     found: dict[tuple[str, str], dict[int, str]] = {}
     # A Python loop over the flagged rows, which a report holds as Python objects anyway.
     for check, finding, row, name in zip(*(column.to_pylist() for column in table.columns)):

@@ -89,7 +89,12 @@ def emit(events: Iterable[RunEvent], url: str | None = None) -> int:
         InputError: if no collector is configured, or it does not take an event.
     """
     ol = _library()
-    client = ol.client(url)
+    try:
+        client = ol.client(url)
+    except (ValueError, TypeError, KeyError, OSError) as e:
+        raise InputError(
+            f"no collector there: {e}; give --url or OPENLINEAGE_URL an address with http:// or https://"
+        ) from e
     count = 0
     for event in events:
         try:

@@ -122,6 +122,11 @@ class _State:
         self.last = np.full(held["last"], -1, np.int64)
 
 
+def buckets_of(classes: int) -> int:
+    """Buckets of words that so many classes are counted in."""
+    return 1 << min(20, (_MAX_CELLS // classes).bit_length() - 1)
+
+
 @dataclass(frozen=True)
 class NaiveBayes(Signal[_State, Model]):
     """Leave-one-out label probabilities from the words of the input."""
@@ -138,7 +143,7 @@ class NaiveBayes(Signal[_State, Model]):
         n = len(classes.counts)
         if not 2 <= n <= MAX_CLASSES:
             raise NotApplicableError(f"{n} distinct labels; a label model needs 2 to {MAX_CLASSES}")
-        buckets = 1 << min(20, (_MAX_CELLS // n).bit_length() - 1)
+        buckets = buckets_of(n)
         return _State(
             labels=classes.labels,
             counts=np.zeros((buckets, n), np.uint32),
