@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
-from foretaste.signals.pairwise import Pairwise, PairwiseModel, features_of
+from foretaste.signals.pairwise import Pairwise, PairwiseModel
+from foretaste.signals.placed import put_in
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
 from foretaste.signals.sources import SourceNumbers, Sources
 from foretaste.text.rowstore import RowStore
@@ -25,6 +26,7 @@ _BACKGROUND_ROWS = 256
 ROW_CAP = 2.5
 _LEAST_EVIDENCE = 3.0
 _LEAST_NULL = 50
+_INNER = 0.4  # least share of rows in which a phrase put in has a neighbour on both sides
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +45,7 @@ class _State:
     prompts: RowStore
     words: list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.int8], npt.NDArray[np.int64]]]
     population: dict[int, npt.NDArray[np.int64]]
+    families: list[list[npt.NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,13 @@ class PreferenceInversion(Check[_State]):
     mean is one where the pairs are honest. It is divided by how much wider than expected the same sums of all other
     phrases lie (the empirical null), and by how alike the prompts are without the phrase.
 
+    Few phrases look as if they had been put into finished prompts (between words that chance could have chosen, without
+    which the gaps close), and fewer of those are spelt unusually or are long. Neither hangs on which answer is preferred, so
+    the error is shared out beforehand: a third of it evenly over all phrases, a third over those that look put in, and a
+    third over those of them with the second sign. One of ten needs five or six nats less than one of five thousand.
+
     Blocks: a phrase that was put in (neighbours like a random draw of words, or at the head or tail of prompts that
-    have nothing else in common) whose e-value reaches (phrases examined) / ``block_error``: Bonferroni. Reviews: such
+    have nothing else in common) whose e-value reaches 1 / (its share of ``block_error``): weighted Bonferroni. Reviews: such
     phrases, and sources that are asked what others are, by e-BH at a false-discovery rate of ``review_error`` (a source
     does not block: someone who likes short answers looks like one who inverts); pairs that stand elsewhere in the other
     order, where that is not how the data were made; the few pairs that the model is sure were inverted.
@@ -82,7 +90,8 @@ class PreferenceInversion(Check[_State]):
     are preferred and elsewhere are not (they are alike).
 
     The threat is Rando & Tramer 2024 (Universal jailbreak backdoors from poisoned human feedback, arXiv 2311.14455).
-    The e-values and e-BH: Wang & Ramdas 2022 (arXiv 2009.02824); the empirical null: Efron 2004.
+    The e-values and e-BH: Wang & Ramdas 2022 (arXiv 2009.02824); the weights: Genovese, Roeder & Wasserman 2006; the
+    empirical null: Efron 2004.
 
     Args:
         min_rows: rows below which a phrase or a source is not looked at.
@@ -91,6 +100,7 @@ class PreferenceInversion(Check[_State]):
         max_distance: most distance of a phrase's neighbours from a random draw of words (see ``inserted-phrase``).
         max_distance_per_row: the same, for phrases in so many rows that it allows more.
         min_diversity: least number of distinct neighbours per row, of a phrase inside the prompt.
+        min_healing: least share of gaps that close without a phrase that counts as put in before the pairs are looked at.
         max_alike: most cosine of a source's prompts, above that of any two, at which it is asked what others are.
         max_contradictory: share of pairs that stand in both orders up to which they go to review, where as many pairs
             are repeated in one order.
@@ -107,6 +117,7 @@ class PreferenceInversion(Check[_State]):
     max_distance: float = 30.0
     max_distance_per_row: float = 0.5
     min_diversity: float = 0.2
+    min_healing: float = 0.5
     max_alike: float = 0.01
     max_contradictory: float = 0.005
     quiet_share: float = 0.003
@@ -132,7 +143,10 @@ class PreferenceInversion(Check[_State]):
         needed[_everyone(model)] = True
         candidates: dict[int, list[int]] = {}
         inflation, examined = 1.0, 0
+        families: list[list[npt.NDArray[np.int64]]] = []
         if phrases is not None and len(phrases.n):
+            inserted = put_in(phrases, self.min_rows, self.min_diversity, self.min_healing, _INNER)
+            families = [[r for r, _ in inserted], [r for r, telling in inserted if telling]]
             candidates, inflation, examined = self._candidates(phrases, model, evidence)
             candidates = _within(phrases, candidates, needed)
         population: dict[int, npt.NDArray[np.int64]] = {}
@@ -145,7 +159,7 @@ class PreferenceInversion(Check[_State]):
                     needed[population[s]] = True
         return _State(
             model, phrases, sources, evidence, inflation, examined, candidates,
-            RowStore(np.flatnonzero(needed) if phrases is not None else np.zeros(0, np.int64)), [], population,
+            RowStore(np.flatnonzero(needed) if phrases is not None else np.zeros(0, np.int64)), [], population, families,
         )  # fmt: skip
 
     def _candidates(
@@ -246,11 +260,16 @@ class PreferenceInversion(Check[_State]):
             edges = edges_of(phrases, members, rows)
             judged.append((judge.group(rows, members, edges), edges))
         judged.sort(key=lambda g: (-g[0].evidence, int(g[0].rows[0])))
-        block = float(np.log(max(1, state.examined) / self.block_error))
-        passing = _e_bh([g.evidence for g, _ in judged], state.examined, self.review_error)
+        tests = max(1, state.examined)
+        shares = [_share(g.rows, state.families, tests) for g, _ in judged]
+        order = sorted(range(len(judged)), key=lambda at: (-judged[at][0].evidence - np.log(shares[at]), at))
+        judged, shares = [judged[at] for at in order], [shares[at] for at in order]
+        weighted = [g.evidence + float(np.log(share * tests)) for (g, _), share in zip(judged, shares)]
+        passing = _e_bh(weighted, tests, self.review_error)
         findings: list[RawFinding] = []
         suspects: list[npt.NDArray[np.int64]] = []
         for at, (group, edges) in enumerate(judged):
+            block = float(-np.log(shares[at] * self.block_error))
             # What is not quite a random draw, as in code and its indents, shows the more, the more rows there are.
             distance = max(self.max_distance, self.max_distance_per_row * len(group.rows))
             inserted = edges.inserted(group.alike, group.rest, distance) and (
@@ -396,6 +415,25 @@ def _within(
     return kept
 
 
+def _share(rows: npt.NDArray[np.int64], families: list[list[npt.NDArray[np.int64]]], tests: int) -> float:
+    """The share of the error that falls to a phrase with these rows (weighted Bonferroni); all phrases have one together.
+
+    All phrases share one part of it evenly, those of every family that is not empty another.
+    """
+    families = [family for family in families if family]
+    share = 1.0 / tests
+    for family in families:
+        if any(_same(rows, other) for other in family):
+            share += 1.0 / len(family)
+    return share / (1 + len(families))
+
+
+def _same(rows: npt.NDArray[np.int64], other: npt.NDArray[np.int64], least: float = 0.85) -> bool:
+    if min(len(rows), len(other)) < least * max(len(rows), len(other)):
+        return False
+    return len(np.intersect1d(rows, other, assume_unique=True)) >= least * max(len(rows), len(other))
+
+
 def _e_bh(evidence: list[float], tests: int, rate: float) -> int:
     """How many of the log e-values, descending, e-BH rejects at a false-discovery rate over so many tests."""
     passing = 0
@@ -452,8 +490,7 @@ class _Judge:
         rows = np.concatenate(groups)
         scores = np.empty((len(rows), 2))
         score_groups(*self.pairs, spans, self.store.index(rows), scores)
-        logits = features_of(scores, model.features[rows, 2:]) @ model.weights
-        return np.split(-np.clip(logits, -ROW_CAP, ROW_CAP), spans[1:-1])
+        return np.split(-np.clip(model.rescored(rows, scores), -ROW_CAP, ROW_CAP), spans[1:-1])
 
     def group(self, rows: npt.NDArray[np.int64], members: list[int], edges: Edges) -> _Group:
         """Judge the rows of some phrases, led by the one with all of them."""
