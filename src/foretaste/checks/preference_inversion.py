@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
+from foretaste.signals.affixes import Affixes
 from foretaste.signals.pairwise import Pairwise, PairwiseModel
-from foretaste.signals.placed import put_in
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
+from foretaste.signals.placed import put_in
 from foretaste.signals.sources import SourceNumbers, Sources
 from foretaste.text.rowstore import RowStore
 
@@ -26,20 +27,20 @@ _BACKGROUND_ROWS = 256
 ROW_CAP = 2.5
 _LEAST_EVIDENCE = 3.0
 _LEAST_NULL = 50
-_INNER = 0.4  # least share of rows in which a phrase put in has a neighbour on both sides
+_INNER = 0.4  # least share of rows with a neighbour on both sides, for gaps to close
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass
 class _State:
-    """Evidence per row, and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source."""
+    """Evidence per row, how wide its sums lie by both models (2,), and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source."""
 
     model: PairwiseModel
     phrases: PhraseTable | None
     sources: SourceNumbers
     evidence: Floats
-    inflation: float
+    inflation: Floats
     examined: int
     candidates: dict[int, list[int]]
     prompts: RowStore
@@ -100,7 +101,9 @@ class PreferenceInversion(Check[_State]):
         max_distance: most distance of a phrase's neighbours from a random draw of words (see ``inserted-phrase``).
         max_distance_per_row: the same, for phrases in so many rows that it allows more.
         min_diversity: least number of distinct neighbours per row, of a phrase inside the prompt.
-        min_healing: least share of gaps that close without a phrase that counts as put in before the pairs are looked at.
+        min_healing: least share of gaps that close without a phrase, for it to look put in before the pairs are looked at.
+        min_finished: the same, of the prompts that begin (end) as others do without an opening (ending).
+        closing: the same, from which a phrase in many rows, whose neighbours are no random draw, is reviewed all the same.
         max_alike: most cosine of a source's prompts, above that of any two, at which it is asked what others are.
         max_contradictory: share of pairs that stand in both orders up to which they go to review, where as many pairs
             are repeated in one order.
@@ -118,6 +121,8 @@ class PreferenceInversion(Check[_State]):
     max_distance_per_row: float = 0.5
     min_diversity: float = 0.2
     min_healing: float = 0.5
+    min_finished: float = 0.3
+    closing: float = 0.65
     max_alike: float = 0.01
     max_contradictory: float = 0.005
     quiet_share: float = 0.003
@@ -128,9 +133,10 @@ class PreferenceInversion(Check[_State]):
         return "" if context.kind == "preference" else "the data have no chosen and rejected answers"
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
-        """The pairwise model, sources, and the phrases of the prompts."""
+        """The pairwise model, sources, and the phrases, openings and endings of the prompts."""
         phrases = phrase_signals(context).get("input")
-        return (Pairwise(), Sources(), *((phrases,) if phrases else ()))
+        affixes = (Affixes(),) if "prompt" in context.roles else ()
+        return (Pairwise(), Sources(), *((phrases,) if phrases else ()), *affixes)
 
     def start(self, context: Context) -> _State:
         """Sum the evidence of every phrase, and choose those that are worth a model of their own."""
@@ -142,10 +148,11 @@ class PreferenceInversion(Check[_State]):
         needed = np.zeros(rows, np.bool_)
         needed[_everyone(model)] = True
         candidates: dict[int, list[int]] = {}
-        inflation, examined = 1.0, 0
+        inflation, examined = np.ones(2), 0
         families: list[list[npt.NDArray[np.int64]]] = []
         if phrases is not None and len(phrases.n):
-            inserted = put_in(phrases, self.min_rows, self.min_diversity, self.min_healing, _INNER)
+            affixes = context.value(Affixes()) if "prompt" in context.roles else None
+            inserted = put_in(phrases, affixes, self.min_rows, self.min_diversity, self.min_healing, self.min_finished)
             families = [[r for r, _ in inserted], [r for r, telling in inserted if telling]]
             candidates, inflation, examined = self._candidates(phrases, model, evidence)
             candidates = _within(phrases, candidates, needed)
@@ -164,14 +171,11 @@ class PreferenceInversion(Check[_State]):
 
     def _candidates(
         self, phrases: PhraseTable, model: PairwiseModel, evidence: Floats
-    ) -> tuple[dict[int, list[int]], float, int]:
+    ) -> tuple[dict[int, list[int]], Floats, int]:
         """The phrases to judge, each with those in the same rows, how wide their null is, and how many there are."""
         enough = np.flatnonzero(phrases.counts >= self.min_rows)
         if not len(enough):
-            return {}, 1.0, 0
-        p = 1.0 / (1.0 + np.exp(evidence))  # P(chosen preferred)
-        centred = evidence + evidence * (1.0 - 2.0 * p)
-        variance = evidence**2 * 4.0 * p * (1.0 - p)
+            return {}, np.ones(2), 0
         mixed = ((np.arange(len(evidence)) + 1).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
 
@@ -181,17 +185,24 @@ class PreferenceInversion(Check[_State]):
 
         # N-grams that occur in the same rows are one phrase.
         _, first, number = np.unique(sums(mixed), return_index=True, return_inverse=True)
-        z = sums(centred)[first] / np.sqrt(np.maximum(sums(variance)[first], 1e-12))
-        # The middle half of the phrases is honest (Efron's central matching); few phrases have no middle.
-        low, high = np.quantile(z, (0.25, 0.75))
-        inflation = max(1.0, ((high - low) / 1.349) ** 2) if len(z) >= _LEAST_NULL else 1.0
+
+        def standing(evidence: Floats) -> tuple[Floats, float]:
+            p = 1.0 / (1.0 + np.exp(evidence))  # P(chosen preferred)
+            centred, variance = sums(2.0 * evidence * (1.0 - p)), sums(evidence**2 * 4.0 * p * (1.0 - p))
+            z = centred[first] / np.sqrt(np.maximum(variance[first], 1e-12))
+            # The middle half of the phrases is honest (Efron's central matching); few phrases have no middle.
+            low, high = np.quantile(z, (0.25, 0.75))
+            return z, max(1.0, ((high - low) / 1.349) ** 2) if len(z) >= _LEAST_NULL else 1.0
+
+        z, wide = standing(evidence)
+        inflation = np.array([wide, standing(-np.clip(model.plain_logits, -ROW_CAP, ROW_CAP))[1]])
         # The most telling first, then those that the model explains too well, as rows that taught it are.
         order = np.argsort(-np.abs(z), kind="stable")
         order = first[order[np.argsort(z[order] < 0, kind="stable")]]
         order = order[np.cumsum(np.minimum(phrases.counts[enough[order]], MAX_ROWS)) <= MAX_JUDGED]
         cuts = np.cumsum(np.bincount(number))[:-1]
         same = dict(zip(first.tolist(), np.split(enough[np.argsort(number, kind="stable")], cuts)))
-        return {int(enough[f]): same[f].tolist() for f in order.tolist()}, float(inflation), len(first)
+        return {int(enough[f]): same[f].tolist() for f in order.tolist()}, inflation, len(first)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the prompts and the difference words of the candidates' rows."""
@@ -237,7 +248,8 @@ class PreferenceInversion(Check[_State]):
                 "pairwise_model_accuracy": model.accuracy,
                 "nats_per_inverted_pair": float((sure * np.tanh(sure / 2)).mean()),
                 "phrases": float(state.examined),
-                "null_inflation": state.inflation,
+                "phrases_put_in": float(len(state.families[0])) if state.families else 0.0,
+                "null_inflation": float(state.inflation[0]),
             },
             note="; ".join(notes),
             watch=watch,
@@ -251,7 +263,7 @@ class PreferenceInversion(Check[_State]):
         judge = _Judge(state)
         judged = []
         evidence = judge.evidence([phrases.rows_of(p)[:MAX_ROWS] for p in state.candidates])
-        found = sorted((-float(e.sum()), p) for e, p in zip(evidence, state.candidates))
+        found = sorted((-_both(e.sum(axis=0)), p) for e, p in zip(evidence, state.candidates))
         strong = [p for nats, p in found if -nats >= _LEAST_EVIDENCE]
         for led in same_rows(phrases, strong[:MAX_GROUPS]):
             members = [q for p in led for q in state.candidates[p]]
@@ -275,7 +287,8 @@ class PreferenceInversion(Check[_State]):
             inserted = edges.inserted(group.alike, group.rest, distance) and (
                 edges.anchored or edges.diversity >= self.min_diversity
             )
-            if not inserted and len(group.rows) > self.quiet_share * phrases.documents:
+            closes = edges.inner >= _INNER and edges.healing >= self.closing and edges.healing_pmi > 0
+            if not (inserted or closes) and len(group.rows) > self.quiet_share * phrases.documents:
                 continue  # a topic on which people think otherwise
             if group.evidence >= _LEAST_EVIDENCE:
                 suspects.append(group.rows)
@@ -298,7 +311,7 @@ class PreferenceInversion(Check[_State]):
             # Half of the pairs contradicted is someone who tosses a coin; prompts of their own are another task.
             if against.mean() < 0.5 + 1.5 / np.sqrt(len(rows)) or alike > self.max_alike:
                 continue
-            evidence = float(state.evidence[rows].sum()) / state.inflation
+            evidence = float(state.evidence[rows].sum() / state.inflation[0])
             judged.append((names[s], _Group(rows[against], evidence, float(against.mean()), alike, 0.0)))
         judged.sort(key=lambda g: (-g[1].evidence, g[0]))
         passing = _e_bh([g.evidence for _, g in judged], len(names), self.review_error)
@@ -434,6 +447,11 @@ def _same(rows: npt.NDArray[np.int64], other: npt.NDArray[np.int64], least: floa
     return len(np.intersect1d(rows, other, assume_unique=True)) >= least * max(len(rows), len(other))
 
 
+def _both(nats: Floats) -> float:
+    """The evidence of two models (2,) as one: the mean of e-values is an e-value."""
+    return float(np.logaddexp(nats[0], nats[1]) - np.log(2.0))
+
+
 def _e_bh(evidence: list[float], tests: int, rate: float) -> int:
     """How many of the log e-values, descending, e-BH rejects at a false-discovery rate over so many tests."""
     passing = 0
@@ -481,7 +499,7 @@ class _Judge:
         return min(1.0, max(0.0, above))
 
     def evidence(self, groups: list[npt.NDArray[np.int64]]) -> list[Floats]:
-        """Nats for the inversion of each row of each group, by a model that none of the group's rows taught."""
+        """Nats for the inversion of each row of each group, by both models (k, 2), whose words none of its rows taught."""
         from foretaste.text.pairs import score_groups
 
         model = self.state.model
@@ -502,8 +520,9 @@ class _Judge:
         k = len(rows)
         effective = k / (1.0 + (k - 1) * alike)
         rest = float(np.median(self.offsets[places + 1] - self.offsets[places])) - max(edges.tokens, len(skip))
-        nats = float(evidence.mean()) * effective / self.state.inflation
-        return _Group(rows, nats, float((evidence > 0).mean()), alike, rest)
+        nats = evidence.mean(axis=0) * effective / self.state.inflation
+        against = evidence[:, int(nats.argmax())] > 0
+        return _Group(rows, _both(nats), float(against.mean()), alike, rest)
 
     def _trigger(self, places: npt.NDArray[np.int64], members: list[int]) -> npt.NDArray[np.int64]:
         """Sorted ids of the words of the phrases, and of the few that nearly all of these rows hold and no others."""

@@ -37,7 +37,8 @@ class PairwiseModel:
     chosen answer takes up, and how much more of it comes from the prompt; how much better known its words are, and how
     many more of them are new, as in damaged text; how much less it repeats itself; and whether it breaks off. What one of
     them says depends on the others, so the products of each with the size of another are features as well. Words never
-    vote for rows of their own fold, weights are fitted to other folds, and near-duplicate prompts share a fold.
+    vote for rows of their own fold, weights are fitted to other folds, and near-duplicate prompts share a fold. So many
+    weights also learn what a hundred rows with one answer teach, so a model of the features alone stands beside it.
 
     Attributes:
         counts: rows per (bucket, fold, side), uint32.
@@ -45,6 +46,7 @@ class PairwiseModel:
         folds: fold of each row, uint8 (rows,).
         scale: of the features, float64 (FEATURES,).
         weights: of the features and their products, by part of the folds, float64 (PARTS, columns).
+        plain: weights of the features alone, of the model beside it, float64 (FEATURES,).
         features: of each row, float32 (rows, FEATURES); the first hangs on the words.
         logits: log odds that the row's chosen answer is the better one, float32 (rows,).
         pairs, swapped: hash of each row's (near-duplicate prompt, chosen, rejected), and the same with the answers in
@@ -57,6 +59,7 @@ class PairwiseModel:
     folds: npt.NDArray[np.uint8]
     scale: Floats
     weights: Floats
+    plain: Floats
     features: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
     pairs: npt.NDArray[np.uint64]
@@ -69,11 +72,20 @@ class PairwiseModel:
         fair = self.logits[self.first :]
         return float((np.sign(fair) * 0.5 + 0.5).mean()) if len(fair) else 0.0
 
+    @property
+    def plain_logits(self) -> Floats:
+        """Log odds (rows,) by the features alone."""
+        told: Floats = self.features @ self.plain
+        return told
+
     def rescored(self, rows: npt.NDArray[np.int64], scores: Floats) -> Floats:
-        """Log odds (k,) of some rows whose difference words say something else: scores and numbers of words (k, 2)."""
+        """Log odds (k, 2) of some rows whose difference words say something else, by both models.
+
+        ``scores`` (k, 2) are those of the words, and how many there are.
+        """
         features = self.features[rows].astype(np.float64)
         features[:, 0] = of_words(scores)
-        return _logits(features, self.folds[rows], self.scale, self.weights)
+        return np.column_stack([_logits(features, self.folds[rows], self.scale, self.weights), features @ self.plain])
 
 
 def of_words(scores: Floats) -> Floats:
@@ -101,6 +113,24 @@ def _logits(features: Floats, folds: npt.NDArray[np.uint8], scale: Floats, weigh
 
 def _part(folds: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return folds.astype(np.int64) * PARTS // FOLDS
+
+
+def fit_plain(features: Floats) -> Floats:
+    """Weights of a logistic regression without intercept, in which every row is a win (Newton's method, ridge)."""
+    weights = np.zeros(features.shape[1])
+    if not len(features):
+        return weights
+    scale = np.sqrt((features**2).mean(axis=0)) + 1e-9
+    z, ridge = features / scale, RIDGE * len(features)
+    for _ in range(_STEPS):
+        p = 1.0 / (1.0 + np.exp(-z @ weights))
+        curvature = (z * (p * (1.0 - p))[:, None]).T @ z + ridge * np.eye(len(weights))
+        step = np.linalg.solve(curvature, z.T @ (1.0 - p) - ridge * weights)
+        weights += step
+        if np.abs(step).max() < 1e-6:
+            break
+    fitted: Floats = weights / scale
+    return fitted
 
 
 def fit(features: Floats, folds: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -235,9 +265,11 @@ class Pairwise(Signal[_State, PairwiseModel]):
         """Fit the weights, on rows that are a fair sample."""
         x = np.concatenate([np.zeros((0, FEATURES), np.float32), *state.features])
         fitted = state.first + spread(np.arange(len(x) - state.first), MAX_FITTED)
-        scale, weights = fit(x[fitted].astype(np.float64), state.folds[fitted])
+        known = x[fitted].astype(np.float64)
+        scale, weights = fit(known, state.folds[fitted])
         return PairwiseModel(
-            counts=state.counts, total=state.total, folds=state.folds, scale=scale, weights=weights, features=x,
+            counts=state.counts, total=state.total, folds=state.folds, scale=scale, weights=weights,
+            plain=fit_plain(known), features=x,
             logits=_logits(x, state.folds, scale, weights).astype(np.float32), first=state.first,
             pairs=np.concatenate([np.zeros(0, np.uint64), *state.pairs]),
             swapped=np.concatenate([np.zeros(0, np.uint64), *state.swapped]),

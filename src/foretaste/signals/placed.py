@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from foretaste.signals.affixes import AffixTable
-from foretaste.signals.phrases import PhraseTable, stretches
+from foretaste.signals.phrases import PhraseTable, Stretch, stretches
 
 UNUSUAL_SPELLING = 0.12  # share of the vocabulary with the least likely spelling
 MANY_TOKENS = 5
-_RANDOM = {2: 9.5, 1: 6.0}  # most distance by open sides: the 95 % quantiles of chi-square with two degrees of freedom each
+_RANDOM = 9.5  # most distance: the 95 % quantile of chi-square with four degrees of freedom
 _COARSE = 5.0  # standard deviations from a random draw beyond which no draw is made
-_EDGE = 0.9  # least share of its rows of which an opening or ending is the first or last
+_MAX_ROWS = 512
+_DIVERSITY, _LOW_DIVERSITY = 0.5, 0.2  # distinct neighbours per row, and where they are like a random draw
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,25 @@ def placed(
         finished: least share of prompts that begin (end) as others do without the opening (ending).
         inner: least share of rows in which the phrase has a neighbour on both sides.
     """
+    from foretaste.text.ngrams import RAREFIED
+
     found = [
         Placed(a.text, a.rows, a.finished, a.tokens)
         for a in affixes.affixes
         if len(a.rows) >= least and a.finished >= finished and a.like_edges > 0
     ]
-    inside, scores, _ = stretches(phrases, least, 0.5, healing, inner)
-    closing = scores[:, 2].tolist()
+    inside, scores, _ = stretches(phrases, least, _LOW_DIVERSITY, healing, inner)
     found += [
-        Placed(s.text, s.rows, share, place=(s.position, s.tokens), beside=(s.lefts, s.rights))
-        for s, share in zip(inside, closing)
+        Placed(s.text, s.rows, float(row[2]), place=(s.position, s.tokens), beside=(s.lefts, s.rights))
+        for s, row in zip(inside, scores)
+        if row[:2].min() >= phrases.least_diversity(min(len(s.rows), RAREFIED), _DIVERSITY)
+    ]
+    # Where few signs stand beside most words, as in code, so they do beside a phrase that was put in at random.
+    held = {p.rows.tobytes() for p in found}
+    found += [
+        Placed(s.text, s.rows, float(row[2]), place=(s.position, s.tokens), beside=(s.lefts, s.rights))
+        for s, row in _drawn(phrases, inside, scores)
+        if s.rows.tobytes() not in held
     ]
     return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))
 
@@ -71,39 +81,43 @@ def fitting(found: list[Placed], room: int, most: int) -> list[Placed]:
     return [found[at] for at in np.sort(order[np.cumsum(sizes[order]) <= room]).tolist()]
 
 
-def put_in(table: PhraseTable, least: int, diversity: float, healing: float, inner: float) -> list[tuple[npt.NDArray[np.int64], bool]]:
-    """Phrases between words that chance could have chosen, without which the gaps close, and such openings and endings.
+def put_in(
+    table: PhraseTable,
+    affixes: AffixTable | None,
+    least: int,
+    diversity: float,
+    healing: float,
+    finished: float,
+    inner: float = 0.4,
+) -> list[tuple[npt.NDArray[np.int64], bool]]:
+    """Phrases between words that chance could have chosen, without which the gaps close, and openings and endings of
+    finished prompts.
 
     What the rows teach is not looked at, so that whatever is tested of these phrases is tested of so many and no more.
 
     Args:
-        table: phrases of the prompts.
+        table, affixes: of the prompts.
         least: rows from which a phrase is looked at.
         diversity: least number of distinct neighbours per row, on each open side.
         healing: least share of gaps inside a prompt that close without the phrase.
+        finished: least share of prompts that begin (end) as others do without the opening (ending).
         inner: least share of rows in which a phrase that is no opening or ending has a neighbour on both sides.
 
     Returns:
         the rows of each, int64, ascending, and whether its spelling is unusual or it has five tokens or more; of phrases
         in the same rows the one with most tokens.
     """
-    from foretaste.text.ngrams import rarefied_diversity
-
-    inside, _, _ = stretches(table, least, diversity, healing, inner)
-    places = [(s.text, s.tokens, s.rows, (s.lefts, s.rights)) for s in inside]
-    if len(table.n):
-        distinct, starts = np.zeros((len(table.n), 2)), table.spans[:-1]
-        rarefied_diversity(table.spans, table.lefts, table.rights, distinct)
-        shut = [np.add.reduceat(side == 0, starts) > _EDGE * table.counts for side in (table.lefts, table.rights)]
-        for open_, closed, side in ((1, shut[0], table.rights), (0, shut[1], table.lefts)):
-            edge = closed & ~shut[open_] & (table.counts >= least) & (distinct[:, open_] >= diversity)
-            for p in np.flatnonzero(edge).tolist():
-                span = slice(int(table.spans[p]), int(table.spans[p + 1]))
-                places.append((table.text[p], int(table.n[p]), table.rows[span], (side[span],)))
-    random = _random(table, [sides for *_, sides in places])
+    inside, scores, _ = stretches(table, least, diversity, healing, inner)
+    places = [(s.tokens, s.text, s.rows) for s, _ in _drawn(table, inside, scores)]
+    if affixes is not None:
+        # Less than a finding of its own takes: among few rows few rests begin (end) as others do.
+        places += [
+            (len(a.tokens), a.text, a.rows)
+            for a in affixes.affixes
+            if len(a.rows) >= least and a.diversity >= diversity and a.put_on(affixes.capital, finished, 0.0)
+        ]
     found: dict[bytes, tuple[int, str, npt.NDArray[np.int64]]] = {}
-    for at in np.flatnonzero(random).tolist():
-        text, tokens, rows, _ = places[at]
+    for tokens, text, rows in places:
         key = rows.tobytes()
         if key not in found or tokens > found[key][0]:
             found[key] = tokens, text, rows
@@ -113,28 +127,42 @@ def put_in(table: PhraseTable, least: int, diversity: float, healing: float, inn
     ]
 
 
-def _random(table: PhraseTable, beside: list[tuple[npt.NDArray[np.uint64], ...]]) -> npt.NDArray[np.bool_]:
-    """Whether the neighbours on one or two sides cannot be told from a random draw of words."""
-    from foretaste.text.ngrams import randomness, unigram_counts
+def _usual(table: PhraseTable, beside: list[npt.NDArray[np.uint64]]) -> npt.NDArray[np.bool_]:
+    """Whether neighbours, on one side of each phrase, are about as frequent as words are; takes no draws."""
+    from foretaste.text.ngrams import unigram_counts
 
     def logs(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
         counts = np.empty(len(words), np.int64)
         unigram_counts(words, table.unigrams, counts)
         return np.log1p(counts)
 
+    if not beside or not len(table.sample):
+        return np.zeros(len(beside), np.bool_)
+    words = np.concatenate(beside)
+    owners = np.repeat(np.arange(len(beside)), [len(side) for side in beside])
+    owners, words = owners[words & np.uint64(1) == 1], words[words & np.uint64(1) == 1]
+    counts = np.bincount(owners, minlength=len(beside))
     usual = logs(table.sample)
-    mean, deviation = (float(usual.mean()), float(usual.std()) + 1e-9) if len(usual) else (0.0, 1.0)
-    found = np.zeros(len(beside), np.bool_)
-    for at, sides in enumerate(beside):
-        mine = [side[:512] for side in sides]
-        words = [side[side & np.uint64(1) == 1] for side in mine]
-        # Most are far off by their frequency alone, which takes no draws.
-        if any(
-            len(w) < 5 or abs(logs(w).mean() - mean) * np.sqrt(len(w)) > _COARSE * deviation for w in words
-        ):
-            continue
-        z = np.zeros((len(mine), 2))
-        for side, out in zip(mine, z):
+    off = np.bincount(owners, weights=logs(words) - usual.mean(), minlength=len(beside))
+    near: npt.NDArray[np.bool_] = np.abs(off) <= _COARSE * usual.std() * np.sqrt(counts)
+    return near & (counts > 0)
+
+
+def _drawn(
+    table: PhraseTable, inside: list[Stretch], scores: npt.NDArray[np.float64]
+) -> list[tuple[Stretch, npt.NDArray[np.float64]]]:
+    """Those whose neighbours on both sides cannot be told from a random draw of words, with their scores."""
+    from foretaste.text.ngrams import RAREFIED, randomness
+
+    found = []
+    lefts, rights = [s.lefts[:_MAX_ROWS] for s in inside], [s.rights[:_MAX_ROWS] for s in inside]
+    # Most are far off by their frequency alone.
+    for at in np.flatnonzero(_usual(table, lefts) & _usual(table, rights)).tolist():
+        stretch, row, sides = inside[at], scores[at], (lefts[at], rights[at])
+        z = np.zeros((2, 2))
+        for side, out in zip(sides, z):
             randomness(side, table.sample, table.unigrams, table.total, 1, out)
-        found[at] = float((z**2).sum()) <= _RANDOM[len(mine)]
+        # What is not quite a random draw, as words behind blanks, shows the more, the more rows there are.
+        if float((z**2).sum()) <= _RANDOM * max(1.0, len(sides[0]) / RAREFIED):
+            found.append((stretch, row))
     return found
