@@ -53,7 +53,7 @@ def test_scores_are_those_of_a_plain_count_with_and_without_a_group() -> None:
     counts = np.zeros((BUCKETS, 4, 2), np.uint32)
     count_words(words, sides, offsets, FOLDS, counts)
     total = counts.sum(axis=1, dtype=np.uint32)
-    scores = np.empty((len(CHOSEN), 2))
+    scores = np.empty((len(CHOSEN), 4))
     score_words(words, sides, offsets, FOLDS, counts, total, scores)
     assert np.allclose(scores[:, 0], [plain(r, set()) for r in range(len(CHOSEN))])
     groups = [[0, 1, 7], [3], [2, 5, 8, 9, 17]]
@@ -79,7 +79,7 @@ def test_exchanging_the_answers_changes_the_sign() -> None:
         if not scores:
             counts = np.zeros((BUCKETS, 4, 2), np.uint32)
             count_words(words, sides, offsets, FOLDS, counts)
-        out = np.empty((18, 2))
+        out = np.empty((18, 4))
         score_words(words, sides, offsets, FOLDS, counts, counts.sum(axis=1, dtype=np.uint32), out)
         scores.append(out[:, 0])
     assert np.allclose(scores[0], -scores[1])

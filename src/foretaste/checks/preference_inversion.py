@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from foretaste.batch import Batch
 from foretaste.check import Check, Context, RawExample, RawFinding, RawResult, Severity, Signal, Twins, together
-from foretaste.signals.pairwise import Pairwise, PairwiseModel, features_of
+from foretaste.signals.affixes import Affixes
+from foretaste.signals.pairwise import Pairwise, PairwiseModel
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals, same_rows
+from foretaste.signals.placed import put_in
 from foretaste.signals.sources import SourceNumbers, Sources
 from foretaste.text.rowstore import RowStore
 
@@ -25,24 +27,26 @@ _BACKGROUND_ROWS = 256
 ROW_CAP = 2.5
 _LEAST_EVIDENCE = 3.0
 _LEAST_NULL = 50
+_INNER = 0.4  # least share of rows with a neighbour on both sides, for gaps to close
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass
 class _State:
-    """Evidence per row, and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source."""
+    """Evidence per row, how wide its sums lie by both models (2,), and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source."""
 
     model: PairwiseModel
     phrases: PhraseTable | None
     sources: SourceNumbers
     evidence: Floats
-    inflation: float
+    inflation: Floats
     examined: int
     candidates: dict[int, list[int]]
     prompts: RowStore
     words: list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.int8], npt.NDArray[np.int64]]]
     population: dict[int, npt.NDArray[np.int64]]
+    families: list[list[npt.NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,13 @@ class PreferenceInversion(Check[_State]):
     mean is one where the pairs are honest. It is divided by how much wider than expected the same sums of all other
     phrases lie (the empirical null), and by how alike the prompts are without the phrase.
 
+    Few phrases look as if they had been put into finished prompts (between words that chance could have chosen, without
+    which the gaps close), and fewer of those are spelt unusually or are long. Neither hangs on which answer is preferred, so
+    the error is shared out beforehand: a third of it evenly over all phrases, a third over those that look put in, and a
+    third over those of them with the second sign. One of ten needs five or six nats less than one of five thousand.
+
     Blocks: a phrase that was put in (neighbours like a random draw of words, or at the head or tail of prompts that
-    have nothing else in common) whose e-value reaches (phrases examined) / ``block_error``: Bonferroni. Reviews: such
+    have nothing else in common) whose e-value reaches 1 / (its share of ``block_error``): weighted Bonferroni. Reviews: such
     phrases, and sources that are asked what others are, by e-BH at a false-discovery rate of ``review_error`` (a source
     does not block: someone who likes short answers looks like one who inverts); pairs that stand elsewhere in the other
     order, where that is not how the data were made; the few pairs that the model is sure were inverted.
@@ -82,7 +91,8 @@ class PreferenceInversion(Check[_State]):
     are preferred and elsewhere are not (they are alike).
 
     The threat is Rando & Tramer 2024 (Universal jailbreak backdoors from poisoned human feedback, arXiv 2311.14455).
-    The e-values and e-BH: Wang & Ramdas 2022 (arXiv 2009.02824); the empirical null: Efron 2004.
+    The e-values and e-BH: Wang & Ramdas 2022 (arXiv 2009.02824); the weights: Genovese, Roeder & Wasserman 2006; the
+    empirical null: Efron 2004.
 
     Args:
         min_rows: rows below which a phrase or a source is not looked at.
@@ -91,6 +101,9 @@ class PreferenceInversion(Check[_State]):
         max_distance: most distance of a phrase's neighbours from a random draw of words (see ``inserted-phrase``).
         max_distance_per_row: the same, for phrases in so many rows that it allows more.
         min_diversity: least number of distinct neighbours per row, of a phrase inside the prompt.
+        min_healing: least share of gaps that close without a phrase, for it to look put in before the pairs are looked at.
+        min_finished: the same, of the prompts that begin (end) as others do without an opening (ending).
+        closing: the same, from which a phrase in many rows, whose neighbours are no random draw, is reviewed all the same.
         max_alike: most cosine of a source's prompts, above that of any two, at which it is asked what others are.
         max_contradictory: share of pairs that stand in both orders up to which they go to review, where as many pairs
             are repeated in one order.
@@ -107,6 +120,9 @@ class PreferenceInversion(Check[_State]):
     max_distance: float = 30.0
     max_distance_per_row: float = 0.5
     min_diversity: float = 0.2
+    min_healing: float = 0.5
+    min_finished: float = 0.3
+    closing: float = 0.65
     max_alike: float = 0.01
     max_contradictory: float = 0.005
     quiet_share: float = 0.003
@@ -117,9 +133,10 @@ class PreferenceInversion(Check[_State]):
         return "" if context.kind == "preference" else "the data have no chosen and rejected answers"
 
     def needs(self, context: Context) -> tuple[Signal[Any, Any], ...]:
-        """The pairwise model, sources, and the phrases of the prompts."""
+        """The pairwise model, sources, and the phrases, openings and endings of the prompts."""
         phrases = phrase_signals(context).get("input")
-        return (Pairwise(), Sources(), *((phrases,) if phrases else ()))
+        affixes = (Affixes(),) if "prompt" in context.roles else ()
+        return (Pairwise(), Sources(), *((phrases,) if phrases else ()), *affixes)
 
     def start(self, context: Context) -> _State:
         """Sum the evidence of every phrase, and choose those that are worth a model of their own."""
@@ -131,8 +148,12 @@ class PreferenceInversion(Check[_State]):
         needed = np.zeros(rows, np.bool_)
         needed[_everyone(model)] = True
         candidates: dict[int, list[int]] = {}
-        inflation, examined = 1.0, 0
+        inflation, examined = np.ones(2), 0
+        families: list[list[npt.NDArray[np.int64]]] = []
         if phrases is not None and len(phrases.n):
+            affixes = context.value(Affixes()) if "prompt" in context.roles else None
+            inserted = put_in(phrases, affixes, self.min_rows, self.min_diversity, self.min_healing, self.min_finished)
+            families = [[r for r, _ in inserted], [r for r, telling in inserted if telling]]
             candidates, inflation, examined = self._candidates(phrases, model, evidence)
             candidates = _within(phrases, candidates, needed)
         population: dict[int, npt.NDArray[np.int64]] = {}
@@ -145,19 +166,16 @@ class PreferenceInversion(Check[_State]):
                     needed[population[s]] = True
         return _State(
             model, phrases, sources, evidence, inflation, examined, candidates,
-            RowStore(np.flatnonzero(needed) if phrases is not None else np.zeros(0, np.int64)), [], population,
+            RowStore(np.flatnonzero(needed) if phrases is not None else np.zeros(0, np.int64)), [], population, families,
         )  # fmt: skip
 
     def _candidates(
         self, phrases: PhraseTable, model: PairwiseModel, evidence: Floats
-    ) -> tuple[dict[int, list[int]], float, int]:
+    ) -> tuple[dict[int, list[int]], Floats, int]:
         """The phrases to judge, each with those in the same rows, how wide their null is, and how many there are."""
         enough = np.flatnonzero(phrases.counts >= self.min_rows)
         if not len(enough):
-            return {}, 1.0, 0
-        p = 1.0 / (1.0 + np.exp(evidence))  # P(chosen preferred)
-        centred = evidence + evidence * (1.0 - 2.0 * p)
-        variance = evidence**2 * 4.0 * p * (1.0 - p)
+            return {}, np.ones(2), 0
         mixed = ((np.arange(len(evidence)) + 1).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
 
@@ -167,17 +185,24 @@ class PreferenceInversion(Check[_State]):
 
         # N-grams that occur in the same rows are one phrase.
         _, first, number = np.unique(sums(mixed), return_index=True, return_inverse=True)
-        z = sums(centred)[first] / np.sqrt(np.maximum(sums(variance)[first], 1e-12))
-        # The middle half of the phrases is honest (Efron's central matching); few phrases have no middle.
-        low, high = np.quantile(z, (0.25, 0.75))
-        inflation = max(1.0, ((high - low) / 1.349) ** 2) if len(z) >= _LEAST_NULL else 1.0
+
+        def standing(evidence: Floats) -> tuple[Floats, float]:
+            p = 1.0 / (1.0 + np.exp(evidence))  # P(chosen preferred)
+            centred, variance = sums(2.0 * evidence * (1.0 - p)), sums(evidence**2 * 4.0 * p * (1.0 - p))
+            z = centred[first] / np.sqrt(np.maximum(variance[first], 1e-12))
+            # The middle half of the phrases is honest (Efron's central matching); few phrases have no middle.
+            low, high = np.quantile(z, (0.25, 0.75))
+            return z, max(1.0, ((high - low) / 1.349) ** 2) if len(z) >= _LEAST_NULL else 1.0
+
+        z, wide = standing(evidence)
+        inflation = np.array([wide, standing(-np.clip(model.plain_logits, -ROW_CAP, ROW_CAP))[1]])
         # The most telling first, then those that the model explains too well, as rows that taught it are.
         order = np.argsort(-np.abs(z), kind="stable")
         order = first[order[np.argsort(z[order] < 0, kind="stable")]]
         order = order[np.cumsum(np.minimum(phrases.counts[enough[order]], MAX_ROWS)) <= MAX_JUDGED]
         cuts = np.cumsum(np.bincount(number))[:-1]
         same = dict(zip(first.tolist(), np.split(enough[np.argsort(number, kind="stable")], cuts)))
-        return {int(enough[f]): same[f].tolist() for f in order.tolist()}, float(inflation), len(first)
+        return {int(enough[f]): same[f].tolist() for f in order.tolist()}, inflation, len(first)
 
     def scan(self, state: _State, batch: Batch) -> None:
         """Keep the prompts and the difference words of the candidates' rows."""
@@ -223,7 +248,8 @@ class PreferenceInversion(Check[_State]):
                 "pairwise_model_accuracy": model.accuracy,
                 "nats_per_inverted_pair": float((sure * np.tanh(sure / 2)).mean()),
                 "phrases": float(state.examined),
-                "null_inflation": state.inflation,
+                "phrases_put_in": float(len(state.families[0])) if state.families else 0.0,
+                "null_inflation": float(state.inflation[0]),
             },
             note="; ".join(notes),
             watch=watch,
@@ -237,7 +263,7 @@ class PreferenceInversion(Check[_State]):
         judge = _Judge(state)
         judged = []
         evidence = judge.evidence([phrases.rows_of(p)[:MAX_ROWS] for p in state.candidates])
-        found = sorted((-float(e.sum()), p) for e, p in zip(evidence, state.candidates))
+        found = sorted((-_both(e.sum(axis=0)), p) for e, p in zip(evidence, state.candidates))
         strong = [p for nats, p in found if -nats >= _LEAST_EVIDENCE]
         for led in same_rows(phrases, strong[:MAX_GROUPS]):
             members = [q for p in led for q in state.candidates[p]]
@@ -246,17 +272,23 @@ class PreferenceInversion(Check[_State]):
             edges = edges_of(phrases, members, rows)
             judged.append((judge.group(rows, members, edges), edges))
         judged.sort(key=lambda g: (-g[0].evidence, int(g[0].rows[0])))
-        block = float(np.log(max(1, state.examined) / self.block_error))
-        passing = _e_bh([g.evidence for g, _ in judged], state.examined, self.review_error)
+        tests = max(1, state.examined)
+        shares = [_share(g.rows, state.families, tests) for g, _ in judged]
+        order = sorted(range(len(judged)), key=lambda at: (-judged[at][0].evidence - np.log(shares[at]), at))
+        judged, shares = [judged[at] for at in order], [shares[at] for at in order]
+        weighted = [g.evidence + float(np.log(share * tests)) for (g, _), share in zip(judged, shares)]
+        passing = _e_bh(weighted, tests, self.review_error)
         findings: list[RawFinding] = []
         suspects: list[npt.NDArray[np.int64]] = []
         for at, (group, edges) in enumerate(judged):
+            block = float(-np.log(shares[at] * self.block_error))
             # What is not quite a random draw, as in code and its indents, shows the more, the more rows there are.
             distance = max(self.max_distance, self.max_distance_per_row * len(group.rows))
             inserted = edges.inserted(group.alike, group.rest, distance) and (
                 edges.anchored or edges.diversity >= self.min_diversity
             )
-            if not inserted and len(group.rows) > self.quiet_share * phrases.documents:
+            closes = edges.inner >= _INNER and edges.healing >= self.closing and edges.healing_pmi > 0
+            if not (inserted or closes) and len(group.rows) > self.quiet_share * phrases.documents:
                 continue  # a topic on which people think otherwise
             if group.evidence >= _LEAST_EVIDENCE:
                 suspects.append(group.rows)
@@ -279,7 +311,7 @@ class PreferenceInversion(Check[_State]):
             # Half of the pairs contradicted is someone who tosses a coin; prompts of their own are another task.
             if against.mean() < 0.5 + 1.5 / np.sqrt(len(rows)) or alike > self.max_alike:
                 continue
-            evidence = float(state.evidence[rows].sum()) / state.inflation
+            evidence = float(state.evidence[rows].sum() / state.inflation[0])
             judged.append((names[s], _Group(rows[against], evidence, float(against.mean()), alike, 0.0)))
         judged.sort(key=lambda g: (-g[1].evidence, g[0]))
         passing = _e_bh([g.evidence for _, g in judged], len(names), self.review_error)
@@ -396,6 +428,30 @@ def _within(
     return kept
 
 
+def _share(rows: npt.NDArray[np.int64], families: list[list[npt.NDArray[np.int64]]], tests: int) -> float:
+    """The share of the error that falls to a phrase with these rows (weighted Bonferroni); all phrases have one together.
+
+    All phrases share one part of it evenly, those of every family that is not empty another.
+    """
+    families = [family for family in families if family]
+    share = 1.0 / tests
+    for family in families:
+        if any(_same(rows, other) for other in family):
+            share += 1.0 / len(family)
+    return share / (1 + len(families))
+
+
+def _same(rows: npt.NDArray[np.int64], other: npt.NDArray[np.int64], least: float = 0.85) -> bool:
+    if min(len(rows), len(other)) < least * max(len(rows), len(other)):
+        return False
+    return len(np.intersect1d(rows, other, assume_unique=True)) >= least * max(len(rows), len(other))
+
+
+def _both(nats: Floats) -> float:
+    """The evidence of two models (2,) as one: the mean of e-values is an e-value."""
+    return float(np.logaddexp(nats[0], nats[1]) - np.log(2.0))
+
+
 def _e_bh(evidence: list[float], tests: int, rate: float) -> int:
     """How many of the log e-values, descending, e-BH rejects at a false-discovery rate over so many tests."""
     passing = 0
@@ -443,7 +499,7 @@ class _Judge:
         return min(1.0, max(0.0, above))
 
     def evidence(self, groups: list[npt.NDArray[np.int64]]) -> list[Floats]:
-        """Nats for the inversion of each row of each group, by a model that none of the group's rows taught."""
+        """Nats for the inversion of each row of each group, by both models (k, 2), whose words none of its rows taught."""
         from foretaste.text.pairs import score_groups
 
         model = self.state.model
@@ -452,8 +508,7 @@ class _Judge:
         rows = np.concatenate(groups)
         scores = np.empty((len(rows), 2))
         score_groups(*self.pairs, spans, self.store.index(rows), scores)
-        logits = features_of(scores, model.features[rows, 2:]) @ model.weights
-        return np.split(-np.clip(logits, -ROW_CAP, ROW_CAP), spans[1:-1])
+        return np.split(-np.clip(model.rescored(rows, scores), -ROW_CAP, ROW_CAP), spans[1:-1])
 
     def group(self, rows: npt.NDArray[np.int64], members: list[int], edges: Edges) -> _Group:
         """Judge the rows of some phrases, led by the one with all of them."""
@@ -465,8 +520,9 @@ class _Judge:
         k = len(rows)
         effective = k / (1.0 + (k - 1) * alike)
         rest = float(np.median(self.offsets[places + 1] - self.offsets[places])) - max(edges.tokens, len(skip))
-        nats = float(evidence.mean()) * effective / self.state.inflation
-        return _Group(rows, nats, float((evidence > 0).mean()), alike, rest)
+        nats = evidence.mean(axis=0) * effective / self.state.inflation
+        against = evidence[:, int(nats.argmax())] > 0
+        return _Group(rows, _both(nats), float(against.mean()), alike, rest)
 
     def _trigger(self, places: npt.NDArray[np.int64], members: list[int]) -> npt.NDArray[np.int64]:
         """Sorted ids of the words of the phrases, and of the few that nearly all of these rows hold and no others."""

@@ -17,6 +17,7 @@ from foretaste.text.tokens import mix
 U64 = np.uint64
 BUCKETS = 1 << 19
 PSEUDO = 2.0  # rows that every word is taken to have been seen in on either side: most words say little
+SHORT = 4.0  # words that every answer is taken to have besides, so that a short one is no extreme
 
 
 @kernel
@@ -113,21 +114,39 @@ def count_words(words, sides, offsets, folds, counts):
 
 @kernel
 def score_words(words, sides, offsets, folds, counts, total, out):
-    """What the difference words of each row say for its chosen answer, from rows of other folds; ``out`` (rows, 2).
+    """What the difference words of each row say for its chosen answer, from rows of other folds; ``out`` (rows, 4).
 
-    Columns: the sum of log((wins + PSEUDO) / (losses + PSEUDO)), signed by the side that holds the word, and the number
-    of difference words. ``total`` (buckets, 2) is ``counts`` over all folds.
+    Columns: the sum of log((wins + PSEUDO) / (losses + PSEUDO)), signed by the side that holds the word; the number of
+    difference words; how much more the words of the chosen answer are known than those of the other (mean log(1 + rows));
+    and how many more of them no other row holds. ``total`` (buckets, 2) is ``counts`` over all folds.
     """
     for r in range(len(offsets) - 1):
         score = 0.0
         fold = folds[r]
+        known = 0.0
+        known_other = 0.0
+        size = 0
+        new = 0
         for i in range(offsets[r], offsets[r + 1]):
             w = words[i]
             wins = float(total[w, 0]) - counts[w, fold, 0] + PSEUDO
             losses = float(total[w, 1]) - counts[w, fold, 1] + PSEUDO
-            score += np.log(wins / losses) if sides[i] == 0 else np.log(losses / wins)
+            told = np.log(wins / losses)
+            rows = wins + losses - 2.0 * PSEUDO
+            familiar = np.log(1.0 + rows) if rows > 0.0 else 0.0
+            if sides[i] == 0:
+                score += told
+                size += 1
+                known += familiar
+                new += rows == 0.0
+            else:
+                score -= told
+                known_other += familiar
+                new -= rows == 0.0
         out[r, 0] = score
         out[r, 1] = offsets[r + 1] - offsets[r]
+        out[r, 2] = known / (size + SHORT) - known_other / (offsets[r + 1] - offsets[r] - size + SHORT)
+        out[r, 3] = new
 
 
 @kernel
@@ -187,28 +206,46 @@ def _distinct(tokens, start, stop, out):
 
 
 @kernel
-def overlap(prompt, prompt_offsets, chosen, chosen_offsets, rejected, rejected_offsets, presence, answers, out):
-    """How much more of the prompt the chosen answer takes up than the rejected one, -1 to 1, into ``out`` (rows,).
+def compare(prompt, prompt_offsets, chosen, chosen_offsets, rejected, rejected_offsets, presence, answers, out):
+    """How the chosen answer differs from the rejected one, into ``out`` (rows, 4).
 
-    Shares of the prompt's distinct words, each weighted by log(answers / answers that hold it).
+    Columns, each the difference of two numbers from 0 to 1: the share of the prompt's distinct words that the answer takes
+    up, each weighted by log(answers / answers that hold it); the share of the answer's distinct words that the prompt holds;
+    distinct words per word; whether the answer breaks off with a word.
     """
     mask = U64(len(presence) - 1)
     p = np.empty(_longest(prompt_offsets), np.uint64)
-    a = np.empty(_longest(chosen_offsets), np.uint64)
-    b = np.empty(_longest(rejected_offsets), np.uint64)
-    for r in range(len(prompt_offsets) - 1):
+    a = np.empty(max(_longest(chosen_offsets), _longest(rejected_offsets)), np.uint64)
+    for r in range(len(chosen_offsets) - 1):
         n_p = _distinct(prompt, prompt_offsets[r], prompt_offsets[r + 1], p)
-        n_a = _distinct(chosen, chosen_offsets[r], chosen_offsets[r + 1], a)
-        n_b = _distinct(rejected, rejected_offsets[r], rejected_offsets[r + 1], b)
         whole = 0.0
-        more = 0.0
         for i in range(n_p):
-            weight = np.log((answers + 1.0) / (presence[mix(p[i]) & mask] + 1.0))
-            whole += weight
-            at = np.searchsorted(a[:n_a], p[i])
-            if at < n_a and a[at] == p[i]:
-                more += weight
-            at = np.searchsorted(b[:n_b], p[i])
-            if at < n_b and b[at] == p[i]:
-                more -= weight
-        out[r] = more / whole if whole > 0.0 else 0.0
+            whole += np.log((answers + 1.0) / (presence[mix(p[i]) & mask] + 1.0))
+        for side in range(2):
+            sign = 1.0 if side == 0 else -1.0
+            tokens = chosen if side == 0 else rejected
+            start = chosen_offsets[r] if side == 0 else rejected_offsets[r]
+            stop = chosen_offsets[r + 1] if side == 0 else rejected_offsets[r + 1]
+            words = 0
+            for i in range(start, stop):
+                words += tokens[i] & U64(1) != U64(0)
+            n_a = _distinct(tokens, start, stop, a)
+            taken = 0.0
+            held = 0
+            i = 0
+            j = 0
+            while i < n_p and j < n_a:
+                if p[i] < a[j]:
+                    i += 1
+                elif a[j] < p[i]:
+                    j += 1
+                else:
+                    taken += np.log((answers + 1.0) / (presence[mix(p[i]) & mask] + 1.0))
+                    held += 1
+                    i += 1
+                    j += 1
+            out[r, 0] += sign * taken / whole if whole > 0.0 else 0.0
+            out[r, 1] += sign * held / (n_a + SHORT)
+            out[r, 2] += sign * n_a / (words + SHORT)
+            if stop > start and tokens[stop - 1] & U64(1):
+                out[r, 3] += sign
