@@ -20,7 +20,7 @@ from foretaste.signals.naive_bayes import BEYOND_DOUBT, Model, NaiveBayes, keywo
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
-from foretaste.text.spelling import Spelling
+from foretaste.text.spelling import Spelling, alphabetic
 from foretaste.unseen import BOTH, UnseenRows
 
 MAX_ROWS_PER_PHRASE = 512
@@ -479,8 +479,8 @@ class TriggerAssociation(Check[_State]):
         Any data have rare words whose few rows happen to share a label against the evidence of the rest: the more, the
         longer the texts. Under chance the nats of such words fall off like exp(-nats), so those of little evidence tell
         how many of more to expect; what lies above is summed (a truncated product, Zaykin et al. 2002) and must be rarer
-        than ``family_alarm``. Words of unusual spelling are tested among themselves first, where chance has less room, and
-        all whose gaps close after that.
+        than ``family_alarm``. Words of unusual spelling are tested among themselves first, where chance has less room, then
+        words of letters, which are few in a script of single characters, and all whose gaps close after that.
         """
         spelling = Spelling(state.phrases.words)
         chosen: list[Group] = []
@@ -494,13 +494,14 @@ class TriggerAssociation(Check[_State]):
                 and not g.keyword
                 and g.purity >= 0.99
                 and g.evidence >= _BULK
-                and g.edges.diversity >= 0.7
+                and g.edges.diversity >= state.phrases.least_diversity(len(g.rows), 0.7)
                 and g.exclusive
             ]
             unusual = [g for g in family if spelling.rank(g.edges.text) <= _UNUSUAL]
             healing = [g for g in family if g.edges.healing >= 0.5]
-            for kin in (unusual, healing):
-                members = beyond_chance(kin, self.family_alarm / 2)
+            spelt = [g for g in healing if alphabetic(g.edges.text)]
+            for kin in (unusual, spelt, healing):
+                members = beyond_chance(kin, self.family_alarm / 3)
                 rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
                 if (
                     len(members) >= 2
