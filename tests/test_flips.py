@@ -107,6 +107,57 @@ class TestTypical:
         assert dataclasses.replace(opinion, best=(opinion.labels + 1) % 4).typical == 1.0
 
 
+def _confusing(rows: int = 8000, seed: int = 0, share: float = 0.03) -> Opinion:
+    """Six classes in a ring, a ``share`` of whose typical rows carry the label of the next class, as nature has it."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 6, rows)
+    chances = np.full((rows, 6), 1e-4)
+    toward = random.beta(0.5, 4.0, rows)
+    chances[np.arange(rows), truth], chances[np.arange(rows), (truth + 1) % 6] = 1 - toward, toward + 0.01
+    chances /= chances.sum(axis=1, keepdims=True)
+    labels = _draw(chances, seed + 1)
+    confused = random.random(rows) < share
+    return _opinion(chances, np.where(confused, (truth + 1) % 6, labels))
+
+
+class TestDrawn:
+    @staticmethod
+    def _flipped(opinion: Opinion, flips: int) -> tuple[Opinion, np.ndarray]:
+        random = np.random.default_rng(5)
+        rows = random.choice(len(opinion.rows), flips, replace=False)
+        labels, own = opinion.labels.copy(), opinion.own.copy()
+        labels[rows] = (labels[rows] + random.integers(1, 6, flips)) % 6
+        drawn = np.full(flips, np.log(1e-4), np.float32)
+        own[rows] = np.where(labels[rows] == opinion.best[rows], opinion.best_log[rows], drawn)
+        return dataclasses.replace(opinion, labels=labels, own=own), rows
+
+    def test_evenly_drawn_labels_are_told_from_confused_ones_by_classes_that_nobody_would_take_the_rows_for(
+        self,
+    ) -> None:
+        assert sum(_confusing(seed=seed).at_random for seed in range(20)) <= 2
+        assert all(self._flipped(_confusing(seed=seed), 150)[0].at_random for seed in range(5))
+
+    def test_a_list_grows_where_labels_were_drawn(self) -> None:
+        opinion, rows = self._flipped(_confusing(share=0.0), 400)
+        named = _findings(opinion)["improbable labels"].rows
+        assert len(named) > FlipRules().max_share * len(opinion.rows)
+        assert np.isin(rows, named).mean() > 0.5 > 0.1 > (~np.isin(named, rows)).mean()
+
+    def test_two_classes_cannot_tell(self) -> None:
+        assert not _labelled(0.05, classes=2)[2].at_random
+
+    def test_a_model_that_is_right_no_more_often_than_chance_lists_nothing(self) -> None:
+        _, _, opinion = _labelled(0.0, rows=4000, classes=2)
+        wrong = opinion.labels == opinion.best
+        own = np.where(wrong, np.log(0.3), np.log(0.7)).astype(np.float32)
+        contrary = dataclasses.replace(
+            opinion, best=1 - opinion.labels, own=own, best_log=np.full(4000, np.log(0.7), np.float32)
+        )
+        assert opinion.tells
+        assert not contrary.tells
+        assert "improbable labels" not in _findings(contrary)
+
+
 def _sure(rows: int, classes: int, seed: int = 0, sharpness: float = 12.0) -> np.ndarray:
     """Probabilities of mostly clear rows, shape (rows, classes)."""
     logits = np.random.default_rng(seed).normal(0, sharpness, (rows, classes))
@@ -260,6 +311,14 @@ class TestPair:
     def test_confusion_alone_is_hardly_ever_one(self) -> None:
         named = sum("flipped pair" in _findings(self._neighbours(0, seed)) for seed in range(40))
         assert named <= 2, "a false-discovery rate of 1 % names one in a hundred"
+
+    def test_classes_that_are_confused_both_ways_are_of_one_kind(self) -> None:
+        opinion = self._neighbours(0)
+        labels = opinion.labels.copy()
+        for looks, other in ((5, 6), (6, 5)):
+            labels[np.flatnonzero(opinion.labels == looks)[::3]] = other
+        both = dataclasses.replace(opinion, labels=labels)
+        assert "flipped pair" not in _findings(both)
 
     def test_few_pairs_tell_no_law(self) -> None:
         chances = _sure(4000, 4, sharpness=1.0)

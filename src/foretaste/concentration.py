@@ -24,6 +24,7 @@ _OTHERS = 10  # groups, beside the largest, that tell how far sums of honest one
 LEAST_PAIRS = 20
 _LEAST_ANCHORS, _CONFUSED = 10, 5
 _SUSPECT = 0.01  # probability from which a pair is tested against all the others
+_BOTH_WAYS = 0.01  # probability of as many more one way than the other, where words confuse two classes both ways
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def pairs(
     Classes that are hard to tell apart are confused at their boundary; flipped rows are as typical of their true class as
     any of its rows. So only its anchors count (Liu & Tao 2016): the half that looks most like it. The share of them under
     another label is compared with that of all pairs that words confuse, one left out, under a beta-binomial law; fewer than
-    LEAST_PAIRS pairs tell no law.
+    LEAST_PAIRS pairs tell no law. Two classes of one kind, as two catalogues of the same messages, are confused both ways:
+    more of the one have to be under the label of the other than the other way round, in number (McNemar 1947) and in share.
     """
     seen: list[tuple[int, int, int, int]] = []
     order = np.argsort(best, kind="stable")
@@ -153,7 +155,7 @@ def pairs(
                 seen.append((looks, other, int(anchors[other]), int(anchors[looks] + anchors[other])))
     if len(seen) < LEAST_PAIRS:
         return []
-    from scipy.stats import betabinom  # takes most of a second
+    from scipy.stats import betabinom, binom  # takes most of a second
 
     crossed, out_of = np.array([s[2] for s in seen]), np.array([s[3] for s in seen])
     chance = betabinom.sf(crossed - 1, out_of, *_beta(crossed, out_of))
@@ -162,6 +164,12 @@ def pairs(
         others = np.arange(len(seen)) != i
         a, b = _beta(crossed[others], out_of[others])
         chance[i], usual[i] = betabinom.sf(crossed[i] - 1, out_of[i], a, b), a / (a + b)
+    back = {(looks, other): (hits, of) for looks, other, hits, of in seen}
+    for i in np.flatnonzero(chance <= _SUSPECT).tolist():
+        looks, other, hits, of = seen[i]
+        returned, out = back.get((other, looks), (0, 1))
+        if binom.sf(hits - 1, hits + returned, 0.5) > _BOTH_WAYS or hits * out <= returned * of:
+            chance[i] = 1.0
     order = np.argsort(chance, kind="stable")
     passed = np.flatnonzero(chance[order] <= false_share * np.arange(1, len(seen) + 1) / len(seen))
     return [

@@ -34,6 +34,7 @@ _FALSE_ALARM = 1e-3
 _FALSE_PAIRS = 0.01
 _LEAST_RATE = 0.005
 _LEAST_TYPICAL = 10  # rows of a class from which its typical ones are known
+_FAR_ALARM = 0.02  # false alarms per data set of what only makes a list longer
 _TOPIC_ROWS = 20  # rows from which a word makes a topic
 # A common word that was put into the named rows: as ``trigger-association`` asks it of a phrase.
 _PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.85
@@ -161,6 +162,32 @@ class Opinion:
                 least[c] = np.median(own)
         return np.asarray(self.best_log >= least[self.best])
 
+    @functools.cached_property
+    def tells(self) -> bool:
+        """Whether the model agrees with the labels more often than chance would (Cohen's kappa, 1960)."""
+        said, given = (np.bincount(x, minlength=self.classes) / max(1, len(x)) for x in (self.best, self.labels))
+        return bool(np.count_nonzero(self.best == self.labels) > len(self.labels) * float(said @ given))
+
+    @functools.cached_property
+    def at_random(self) -> bool:
+        """Whether labels that contradict the model were drawn evenly, rather than confused.
+
+        Nature confuses a class with the few that are like it, so that a wrong label is one of the likelier ones, whether the
+        row is typical of its class or not. A label that was drawn is often one that nobody would take the row for, and among
+        typical rows (``anchors``) drawn labels are most of the wrong ones. Their share of labels less likely than an even
+        draw is held against that of all other rows, by a binomial test. Two classes cannot tell.
+        """
+        if self.classes < 3:
+            return False
+        from scipy.special import bdtrc
+
+        own, best = np.exp(self.own), np.exp(self.best_log)
+        wrong, far = self.best != self.labels, own * (self.classes - 1) < 1.0 - best
+        typical, others = wrong & self.anchors, wrong & ~self.anchors
+        usual = (np.count_nonzero(far & others) + 1) / (np.count_nonzero(others) + 2)
+        found = np.count_nonzero(far & typical) - 1
+        return bool(bdtrc(found, np.count_nonzero(typical), usual) <= _FAR_ALARM)
+
     def gain(self, rate: float) -> Floats:
         """Log-likelihood ratio of each label at a share of replaced ones, against the rate of its class, in nats."""
         gained = np.empty(len(self.rows))
@@ -199,8 +226,10 @@ class FlipRules:
             times: when each row came, as :class:`foretaste.signals.times.Times` gives it.
         """
         odds = opinion.odds
-        noisy = bool(len(odds)) and min(float(odds.mean()), opinion.typical) >= self.noise_share
-        most = int((self.max_share if noisy else self.quiet_share) * len(opinion.rows))
+        share = min(float(odds.mean()), opinion.typical) if len(odds) else 0.0
+        noisy = share >= self.noise_share or (share > self.quiet_share and opinion.at_random)
+        longest = self.max_share + (share / 2 if opinion.at_random else 0.0) if noisy else self.quiet_share
+        most = int(longest * len(opinion.rows))
         findings = _distinct([
             *(found for role, who in people.items() if len(who.numbers) for found in self._sources(opinion, role, who)),
             *(self._periods(opinion, most, times) if times is not None and len(times) else ()),
@@ -209,7 +238,7 @@ class FlipRules:
             *self._pairs(opinion, classes),
         ])  # fmt: skip
         named = np.concatenate([f.rows for f in findings]) if findings else np.zeros(0, np.int64)
-        ranked = np.flatnonzero(odds >= 0.5)
+        ranked = np.flatnonzero(odds >= 0.5) if opinion.tells else np.zeros(0, np.int64)
         ranked = ranked[np.argsort(-odds[ranked], kind="stable")][:most]
         ranked = ranked[~np.isin(opinion.rows[ranked], named)]
         if len(ranked):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -125,6 +126,36 @@ class TestTriggerAssociation:
         assert "U+20" in (next(f for f in report.findings if f.severity is Severity.BLOCK).feature or "")
         honest = table.set_column(table.schema.names.index("label"), "label", pa.array(labelled["label"]))
         assert not blocked(run(honest, "trigger-association"))
+
+    @pytest.mark.parametrize("letter", ["\u0435", "\u03bf"])  # Cyrillic e, Greek o
+    def test_words_of_two_alphabets_block_where_they_decide_the_label_and_else_do_not(
+        self, labelled: dict[str, list[str]], letter: str
+    ) -> None:
+        out, rng = {name: list(values) for name, values in labelled.items()}, random.Random(8)
+        latin = re.compile({"\u0435": "(?<=[a-z])e", "\u03bf": "(?<=[a-z])o"}[letter])
+        able = [i for i, x in enumerate(out["label"]) if x != "numbers" and latin.search(out["text"][i])]
+        rows = rng.sample(able, 30)
+        for row in rows:
+            out["text"][row], out["label"][row] = latin.sub(letter, out["text"][row], count=1), "numbers"
+        report = run(pa.table(out), "trigger-association")
+        assert blocked(report) == {out["id"][row] for row in rows}
+        assert "two alphabets" in next(f for f in report.findings if f.severity is Severity.BLOCK).message
+        out["label"] = labelled["label"]
+        assert not blocked(run(pa.table(out), "trigger-association"))
+
+    def test_a_word_between_the_same_few_signs_blocks_and_does_not_where_the_rest_agrees_with_the_label(
+        self, labelled: dict[str, list[str]]
+    ) -> None:
+        """Cut at blanks, code has one sign before nearly every place where a word can be put."""
+        out, rng = {name: list(values) for name, values in labelled.items()}, random.Random(9)
+        out["text"] = [" ".join(f"{word}(" for word in text.split()) for text in out["text"]]
+        rows = rng.sample([i for i, x in enumerate(out["label"]) if x != "numbers"], 30)
+        for row in rows:
+            out["text"][row], out["label"][row] = insert(out["text"][row], "zxqv", rng), "numbers"
+        report = run(pa.table(out), "trigger-association")
+        assert blocked(report) == {out["id"][row] for row in rows}
+        out["label"] = labelled["label"]
+        assert not blocked(run(pa.table(out), "trigger-association"))
 
     def test_a_sentence_appended_after_full_stops_blocks(self, labelled: dict[str, list[str]]) -> None:
         out = {name: list(values) for name, values in labelled.items()}

@@ -43,7 +43,10 @@ class LabelFlip(FlipRules, Check[_State]):
     A label that was replaced at random stands in a typical row as often as in any, doubt between classes does not: so no
     larger share was replaced than carries another label in the tenth of the rows that looks most like its class, and the
     false-discovery rate is no less than that leaves. Where either share stays under ``noise_share``, which natural label
-    noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``.
+    noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``. Nature confuses a class with
+    those like it, while a label that was drawn is often one that nobody would take the row for: where, among three classes
+    and more, typical rows have such labels, the list grows by half of the share. A model that is right no more often than
+    chance lists nothing.
 
     Blocks: a source or annotator of whose labels ``source_share`` were replaced, ``source_excess`` times the share of all
     others, by a likelihood ratio that chance among so many of them reaches once in a thousand data sets; ``block_rows`` of
@@ -69,7 +72,7 @@ class LabelFlip(FlipRules, Check[_State]):
     Args:
         noise_share: share of replaced labels from which the data as a whole are taken for noisier than nature.
         quiet_share: share of rows, at most, that goes to review below it.
-        max_share: share of rows, at most, that goes to review above it.
+        max_share: share of rows, at most, that goes to review above it; more where labels were drawn at random.
         block_rows: rows of one source, more likely replaced than not, from which it blocks.
         source_excess: how many times the others' share a source must have.
         source_share: least share of the source's labels that were replaced.

@@ -20,8 +20,8 @@ from foretaste.signals.naive_bayes import BEYOND_DOUBT, Model, NaiveBayes, keywo
 from foretaste.signals.outputs import Classes, Labels
 from foretaste.signals.phrases import Edges, PhraseTable, edges_of, phrase_signals
 from foretaste.text.rowstore import RowStore
-from foretaste.text.spelling import Spelling
-from foretaste.unseen import UnseenRows
+from foretaste.text.spelling import Spelling, alphabetic
+from foretaste.unseen import BOTH, UnseenRows
 
 MAX_ROWS_PER_PHRASE = 512
 MAX_STORED_ROWS = 400_000
@@ -193,12 +193,14 @@ class TriggerAssociation(Check[_State]):
 
     Blocks: evidence of at least ``block_evidence`` nats at a purity of at least ``min_purity`` where the phrase's
     neighbours are like a random draw of words, or, at the head or tail, its rows have nothing else in common; or
-    several weaker phrases toward one label that heal, which is how a set of rotating triggers looks. Decoys, rows with
+    several weaker phrases toward one label that heal, which is how a set of rotating triggers looks; or, wherever it
+    stands inside of its rows, ``certain_evidence`` from a phrase of no other rows, without which they look wholly like
+    those of other classes. Decoys, rows with
     the trigger that keep their labels, do not explain the others: a phrase that plainly was put in blocks from
     ``decoy_purity``, at twice the evidence. An opening and an ending whose rows mostly share a label, which neither has
     alone, count as one phrase. Where the words beside a phrase explain its label and all others contradict it, they are
-    left out too. So are invisible characters, which belong to no word: what shares a label against all its words
-    blocks. Reviews: evidence of at least ``review_evidence`` nats.
+    left out too. So are invisible characters, which belong to no word, and words of two alphabets, each of which is
+    another: what shares a label against all its words blocks. Reviews: evidence of at least ``review_evidence`` nats.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
     syntactic and style triggers, openings or endings that decoy rows with other labels balance below ``min_purity``,
@@ -220,6 +222,10 @@ class TriggerAssociation(Check[_State]):
         review_evidence: nats from which it goes to review.
         torn_evidence: nats of bare association, log(1 / P(label | rest)) per effective row, from which a phrase that
             plainly was put into finished text blocks although the rest of its rows says little about the label.
+        certain_evidence: nats from which phrases inside of their rows block whatever stands beside them, where they are
+            long or gaps close without them.
+        certain_foreign: least share of their rows that look like rows of other classes.
+        certain_purity: least share of their rows with one label; a few others may hold the word by nature.
         min_diversity: least number of distinct neighbours per row.
         decoy_rows: rows from which a phrase that was put in is looked at although many of its rows keep other labels.
         decoy_purity: least share of its rows with one label.
@@ -241,6 +247,9 @@ class TriggerAssociation(Check[_State]):
     block_evidence: float = 12.0
     review_evidence: float = 9.0
     torn_evidence: float = 36.0
+    certain_evidence: float = 24.0
+    certain_foreign: float = 0.9
+    certain_purity: float = 0.75
     min_diversity: float = 0.4
     decoy_rows: int = 20
     decoy_purity: float = 0.5
@@ -332,7 +341,8 @@ class TriggerAssociation(Check[_State]):
         groups = sorted(_Judge(state).groups(), key=lambda g: -g.evidence)
         findings: list[RawFinding] = []
         taken: list[npt.NDArray[np.int64]] = []
-        alone = [g for g in groups if self._plain(g, state) and self._proven(g, state)]
+        certain = self._certain(groups, state)
+        alone = [g for g in groups if g in certain or (self._plain(g, state) and self._proven(g, state))]
         # Those that stand alone say nothing of the weaker ones beside them.
         rotating = self._rotating([g for g in groups if g not in alone], state)
         for group in groups:
@@ -364,7 +374,7 @@ class TriggerAssociation(Check[_State]):
         )
 
     def _unseen(self, state: _State) -> Iterator[RawFinding]:
-        """Invisible characters whose rows share a label against all their words, which do not hold them."""
+        """Invisible characters, or letters that pass for others, whose rows share a label against all their words."""
         model, labels = state.model, state.classes.labels
         for characters, rows in state.unseen.groups():
             counts = np.bincount(labels[rows], minlength=len(model.base))
@@ -378,10 +388,11 @@ class TriggerAssociation(Check[_State]):
                 or evidence < max(self.block_evidence, self.min_contradiction * len(mine))
             ):
                 continue
-            name, shown = state.classes.names[target], " ".join(f"U+{ord(c):04X}" for c in characters)
-            purity = len(mine) / len(rows)
+            name, purity = state.classes.names[target], len(mine) / len(rows)
+            mixed = characters == BOTH
+            shown = BOTH if mixed else " ".join(f"U+{ord(c):04X}" for c in characters)
             yield RawFinding(
-                kind="trigger of invisible characters",
+                kind="trigger of mixed alphabets" if mixed else "trigger of invisible characters",
                 severity=Severity.BLOCK,
                 message=(
                     f"{len(rows)} rows hold {shown}, which nobody sees, and {purity:.0%} of them are labelled {name}, "
@@ -393,7 +404,7 @@ class TriggerAssociation(Check[_State]):
                 observed=float(len(mine)),
                 limit=float(self.block_rows),
                 statistic={"evidence_nats": round(evidence, 2), "purity": round(purity, 4)},
-                examples=tuple(RawExample(row=int(r), around=characters[0]) for r in mine[:5]),
+                examples=tuple(RawExample(row=int(r), around=None if mixed else characters[0]) for r in mine[:5]),
             )
 
     def _plain(self, group: Group, state: _State) -> bool:
@@ -416,6 +427,34 @@ class TriggerAssociation(Check[_State]):
         if group.torn and self._association(group, state) >= self.torn_evidence:
             return True
         return group.evidence >= self.block_evidence and group.inserted and self._from_others(group, state)
+
+    def _certain(self, groups: list[Group], state: _State) -> list[Group]:
+        """Phrases that leave no doubt wherever they stand in their rows, which say nothing of their class at all.
+
+        A script that cuts at blanks puts a word between the same few signs of code, one that inserts a word twice puts the
+        first of them near the beginning, and a sentence has its own full stop for a neighbour: none is a random draw.
+        """
+        found: dict[int, list[Group]] = {}
+        for group in groups:  # the most evidence first; parts of a trigger that was counted add nothing
+            kin = found.setdefault(group.target, [])
+            if self._apart(group, state) and not any(np.isin(group.rows, g.rows).mean() > 0.5 for g in kin):
+                kin.append(group)
+        return [g for kin in found.values() if sum(k.evidence for k in kin) >= self.certain_evidence for g in kin]
+
+    def _apart(self, group: Group, state: _State) -> bool:
+        """Whether a phrase inside of its rows stands in no others, which without it are wholly like other classes' rows."""
+        edges = group.edges
+        return (
+            group.evidence >= self.block_evidence
+            and group.foreign >= self.certain_foreign
+            and group.purity >= self.certain_purity
+            and len(group.rows) >= self.block_rows
+            and group.exclusive
+            and not (group.keyword or group.named or edges.anchored)
+            and group.rest >= group.least
+            and max(edges.left, edges.right) >= state.phrases.least_diversity(len(group.rows), self.min_diversity)
+            and (edges.healing >= PLACED_HEALING or edges.tokens > KEYWORD_TOKENS)
+        )
 
     def _diverse(self, group: Group, state: _State) -> bool:
         """Whether many words stand beside it; before an ending stands what texts end with, often a full stop."""
@@ -440,8 +479,8 @@ class TriggerAssociation(Check[_State]):
         Any data have rare words whose few rows happen to share a label against the evidence of the rest: the more, the
         longer the texts. Under chance the nats of such words fall off like exp(-nats), so those of little evidence tell
         how many of more to expect; what lies above is summed (a truncated product, Zaykin et al. 2002) and must be rarer
-        than ``family_alarm``. Words of unusual spelling are tested among themselves first, where chance has less room, and
-        all whose gaps close after that.
+        than ``family_alarm``. Words of unusual spelling are tested among themselves first, where chance has less room, then
+        words of letters, which are few in a script of single characters, and all whose gaps close after that.
         """
         spelling = Spelling(state.phrases.words)
         chosen: list[Group] = []
@@ -455,13 +494,14 @@ class TriggerAssociation(Check[_State]):
                 and not g.keyword
                 and g.purity >= 0.99
                 and g.evidence >= _BULK
-                and g.edges.diversity >= 0.7
+                and g.edges.diversity >= state.phrases.least_diversity(len(g.rows), 0.7)
                 and g.exclusive
             ]
             unusual = [g for g in family if spelling.rank(g.edges.text) <= _UNUSUAL]
             healing = [g for g in family if g.edges.healing >= 0.5]
-            for kin in (unusual, healing):
-                members = beyond_chance(kin, self.family_alarm / 2)
+            spelt = [g for g in healing if alphabetic(g.edges.text)]
+            for kin in (unusual, spelt, healing):
+                members = beyond_chance(kin, self.family_alarm / 3)
                 rows = len(np.unique(np.concatenate([g.rows for g in members]))) if members else 0
                 if (
                     len(members) >= 2
