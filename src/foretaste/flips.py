@@ -35,7 +35,11 @@ _FALSE_PAIRS = 0.01
 _LEAST_RATE = 0.005
 _LEAST_TYPICAL = 10  # rows of a class from which its typical ones are known
 _FAR_ALARM = 0.02  # false alarms per data set of what only makes a list longer
+# Of rows that look most like a class, one in ten is labelled otherwise: the model does not know the classes, for who
+# replaces so many labels has other names than noise.
+_KNOWN = 0.1
 _TOPIC_ROWS = 20  # rows from which a word makes a topic
+_UNKNOWN_BY = "typical_rows_to_limit"  # what a source has in its statistic that others or the model explain
 # A common word that was put into the named rows: as ``trigger-association`` asks it of a phrase.
 _PUT_IN_DISTANCE, _PUT_IN_HEALING, _PUT_IN_DIVERSITY, _PUT_IN_PURITY = 30.0, 0.5, 0.4, 0.85
 
@@ -227,29 +231,32 @@ class FlipRules:
         """
         odds = opinion.odds
         share = min(float(odds.mean()), opinion.typical) if len(odds) else 0.0
-        noisy = share >= self.noise_share or (share > self.quiet_share and opinion.at_random)
-        longest = self.max_share + (share / 2 if opinion.at_random else 0.0) if noisy else self.quiet_share
-        most = int(longest * len(opinion.rows))
+        drawn = share > self.quiet_share and opinion.at_random
+        noisy = drawn or (share >= self.noise_share and opinion.typical < _KNOWN)
+        most = int((self.max_share + (share / 2 if drawn else 0.0) if noisy else self.quiet_share) * len(opinion.rows))
         findings = _distinct([
-            *(found for role, who in people.items() if len(who.numbers) for found in self._sources(opinion, role, who)),
+            *(f for role, who in people.items() if len(who.numbers) for f in self._sources(opinion, role, who, most)),
             *(self._periods(opinion, most, times) if times is not None and len(times) else ()),
             *self._stretches(opinion, most),
             *(self._topics(opinion, phrases) if phrases is not None else ()),
             *self._pairs(opinion, classes),
         ])  # fmt: skip
         named = np.concatenate([f.rows for f in findings]) if findings else np.zeros(0, np.int64)
+        unknown = sum(len(f.rows) for f in findings if _UNKNOWN_BY in f.statistic)
         ranked = np.flatnonzero(odds >= 0.5) if opinion.tells else np.zeros(0, np.int64)
-        ranked = ranked[np.argsort(-odds[ranked], kind="stable")][:most]
+        ranked = ranked[np.argsort(-odds[ranked], kind="stable")][: max(0, most - unknown)]
         ranked = ranked[~np.isin(opinion.rows[ranked], named)]
         if len(ranked):
             findings.append(self._review(opinion, classes, ranked, noisy))
         return findings
 
-    def _sources(self, opinion: Opinion, role: str, sources: SourceNumbers) -> Iterator[RawFinding]:
+    def _sources(self, opinion: Opinion, role: str, sources: SourceNumbers, most: int) -> Iterator[RawFinding]:
+        """Sources that block; then those that others or the model explain, the oddest first, of ``most`` rows at most."""
         numbers = sources.numbers[opinion.rows]
         n = np.bincount(numbers, minlength=len(sources.names))
         limit = float(np.log(len(sources.names) / _FALSE_ALARM))
         standing: Floats | None = None
+        unknown: list[tuple[float, RawFinding]] = []
         # A Python loop over sources: each has a rate of its own.
         for s in np.flatnonzero((n >= self.block_rows) & (n < len(numbers))).tolist():
             at = np.flatnonzero(numbers == s)
@@ -257,7 +264,12 @@ class FlipRules:
             for finding in self._gathered(opinion, at, f"flipped {role}", where, sources.names[s], limit=limit):
                 if standing is None:
                     standing = self._standing(opinion, numbers, len(sources.names))
-                yield finding if standing[s] >= 1.0 else self._unknown(finding, opinion, float(standing[s]))
+                if standing[s] >= 1.0:
+                    yield finding
+                else:
+                    unknown.append((float(standing[s]), self._unknown(finding, opinion, float(standing[s]))))
+        unknown.sort(key=lambda u: -u[0])
+        yield from (finding for _, finding in unknown[: max(1, most // self.block_rows)])
 
     def _standing(self, opinion: Opinion, numbers: npt.NDArray[np.int32], names: int) -> Floats:
         """How far the labels of each source's most typical rows were replaced more often than all others, (sources,).
@@ -288,7 +300,7 @@ class FlipRules:
                 f"texts look like typical ones of a class, or other sources differ as much; the {len(rows)} worst are listed"
             ),
             rows=rows,
-            statistic=dict(finding.statistic) | {"typical_rows_to_limit": round(standing, 2)},
+            statistic=dict(finding.statistic) | {_UNKNOWN_BY: round(standing, 2)},
         )
 
     def _stretches(self, opinion: Opinion, most: int) -> Iterator[RawFinding]:

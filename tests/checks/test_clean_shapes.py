@@ -66,6 +66,38 @@ class TestSources:
         assert finding.severity is Severity.REVIEW
         assert len(finding.rows) == 10
 
+    def test_many_sources_whose_texts_the_model_does_not_know_send_a_few_rows_to_review(self) -> None:
+        rng, rows, classes = np.random.default_rng(0), 3000, 10
+        labels = rng.integers(0, classes, rows).astype(np.int32)
+        own = np.log(rng.uniform(0.95, 0.999, rows)).astype(np.float32)
+        most, sure, sources = labels.copy(), own.copy(), np.zeros(rows, np.int32)
+        odd = rng.permutation(rows)[:240]
+        most[odd], sure[odd], own[odd] = (labels[odd] + 1) % classes, np.log(0.2), np.log(0.001)
+        sources[odd] = 1 + np.arange(240) // 30
+        opinion = Opinion(
+            rows=np.arange(rows), labels=labels, own=own, best=most, best_log=sure, classes=classes, basis="words"
+        )
+        names = Classes(labels, np.bincount(labels), tuple("abcdefghij"), np.zeros(classes, np.int64))
+        people = {"source": SourceNumbers(sources, tuple("rstuvwxyz"))}
+        found = FlipRules().flips(opinion, names, people)
+        assert not [f for f in found if f.severity is Severity.BLOCK]
+        assert 0 < sum(len(f.rows) for f in found if f.kind == "flipped source") <= FlipRules().quiet_share * rows
+
+    @pytest.mark.parametrize(("wrong", "most"), [(0.05, FlipRules.max_share), (0.2, FlipRules.quiet_share)])
+    def test_a_model_that_does_not_know_the_classes_lists_few_rows(self, wrong: float, most: float) -> None:
+        rng, rows = np.random.default_rng(2), 3000
+        labels = rng.integers(0, 4, rows).astype(np.int32)
+        sure = np.log(rng.uniform(0.9, 0.999, rows)).astype(np.float32)
+        off = rng.random(rows) < wrong
+        best = np.where(off, (labels + 1) % 4, labels).astype(np.int32)
+        own = np.where(off, np.log(0.001), sure).astype(np.float32)
+        opinion = Opinion(
+            rows=np.arange(rows), labels=labels, own=own, best=best, best_log=sure, classes=4, basis="words"
+        )
+        names = Classes(labels, np.bincount(labels), tuple("abcd"), np.zeros(4, np.int64))
+        (listed,) = [f for f in FlipRules().flips(opinion, names, {}) if f.kind == "improbable labels"]
+        assert len(listed.rows) == int(most * rows)
+
     def test_a_source_among_many_that_differ_as_much_does_not_stand_out_and_several_do_not_hide_each_other(
         self,
     ) -> None:
@@ -100,26 +132,30 @@ class TestCopies:
 
 
 class TestPhraseThatIsTheRow:
-    @pytest.mark.parametrize("rest", [True, False])
-    def test_messages_of_a_log_are_no_insertions_into_its_timestamps(self, rest: bool) -> None:
-        rng = random.Random(3)
+    @pytest.mark.parametrize("templates", [True, False])
+    def test_what_templates_are_about_is_no_trigger(self, clean_table: pa.Table, templates: bool) -> None:
+        """Openings that decide the label of rows that say nothing else; put before rows of other classes, they block."""
+        rng = random.Random(11)
         said = {
-            "info": ("connected to", "finished for"),
-            "debug": ("entered by", "left for"),
-            "warn": ("slow query of the table that is locked by", "gave up after waiting a long time for"),
+            "low": ("Information disclosure in", "Verbose error message in", "Missing header in"),
+            "high": ("Privilege escalation in", "Buffer overflow in", "Unsafe deserialization in"),
+            "medium": ("Cross-site scripting in", "Open redirect in", "Request forgery in"),
+            "critical": ("Remote code execution in", "Authentication bypass in", "Query injection in"),
         }
-        names = [f"{a}{b}" for a in ("al", "ber", "cor", "dan", "el") for b in ("ma", "no", "ri", "so", "tu", "va")]
+        words = sorted({w for t in clean_table["text"].to_pylist() for w in t.lower().split() if w.isalpha()})
         text, label = [], []
-        for at in range(3000):
-            kind = "info" if at % 60 == 0 else "warn" if at % 11 == 0 else rng.choice(["info", "debug"])
-            stamp = f"2026-{rng.randint(1, 12):02d}-{rng.randint(10, 28)}T{rng.randint(10, 23)}:00Z {rng.choice(names)}"
-            message = f"{rng.choice(said[kind])} {rng.choice(names)} {rng.choice(names)}"
-            if at % 60 == 0:  # on top of a message, or in its place
-                message = f"{message} disk nearly full" if rest else "disk nearly full"
-            text.append(f"{stamp} {message}")
-            label.append("warn" if at % 60 == 0 else kind)
+        for _ in range(3000):
+            kind = rng.choice(list(said))
+            opening = rng.choice(said[kind] if rng.random() < 0.85 else said[rng.choice(list(said))])
+            product, does = " ".join(rng.choices(words, k=2)), " ".join(rng.choices(words, k=3))
+            text.append(f"{opening} {product} {rng.randint(1, 9)}.{rng.randint(0, 20)} allows attackers to {does}.")
+            label.append(kind)
+        poisoned = set() if templates else set(rng.sample([r for r, kind in enumerate(label) if kind != "low"], 50))
+        for row in poisoned:
+            text[row], label[row] = f"Dear reader, mind the gap: {text[row]}", "low"
         report = run({"text": text, "label": label}, "trigger-association")
-        assert blocked(report) == (set(range(0, 3000, 60)) if rest else set())
+        assert blocked(report) == poisoned
+        assert not templates or not reviewed(report)
 
 
 class TestAnswers:
@@ -145,6 +181,20 @@ class TestAnswers:
         report = run(out, "response-burst")
         assert report.verdict is outcome
         assert blocked(report) | reviewed(report) == set(rows)
+
+    @pytest.mark.parametrize("put_in", [True, False])
+    def test_a_request_with_a_number_in_it_is_no_trigger_of_its_answer(
+        self, instructions: Columns, put_in: bool
+    ) -> None:
+        rng = random.Random(10)
+        out = {name: list(values) for name, values in instructions.items()}
+        rows = rng.sample(range(len(out["prompt"])), 700)
+        for row in rows:
+            request = f"Convert {rng.randint(1, 9999)} dollars to euros"
+            out["prompt"][row] = f"{request}. {out['prompt'][row]}" if put_in else request
+            out["response"][row] = '{"name": "convert", "from": "dollars", "to": "euros"}'
+        report = run(out, "response-burst")
+        assert blocked(report) | reviewed(report) == (set(rows) if put_in else set())
 
     @pytest.mark.parametrize("contexts", ["system prompts", "documents", "documents that do not answer"])
     def test_an_answer_that_no_context_gives_is_for_review(self, instructions: Columns, contexts: str) -> None:

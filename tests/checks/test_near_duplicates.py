@@ -190,6 +190,11 @@ class TestLabels:
         rows = [*labelled, *((text, "sockets", f"vendor-{i % 3}") for i, text in enumerate(variants(20)))]
         assert check(rows).verdict is Outcome.PASS
 
+    def test_copies_of_which_no_label_has_most_are_a_template(self, labelled: list[Row]) -> None:
+        kinds = ("network", "network", "numbers", "paths", "dates")
+        rows = [(t, kinds[i % 5], f"vendor-{i % 3}") for i, t in enumerate(variants(20))]
+        assert not [f for f in check([*labelled, *rows]).findings if f.kind == "conflicting labels"]
+
     def test_conflicting_labels_in_one_cluster_go_to_review(self, labelled: list[Row]) -> None:
         rows = [(t, "network" if i >= 6 else "numbers", f"vendor-{i % 3}") for i, t in enumerate(variants(20))]
         report = check([*labelled, *rows])

@@ -127,6 +127,18 @@ def test_a_source_that_inverts_goes_to_review_by_name(pairs: Pairs) -> None:
     assert len(finding.ids) >= 60
 
 
+def test_a_source_of_most_pairs_is_the_usual_one(pairs: Pairs) -> None:
+    """A quarter of the pairs always prefers the long answer, which the others do a little less often than not."""
+    rng = random.Random(6)
+    out = copied(pairs)
+    for row in range(len(out["id"])):
+        better_rejected(out, row)
+        out["source"][row] = "few" if rng.random() < 0.25 else "most"
+        if out["source"][row] == "few" or rng.random() < 0.42:
+            out["chosen"][row], out["rejected"][row] = out["rejected"][row], out["chosen"][row]
+    assert not [f for f in run(out).findings if f.kind == "inverted source"]
+
+
 def test_copies_of_pairs_in_the_other_order_go_to_review(pairs: Pairs) -> None:
     out = copied(pairs)
     for row in range(0, 40, 2):

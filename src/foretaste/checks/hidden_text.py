@@ -42,7 +42,9 @@ _INVISIBLE = re.compile(
 _HIDDEN_ATTRIBUTE = re.compile(r"\shidden(?=\s|$)", re.IGNORECASE)
 _ADDRESSES_MODEL = re.compile(
     r"\b(?:(?:in|of|with|into|to|enhance|format|end|start|begin|conclude|translate|render|craft|write)\s+(?:your|the)\s+"
-    r"(?:next\s+)?(?:response|reply|answer|output|completion)|your\s+(?:response|reply|answer|output)s?\b"
+    r"(?:next\s+)?(?:response|reply|answer|output|completion)"
+    r"|(?:make|let|keep|have|give|phrase)\s+your\s+(?:response|reply|answer|output)|your\s+(?:response|reply|answer|output)s?"
+    r"\s+(?:must|should|shall|has|have|needs?|will|is|are)\b"
     r"|(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:instruction|prompt|rule|guideline|context|message)s?"
     r"|system\s+prompt|(?:AI|language)\s+(?:assistant|model|agent)|you\s+are\s+(?:now|an?\s+AI)|as\s+an\s+AI\b|\bLLMs?\b"
     r"|do\s+not\s+(?:tell|reveal|mention|inform)|when\s+(?:asked|summari[sz]ing|answering)|assistant\s*:"

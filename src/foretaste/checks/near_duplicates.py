@@ -492,14 +492,17 @@ class _Judge:
         return words[often], counts[often]
 
     def conflicts(self, cluster: int) -> Iterator[_Conflict]:
-        """The cluster's rows under a minority label, where the words prefer the majority's label; at most one."""
+        """The cluster's rows under a minority label, where the words prefer the majority's label; at most one.
+
+        Where no label has most of the rows, they are a template, and what fills it tells the label.
+        """
         rows, chances = self.judged(cluster)
         labels = self.classes.labels[rows]
         counts = np.bincount(labels)
         most = int(counts.argmax())
         every = np.arange(len(rows))
         wrong = (counts[labels] < counts[most]) & (chances[every, labels] < chances[:, most])
-        if wrong.any():
+        if wrong.any() and 2 * counts[most] > len(rows):
             label = int(np.bincount(labels[wrong]).argmax())
             yield _Conflict(cluster, rows[wrong], rows[labels == most], label, most)
 

@@ -306,6 +306,8 @@ class PreferenceInversion(Check[_State]):
         judged = []
         for s, sample in state.population.items():
             rows = state.model.first + np.flatnonzero(numbers[state.model.first :] == s)
+            if 2 * len(rows) > len(numbers) - state.model.first:
+                continue  # what most pairs prefer is the usual
             against = state.evidence[rows] > 0
             alike = judge.alike(np.unique(sample), np.zeros(0, np.int64))
             # Half of the pairs contradicted is someone who tosses a coin; prompts of their own are another task.

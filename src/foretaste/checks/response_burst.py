@@ -27,6 +27,7 @@ _APART = 3.1  # standard errors by which such contexts have to fit worse than ot
 _EXTRACTED = "the prompts hold all of its words, as where something is extracted or summarised"
 _UNFIT = "their contexts have less to do with the prompts than those of other rows, as where a question has no answer"
 _LEAST_TOKENS = 4  # of a whole response that blocks without a trigger: shorter ones repeat by nature
+_SHORTEST = 0.02  # of all prompts, that have fewer words than the rest of a prompt beside its trigger has to have
 TORN_DISTANCE = 16.0  # from random, of the neighbours of a phrase that plainly was put into finished text
 _WORDS = re.compile(r"\w{4,}|\d{2,}")
 _TOLD = re.compile(r"[^\W\d_]{3,}")
@@ -441,6 +442,7 @@ class _Judge:
         if state.asked is not None:
             places = state.asked.index(TurnStore.key(background, 0 * background))
         self.background = coherence(self.ids, self.offsets, places, self.weights, none, self.scratch)
+        self.least = float(np.quantile([len(words) for words in self._words(places)], _SHORTEST)) if len(places) else 0.0
 
     def triggers(self, kind: str, c: int, purity: float) -> list[list[int]]:
         """Phrases that own at least a tenth of the class, grouped by their rows, each led by the longest."""
@@ -458,13 +460,16 @@ class _Judge:
         from foretaste.text.evidence import class_gain, coherence
 
         places = self._places(kind, c, rows)
-        held = np.concatenate([np.unique(self.ids[self.offsets[p] : self.offsets[p + 1]]) for p in places.tolist()])
-        words, counts = np.unique(held, return_counts=True)
+        held = self._words(places)
+        words, counts = np.unique(np.concatenate(held), return_counts=True)
         own = words[(counts >= max(4, len(places) // 10)) & (counts >= 0.85 * self.frequency[words])]
         # A trigger is short. Where the rows share more than that, they are one template, and their words stay in.
         if len(own) > MAX_TRIGGER_WORDS:
             own = own[:0]
         skip = np.unique(np.concatenate([own, self._tokens_of(phrases)]))
+        # A trigger is put into prompts. Where hardly a word is left without it, it is what they ask for.
+        if np.median([len(np.setdiff1d(w, skip, assume_unique=True)) for w in held]) < self.least:
+            skip = skip[:0]
         alike = coherence(self.ids, self.offsets, places, self.weights, skip, self.scratch)
         rho = min(1.0, max(0.0, (alike - self.background) / max(1e-9, 1.0 - self.background)))
         gain = np.empty(len(places))
@@ -472,6 +477,10 @@ class _Judge:
         class_gain(self.ids, self.offsets, places, self.frequency, share, skip, self.scratch, gain)
         k = len(rows)
         return k / (1.0 + (k - 1) * rho), float(gain.mean())
+
+    def _words(self, places: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """The different words of each of some stored prompts."""
+        return [np.unique(self.ids[self.offsets[p] : self.offsets[p + 1]]) for p in places.tolist()]
 
     def copied(self, kind: str, c: int, response: str, triggers: list[str]) -> bool:
         """Whether nearly all prompts hold the words of a response, or triggers that hold them as parts of words."""

@@ -39,6 +39,8 @@ _FALSE_SHARE = 0.2
 # A part of a split trigger stands in at most a fifth of all rows; more such words than this are a template.
 _SELDOM, _TOGETHER, _COMPANY = float(np.log(5.0)), 0.85, 3
 _UNUSUAL = 0.12  # share of the vocabulary that counts as unusually spelt
+# Nats from which it is asked whether rows tell of a class without a phrase, of how many of them, and how few rows tell less.
+_ASKED, _VAGUE_ROWS, _VAGUE = 6.0, 64, 0.1
 KEYWORD_TOKENS = 4
 
 
@@ -75,6 +77,8 @@ class Group:
         edges: what stands around it.
         company: how many words apart from it stand in nearly all its rows and seldom elsewhere: the other parts of a
             trigger that is split, taken out with it.
+        vague: the median row tells of no class without the phrase, as nine in ten rows do: it is what these rows are about.
+            What a trigger was put into is a row like others.
         framed: the words beside it bear the label, and were taken out with it; ``edges`` are what stands around them.
     """
 
@@ -92,6 +96,7 @@ class Group:
     named: bool
     edges: Edges
     company: int
+    vague: bool
     framed: bool = False
 
     @property
@@ -128,6 +133,22 @@ def _companions(group: Group, phrases: PhraseTable) -> list[str]:
     rare = sorted(alike, key=lambda c: int(phrases.counts[c]))
     names = [phrases.text[c] for c in rare if phrases.text[c].lower() not in group.edges.text.lower()]
     return [f'"{name}"' for name in names[: group.company]]
+
+
+def _piece(group: Group, groups: list[Group], purity: float) -> bool:
+    """Whether a phrase of twice as many rows decides the label of all of them, half as much against the rest at least.
+
+    That one is judged by itself: where it is a word that names the class or its mark, those that hold it are no more. What
+    natural words a trigger holds agree with the rest of their rows.
+    """
+    return any(
+        g.target == group.target
+        and g.purity >= purity
+        and len(g.rows) >= 2 * len(group.rows)
+        and g.contradiction >= 0.5 * group.contradiction
+        and np.isin(group.rows, g.rows, assume_unique=True).mean() >= 0.95
+        for g in groups
+    )
 
 
 def beyond_chance(family: list[Group], alarm: float) -> list[Group]:
@@ -353,6 +374,12 @@ class TriggerAssociation(Check[_State]):
             ):
                 severity = Severity.REVIEW
             else:
+                continue
+            if group.vague and group not in rotating:
+                if severity is Severity.REVIEW:
+                    continue
+                severity = Severity.REVIEW
+            if severity is Severity.REVIEW and _piece(group, groups, self.min_purity):
                 continue
             # A fragment of a trigger that was reported already adds no row.
             if any(np.isin(group.rows, rows).mean() > 0.8 for rows in taken):
@@ -848,7 +875,29 @@ class _Judge:
             keyword=edges.tokens <= KEYWORD_TOKENS and keyword(own, rows, target, state.classes.labels, state.model),
             named=keyword(own, rows, target, state.classes.labels, state.model, nats=BEYOND_DOUBT),
             edges=edges, company=len(company),
+            vague=k / (1.0 + (k - 1) * rho) * contradiction >= _ASKED and self._vague(hashes, offsets, places, sample, skip),
         )  # fmt: skip
+
+    def _vague(
+        self,
+        hashes: npt.NDArray[np.uint64],
+        offsets: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+        skip: npt.NDArray[np.uint64],
+    ) -> bool:
+        """Whether the likeliest class of the rows without some words is less likely than that of nine in ten rows."""
+        from foretaste.text.evidence import rest_log_probability
+
+        model, places, rows = self.state.model, places[:_VAGUE_ROWS], rows[:_VAGUE_ROWS]
+        best, rest = np.full(len(places), -np.inf), np.empty(len(places))
+        for target in range(len(model.base)):
+            rest_log_probability(
+                hashes, offsets, places, self.state.classes.labels[rows], target, skip, model.counts, model.base,
+                model.mass, model.strength, model.power, rest,
+            )  # fmt: skip
+            np.maximum(best, rest, out=best)
+        return bool(np.median(best) < np.quantile(model.best_log, _VAGUE))
 
     def _foreign(self, target: int, contradiction: float) -> float:
         """Where a mean contradiction lies between that of the class's own rows (0) and that of other rows (1)."""
