@@ -27,6 +27,11 @@ TESTED = {
         "test_history.py::test_a_damaged_state_is_an_error_and_stays_as_it_is",
         "test_history.py::test_other_roles_are_an_error_that_names_both",
     ),
+    "write a state with sketches of other sizes, odd tables or counts, its digests right": (
+        "test_crafted_state.py::test_an_array_of_another_shape_or_type_is_refused",
+        "test_crafted_state.py::test_a_table_that_is_none_of_a_state_is_refused",
+        "test_crafted_state.py::test_counts_that_do_not_add_up_are_refused",
+    ),
     "edit a row, drop, add or rename a file, reorder or cut the chain, under a certificate": (
         "provenance/test_attacks.py::test_editing_a_row_and_keeping_the_row_count",
         "provenance/test_attacks.py::test_adding_and_taking_away_a_file",
@@ -37,6 +42,13 @@ TESTED = {
         "provenance/test_attacks.py::test_replaying_old_data_with_their_old_certificate",
         "provenance/test_attacks.py::test_rolling_back_to_an_older_state_with_its_own_certificate",
         "provenance/test_certificate.py::test_age_revocation_and_policy_are_held_against_a_certificate",
+    ),
+    "certify other data under a name that looks like one whose sequence is demanded": (
+        "provenance/test_attacks.py::test_a_name_that_passes_for_one_whose_sequence_is_demanded",
+    ),
+    "flip, leave out, double or put in bytes of a signed file, or of one whose digests are put right again": (
+        "provenance/test_malformed.py::test_bytes_that_flip_in_a_file_are_refused_by_name_or_leave_what_it_says",
+        "test_crafted_state.py::test_bytes_that_flip_in_a_state_are_noticed_or_leave_a_state",
     ),
     "put a file beside certified data that other readers read, or follow to other files": (
         "provenance/test_attacks.py::test_hiding_a_file_where_only_other_readers_look",
@@ -95,6 +107,15 @@ TESTED = {
         "provenance/test_quarantine_attacks.py::test_a_key_of_another_role_and_too_few_keys_do_not_count",
         "provenance/test_quarantine_attacks.py::test_passing_another_statement_or_another_run_for_the_signature",
     ),
+    "write the report that a quarantine, a waiver or a baseline goes by, or the rows that it names": (
+        "provenance/test_quarantine_attacks.py::test_taking_a_finding_out_of_the_report_that_a_quarantine_goes_by",
+        "provenance/test_quarantine_attacks.py::test_exchanging_the_rows_that_a_long_report_names_in_another_file",
+        "provenance/test_quarantine_attacks.py::"
+        "test_giving_a_report_that_nobody_signed_to_a_waiver_a_review_and_a_baseline",
+    ),
+    "give a signed report of the same data under fewer checks": (
+        "provenance/test_quarantine_attacks.py::test_giving_a_signed_report_of_the_same_data_under_fewer_checks",
+    ),
     "exchange the clean file between a gate's second scan and training": (
         "operators/test_gate.py::test_the_digest_that_training_compares_is_that_of_the_rows_that_were_set_apart",
         "operators/test_gate.py::test_a_quarantine_of_other_rows_that_pass_fails",
@@ -111,6 +132,10 @@ TESTED = {
         "reading/test_two_readers.py::test_a_parquet_file_whose_columns_lie_in_another_is_refused",
         "reading/test_two_readers.py::test_bytes_behind_or_before_the_rows_of_parquet_are_refused",
         "reading/test_two_readers.py::test_two_parquet_files_in_one_are_read_alike",
+    ),
+    "encrypt columns, so that Arrow ends the process, or hide bytes behind what a footer says": (
+        "reading/test_two_readers.py::test_encrypted_columns_are_refused_before_arrow_ends_the_process",
+        "reading/test_two_readers.py::test_bytes_behind_what_a_footer_says_are_refused",
     ),
     "name a field twice, pack files in several parts, hide rows behind NUL, a byte order mark or a quote": (
         "reading/test_two_readers.py::test_the_rows_that_are_scanned_are_those_that_are_trained_on",

@@ -183,12 +183,12 @@ def pad(at: Any, size: Any, whole: Any) -> None:
     store(at + size, np.uint64(0x80))  # type: ignore[call-arg]
     done = size + eight
     while done < whole:
-        store(at + done, np.uint64(0))  # type: ignore[call-arg]
+        store(at + done, np.uint64(0))
         done += eight
     bits = size * eight
     head, tail = _swapped(np.uint32(bits >> np.uint64(32))), _swapped(np.uint32(bits))
-    store(at + whole - eight, np.uint32(head))  # type: ignore[call-arg]
-    store(at + whole - np.uint64(4), np.uint32(tail))  # type: ignore[call-arg]
+    store(at + whole - eight, np.uint32(head))
+    store(at + whole - np.uint64(4), np.uint32(tail))
 
 
 @kernel
