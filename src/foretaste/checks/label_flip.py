@@ -43,7 +43,8 @@ class LabelFlip(FlipRules, Check[_State]):
     A label that was replaced at random stands in a typical row as often as in any, doubt between classes does not: so no
     larger share was replaced than carries another label in the tenth of the rows that looks most like its class, and the
     false-discovery rate is no less than that leaves. Where either share stays under ``noise_share``, which natural label
-    noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``.
+    noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``. Where a tenth of those
+    typical rows carries another label, the model does not know the classes, and ``quiet_share`` holds as well.
 
     Blocks: a source or annotator of whose labels ``source_share`` were replaced, ``source_excess`` times the share of all
     others, by a likelihood ratio that chance among so many of them reaches once in a thousand data sets; ``block_rows`` of
@@ -53,9 +54,10 @@ class LabelFlip(FlipRules, Check[_State]):
 
     A common word of whose rows as many were replaced, where it stands in those at places that chance could have chosen.
 
-    Reviews: other such stretches, as unknown text looks alike; words of twenty rows and more whose rows were relabelled far
-    more often than all others; and pairs of classes, where the rows that look most like one of them carry the other label
-    more often than between all other classes that are confused.
+    Reviews: other such stretches, as unknown text looks alike; sources whose texts the model does not know, or that
+    differ as others do, the oddest first and no more rows than may be listed; words of twenty rows and more whose rows
+    were relabelled far more often than all others; and pairs of classes, where the rows that look most like one of them
+    carry the other label more often than between all other classes that are confused.
 
     Misses: flips between classes that words do not tell apart, or between two of few classes; flips in most rows of a
     class or topic (the model learns them); flips in data whose order follows what is hard to tell.
