@@ -43,10 +43,11 @@ class LabelFlip(FlipRules, Check[_State]):
     A label that was replaced at random stands in a typical row as often as in any, doubt between classes does not: so no
     larger share was replaced than carries another label in the tenth of the rows that looks most like its class, and the
     false-discovery rate is no less than that leaves. Where either share stays under ``noise_share``, which natural label
-    noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``. Nature confuses a class with
+    noise reaches as well, at most ``quiet_share`` of the rows are listed, else ``max_share``; so too where a tenth of those
+    typical rows carries another label, since the model does not know the classes then. Nature confuses a class with
     those like it, while a label that was drawn is often one that nobody would take the row for: where, among three classes
-    and more, typical rows have such labels, the list grows by half of the share. A model that is right no more often than
-    chance lists nothing.
+    and more, typical rows have such labels, the list grows by half of the share all the same. A model that is right no more
+    often than chance lists nothing.
 
     Blocks: a source or annotator of whose labels ``source_share`` were replaced, ``source_excess`` times the share of all
     others, by a likelihood ratio that chance among so many of them reaches once in a thousand data sets; ``block_rows`` of
@@ -56,9 +57,10 @@ class LabelFlip(FlipRules, Check[_State]):
 
     A common word of whose rows as many were replaced, where it stands in those at places that chance could have chosen.
 
-    Reviews: other such stretches, as unknown text looks alike; words of twenty rows and more whose rows were relabelled far
-    more often than all others; and pairs of classes, where the rows that look most like one of them carry the other label
-    more often than between all other classes that are confused.
+    Reviews: other such stretches, as unknown text looks alike; sources whose texts the model does not know, or that
+    differ as others do, the oddest first and no more rows than may be listed; words of twenty rows and more whose rows
+    were relabelled far more often than all others; and pairs of classes, where the rows that look most like one of them
+    carry the other label more often than between all other classes that are confused.
 
     Misses: flips between classes that words do not tell apart, or between two of few classes; flips in most rows of a
     class or topic (the model learns them); flips in data whose order follows what is hard to tell.

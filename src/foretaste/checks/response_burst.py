@@ -65,7 +65,8 @@ class ResponseBurst(Check[_State]):
     Rows whose responses are the same, or begin with the same eight tokens, form a class. Natural classes have prompts
     that are alike (a template, one question asked often), so their number of *effective rows*, deflated by the mean
     cosine between the prompts, stays near ten; poison is spread over unrelated prompts on purpose. Words that occur in
-    the prompts of one class and hardly anywhere else are left out first and reported as the trigger.
+    the prompts of one class and hardly anywhere else are left out first and reported as the trigger, unless they leave less
+    than the shortest prompts hold: then they are what is asked.
 
     Blocks: the whole response is the same (four tokens or more) over at least ``block_rows`` effective rows whose
     words do not call for it, in data whose responses otherwise rarely repeat; or a phrase of the prompts owns a class:
@@ -442,7 +443,9 @@ class _Judge:
         if state.asked is not None:
             places = state.asked.index(TurnStore.key(background, 0 * background))
         self.background = coherence(self.ids, self.offsets, places, self.weights, none, self.scratch)
-        self.least = float(np.quantile([len(words) for words in self._words(places)], _SHORTEST)) if len(places) else 0.0
+        self.least = (
+            float(np.quantile([len(words) for words in self._words(places)], _SHORTEST)) if len(places) else 0.0
+        )
 
     def triggers(self, kind: str, c: int, purity: float) -> list[list[int]]:
         """Phrases that own at least a tenth of the class, grouped by their rows, each led by the longest."""

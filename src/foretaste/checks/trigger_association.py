@@ -221,7 +221,9 @@ class TriggerAssociation(Check[_State]):
     ``decoy_purity``, at twice the evidence. An opening and an ending whose rows mostly share a label, which neither has
     alone, count as one phrase. Where the words beside a phrase explain its label and all others contradict it, they are
     left out too. So are invisible characters, which belong to no word, and words of two alphabets, each of which is
-    another: what shares a label against all its words blocks. Reviews: evidence of at least ``review_evidence`` nats.
+    another: what shares a label against all its words blocks. Reviews: evidence of at least ``review_evidence`` nats. A
+    phrase without which the median row tells of no class, as nine in ten rows do, is what its rows are about, as in
+    templates, and blocks nothing.
 
     Misses: clean-label triggers (the rest of the row agrees with the label), fewer than about eight rows a trigger,
     syntactic and style triggers, openings or endings that decoy rows with other labels balance below ``min_purity``,
@@ -592,6 +594,7 @@ class _Judge:
     framed: list[list[int]] = field(default_factory=list)
     background: float = 0.0
     least: float = 0.0
+    unsure: float = 0.0
     vocabulary: Any = field(default=None)
     usual: dict[int, tuple[float, float]] = field(default_factory=dict)
 
@@ -617,6 +620,7 @@ class _Judge:
         everyone = np.arange(0, len(state.store.rows), step)
         at = state.store.index(background_rows(len(state.classes.labels)))
         self.least = float(np.quantile(np.diff(self.offsets)[at], _SHORTEST))
+        self.unsure = float(np.quantile(state.model.best_log[background_rows(len(state.classes.labels))], _VAGUE))
         none = np.zeros(0, np.int64)
         self.background = coherence(self.ids, self.offsets, everyone, self.weights, none, self.scratch)
         judged = [self._judge(m) for m in self._stretches(self._contradicting())]
@@ -897,7 +901,7 @@ class _Judge:
                 model.mass, model.strength, model.power, rest,
             )  # fmt: skip
             np.maximum(best, rest, out=best)
-        return bool(np.median(best) < np.quantile(model.best_log, _VAGUE))
+        return bool(np.median(best) < self.unsure)
 
     def _foreign(self, target: int, contradiction: float) -> float:
         """Where a mean contradiction lies between that of the class's own rows (0) and that of other rows (1)."""
