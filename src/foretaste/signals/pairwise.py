@@ -87,7 +87,9 @@ class PairwiseModel:
         """
         features = self.features[rows].astype(np.float64)
         features[:, 0] = of_words(scores)
-        return np.column_stack([_logits(features, self.folds[rows], self.scale, self.weights), features[:, PLAIN] @ self.plain])
+        return np.column_stack(
+            [_logits(features, self.folds[rows], self.scale, self.weights), features[:, PLAIN] @ self.plain]
+        )
 
 
 def of_words(scores: Floats) -> Floats:
