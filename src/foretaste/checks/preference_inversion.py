@@ -36,7 +36,8 @@ Floats = npt.NDArray[np.float64]
 class _State:
     """Evidence per row, and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source.
 
-    ``inflation`` (2,) is how wide the sums of evidence lie, by both models; ``families`` are rows of phrases that look put in.
+    ``inflation`` (2,) is how wide the sums of evidence lie, by both models; ``families`` are rows of phrases that look
+    put in.
     """
 
     model: PairwiseModel
