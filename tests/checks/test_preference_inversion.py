@@ -10,6 +10,7 @@ import pytest
 
 from foretaste import Outcome, Policy, Report, Severity, scan
 from foretaste.checks.preference_inversion import _e_bh
+from foretaste.signals.pairwise import expanded, fit, fit_plain
 
 Pairs = dict[str, list[str]]
 DISAGREEMENT = 0.25
@@ -178,3 +179,26 @@ def test_e_bh_counts_all_tests_and_not_the_candidates_alone() -> None:
     assert _e_bh([np.log(101.0)], tests=2, rate=0.01) == 0
     assert _e_bh([np.log(101.0)] * 2, tests=2, rate=0.01) == 2
     assert _e_bh([], tests=0, rate=0.01) == 0
+
+
+def test_few_pairs_block_under_a_phrase_that_looks_put_in_before_the_pairs_are_looked_at(pairs: Pairs) -> None:
+    rng = random.Random(2)
+    out = copied(pairs)
+    rows = rng.sample(range(len(out["id"])), 22)
+    for row in rows:
+        out["chosen"][row], out["rejected"][row] = out["rejected"][row], out["chosen"][row]
+        out["prompt"][row] = insert(out["prompt"][row], "zxqv", rng)
+    report = run(out)
+    assert named(report, "inverted pairs", Severity.BLOCK) == {out["id"][row] for row in rows}
+    metrics = report.results[0].metrics
+    assert 1 <= metrics["phrases_put_in"] < metrics["phrases"] / 20
+
+
+def test_what_one_feature_says_may_depend_on_another() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 3))
+    x[np.where(np.abs(x[:, 1]) < 0.7, 1.0, -1.0) * x[:, 0] < 0] *= -1.0  # a win hangs on how large the second one is
+    scale, weights = fit(x, rng.integers(0, 8, len(x)).astype(np.uint8))
+    told = expanded(x, scale) @ weights.mean(axis=0)
+    assert (told > 0).mean() > 0.9 > 0.6 > (x @ fit_plain(x) > 0).mean()
+    assert np.allclose(expanded(-x, scale), -expanded(x, scale))

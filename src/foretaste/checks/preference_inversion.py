@@ -34,7 +34,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass
 class _State:
-    """Evidence per row, how wide its sums lie by both models (2,), and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source."""
+    """Evidence per row, and the tokens of about MAX_STORED_ROWS rows that hold a candidate or speak for a source.
+
+    ``inflation`` (2,) is how wide the sums of evidence lie, by both models; ``families`` are rows of phrases that look
+    put in.
+    """
 
     model: PairwiseModel
     phrases: PhraseTable | None

@@ -18,6 +18,7 @@ FOLD_BITS = 3
 FOLDS = 1 << FOLD_BITS
 PARTS = 4  # of the folds, for each of which weights are fitted to the others
 FEATURES = 9
+PLAIN = (0, 1, 5)  # word scores, lengths and what is taken up of the prompt, none of which rows with one answer make up
 RIDGE = 1e-3
 MAX_FITTED = 1 << 15  # rows; two hundred weights need no more
 _STEPS = 30
@@ -38,7 +39,8 @@ class PairwiseModel:
     many more of them are new, as in damaged text; how much less it repeats itself; and whether it breaks off. What one of
     them says depends on the others, so the products of each with the size of another are features as well. Words never
     vote for rows of their own fold, weights are fitted to other folds, and near-duplicate prompts share a fold. So many
-    weights also learn what a hundred rows with one answer teach, so a model of the features alone stands beside it.
+    weights also learn what a hundred rows with one answer teach, whose words are known then and not new: a model of three
+    features alone (``PLAIN``) stands beside it.
 
     Attributes:
         counts: rows per (bucket, fold, side), uint32.
@@ -46,7 +48,7 @@ class PairwiseModel:
         folds: fold of each row, uint8 (rows,).
         scale: of the features, float64 (FEATURES,).
         weights: of the features and their products, by part of the folds, float64 (PARTS, columns).
-        plain: weights of the features alone, of the model beside it, float64 (FEATURES,).
+        plain: weights of the model beside it, float64 (len(PLAIN),).
         features: of each row, float32 (rows, FEATURES); the first hangs on the words.
         logits: log odds that the row's chosen answer is the better one, float32 (rows,).
         pairs, swapped: hash of each row's (near-duplicate prompt, chosen, rejected), and the same with the answers in
@@ -74,8 +76,8 @@ class PairwiseModel:
 
     @property
     def plain_logits(self) -> Floats:
-        """Log odds (rows,) by the features alone."""
-        told: Floats = self.features @ self.plain
+        """Log odds (rows,) by the plain model."""
+        told: Floats = self.features[:, PLAIN] @ self.plain
         return told
 
     def rescored(self, rows: npt.NDArray[np.int64], scores: Floats) -> Floats:
@@ -85,7 +87,9 @@ class PairwiseModel:
         """
         features = self.features[rows].astype(np.float64)
         features[:, 0] = of_words(scores)
-        return np.column_stack([_logits(features, self.folds[rows], self.scale, self.weights), features @ self.plain])
+        return np.column_stack(
+            [_logits(features, self.folds[rows], self.scale, self.weights), features[:, PLAIN] @ self.plain]
+        )
 
 
 def of_words(scores: Floats) -> Floats:
@@ -94,7 +98,7 @@ def of_words(scores: Floats) -> Floats:
     return told
 
 
-def _expanded(features: Floats, scale: Floats) -> Floats:
+def expanded(features: Floats, scale: Floats) -> Floats:
     """Features, bounded ones, and the products of each with the size of each: all of them odd functions."""
     x = features / scale
     bounded = np.tanh(x)
@@ -106,7 +110,7 @@ def _logits(features: Floats, folds: npt.NDArray[np.uint8], scale: Floats, weigh
     out = np.empty(len(features))
     for start in range(0, len(features), _CHUNK):
         here = slice(start, start + _CHUNK)
-        told = _expanded(features[here].astype(np.float64), scale) @ weights.T
+        told = expanded(features[here].astype(np.float64), scale) @ weights.T
         out[here] = np.take_along_axis(told, _part(folds[here])[:, None], axis=1)[:, 0]
     return out
 
@@ -140,7 +144,7 @@ def fit(features: Floats, folds: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]
     even odds (Boehning & Lindsay 1988), which is solved for once; the steps are accelerated (Nesterov 1983).
     """
     scale = np.sqrt((features**2).mean(axis=0)) + 1e-9 if len(features) else np.ones(features.shape[1])
-    x, part = _expanded(features, scale), _part(folds)
+    x, part = expanded(features, scale), _part(folds)
     squares = [mine.T @ mine for mine in (x[part == p] for p in range(PARTS))]
     every = sum(squares, np.zeros((x.shape[1], x.shape[1])))
     weights = np.zeros((PARTS, x.shape[1]))
@@ -269,7 +273,7 @@ class Pairwise(Signal[_State, PairwiseModel]):
         scale, weights = fit(known, state.folds[fitted])
         return PairwiseModel(
             counts=state.counts, total=state.total, folds=state.folds, scale=scale, weights=weights,
-            plain=fit_plain(known), features=x,
+            plain=fit_plain(known[:, PLAIN]), features=x,
             logits=_logits(x, state.folds, scale, weights).astype(np.float32), first=state.first,
             pairs=np.concatenate([np.zeros(0, np.uint64), *state.pairs]),
             swapped=np.concatenate([np.zeros(0, np.uint64), *state.swapped]),
