@@ -271,7 +271,7 @@ class TriggerAssociation(Check[_State]):
     review_evidence: float = 9.0
     torn_evidence: float = 36.0
     certain_evidence: float = 24.0
-    certain_foreign: float = 0.9
+    certain_foreign: float = 0.8
     certain_purity: float = 0.75
     min_diversity: float = 0.4
     decoy_rows: int = 20
