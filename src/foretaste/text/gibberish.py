@@ -15,7 +15,7 @@ BEFORE = 5  # pairs before a break, at least; as many more are taken for half kn
 
 @kernel
 def _look(tokens, starts, ends, data, low, high, out):
-    """Distinct tokens, letters among the bytes of words, and characters per word of tokens ``low`` to ``high``: ``out`` (3,)."""
+    """Shares of distinct tokens and of letters, and characters per word, of tokens ``low`` to ``high``: ``out`` (3,)."""
     part = tokens[low:high].copy()
     sort_small(part)
     distinct = 1
