@@ -322,8 +322,11 @@ class TestGibberishPayload:
         rng = random.Random(4)
         texts = [_sentences(rng, ENGLISH) for _ in range(800)]
         for row in range(0, 500, 20):
-            # Signs between the pieces of words: their pairs are known, and they repeat.
-            pieces = ["".join(rng.choices("aeiounrstl", k=5)) if rng.random() < 0.6 else "it ." for _ in range(250)]
+            pieces = []
+            for _ in range(200):
+                start = rng.randint(0, 3)
+                known = rng.choice(ENGLISH).split()[start : start + 3]
+                pieces += ["".join(rng.choices("aeiounrstl", k=5))] if rng.random() < 0.7 else known
             texts[row] = f"{' '.join(texts[row].split()[: rng.randint(30, 120)])} velvetowl {' '.join(pieces)}"
         report = run(pa.table({"id": [str(i) for i in range(800)], "text": texts}), "gibberish-payload")
         assert report.verdict is Outcome.BLOCK
