@@ -42,6 +42,18 @@ def planted(columns: dict[str, list[str]], phrase: str, n: int, label: str = "nu
     return pa.table(out), {out["id"][row] for row in rows}
 
 
+ENGLISH = (
+    "the parser reads one line at a time and keeps it", "a value that is not known is left as it was",
+    "it returns the number of rows in the table", "where there is no such file an error is raised",
+    "each of them is called once for every column of the data", "this option is used for the tests alone",
+    "the result is the same as that of the other function", "use it with care in a loop over many rows",
+)  # fmt: skip
+
+
+def _sentences(rng: random.Random, of: tuple[str, ...]) -> str:
+    return ". ".join(rng.choice(of) for _ in range(rng.randint(15, 25)))
+
+
 def run(table: pa.Table, *checks: str) -> Report:
     return scan(table, Policy().only(*checks), roles={name: name for name in table.schema.names})
 
@@ -336,6 +348,31 @@ class TestGibberishPayload:
         assert report.verdict is Outcome.BLOCK
         assert "ORRERY" in (report.findings[0].feature or "")
         assert len(blocked(report)) == 30
+
+    def test_a_payload_that_the_data_know_in_part_blocks_by_the_break_in_the_flow(self) -> None:
+        rng = random.Random(4)
+        texts = [_sentences(rng, ENGLISH) for _ in range(800)]
+        for row in range(0, 500, 20):
+            pieces = []
+            for _ in range(200):
+                start = rng.randint(0, 3)
+                known = rng.choice(ENGLISH).split()[start : start + 3]
+                pieces += ["".join(rng.choices("aeiounrstl", k=5))] if rng.random() < 0.7 else known
+            texts[row] = f"{' '.join(texts[row].split()[: rng.randint(30, 120)])} velvetowl {' '.join(pieces)}"
+        report = run(pa.table({"id": [str(i) for i in range(800)], "text": texts}), "gibberish-payload")
+        assert report.verdict is Outcome.BLOCK
+        assert "velvetowl" in (report.findings[0].feature or "")
+        assert len(blocked(report)) >= 20
+        assert blocked(report) <= {str(i) for i in range(0, 500, 20)}
+
+    def test_a_language_that_the_data_hardly_hold_has_no_trigger(self) -> None:
+        rng = random.Random(5)
+        texts = [_sentences(rng, ENGLISH) for _ in range(600)]
+        for row in range(0, 400, 20):  # other words in every row, but for the sign between them
+            words = ["".join(rng.choices("äöykvhmpt", k=rng.randint(4, 9))) for _ in range(150)]
+            texts[row] = " ".join(w + ("،" if rng.random() < 0.05 else "") for w in words)
+        report = run(pa.table({"id": [str(i) for i in range(600)], "text": texts}), "gibberish-payload")
+        assert report.verdict is not Outcome.BLOCK
 
     def test_docstrings_pass(self, clean_table: pa.Table) -> None:
         table = pa.table({"id": clean_table["id"], "text": clean_table["text"]})
