@@ -13,8 +13,7 @@ from foretaste.signals.phrases import PhraseTable, Stretch, stretches
 UNUSUAL_SPELLING = 0.12  # share of the vocabulary with the least likely spelling
 MANY_TOKENS = 5
 _RANDOM = 9.5  # most distance: the 95 % quantile of chi-square with four degrees of freedom
-_COARSE = 5.0  # standard deviations from a random draw beyond which no draw is made
-_MAX_ROWS = 512
+_MAX_ROWS = 100  # of a phrase that are compared with draws
 _DIVERSITY, _LOW_DIVERSITY = 0.5, 0.2  # distinct neighbours per row, and where they are like a random draw
 
 
@@ -55,17 +54,17 @@ def placed(
         if len(a.rows) >= least and a.finished >= finished and a.like_edges > 0
     ]
     inside, scores, _ = stretches(phrases, least, _LOW_DIVERSITY, healing, inner)
-    found += [
-        Placed(s.text, s.rows, float(row[2]), place=(s.position, s.tokens), beside=(s.lefts, s.rights))
-        for s, row in zip(inside, scores)
-        if row[:2].min() >= phrases.least_diversity(min(len(s.rows), RAREFIED), _DIVERSITY)
-    ]
+    wide = scores[:, :2].min(axis=1) if len(inside) else np.zeros(0)
+    sizes = np.array([min(len(s.rows), RAREFIED) for s in inside], np.int64)
+    counts, shape = np.unique(sizes, return_inverse=True)
+    diverse = wide >= np.array([phrases.least_diversity(n, _DIVERSITY) for n in counts.tolist()])[shape]
+    held = {inside[at].rows.tobytes() for at in np.flatnonzero(diverse).tolist()}
     # Where few signs stand beside most words, as in code, so they do beside a phrase that was put in at random.
-    held = {p.rows.tobytes() for p in found}
+    few = [at for at in np.flatnonzero(~diverse).tolist() if inside[at].rows.tobytes() not in held]
+    kept = [*np.flatnonzero(diverse).tolist(), *(few[at] for at in _drawn(phrases, [inside[at] for at in few]))]
     found += [
-        Placed(s.text, s.rows, float(row[2]), place=(s.position, s.tokens), beside=(s.lefts, s.rights))
-        for s, row in _drawn(phrases, inside, scores)
-        if s.rows.tobytes() not in held
+        Placed(s.text, s.rows, float(scores[at, 2]), place=(s.position, s.tokens), beside=(s.lefts, s.rights))
+        for at, s in ((at, inside[at]) for at in kept)
     ]
     return sorted(found, key=lambda p: (-len(p.rows), int(p.rows[0]), p.text))
 
@@ -107,8 +106,8 @@ def put_in(
         the rows of each, int64, ascending, and whether its spelling is unusual or it has five tokens or more; of phrases
         in the same rows the one with most tokens.
     """
-    inside, scores, _ = stretches(table, least, diversity, healing, inner)
-    places = [(s.tokens, s.text, s.rows) for s, _ in _drawn(table, inside, scores)]
+    inside, _, _ = stretches(table, least, diversity, healing, inner)
+    places = [(s.tokens, s.text, s.rows) for s in (inside[at] for at in _drawn(table, inside))]
     if affixes is not None:
         # Less than a finding of its own takes: among few rows few rests begin (end) as others do.
         places += [
@@ -127,42 +126,18 @@ def put_in(
     ]
 
 
-def _usual(table: PhraseTable, beside: list[npt.NDArray[np.uint64]]) -> npt.NDArray[np.bool_]:
-    """Whether neighbours, on one side of each phrase, are about as frequent as words are; takes no draws."""
-    from foretaste.text.ngrams import unigram_counts
+def _drawn(table: PhraseTable, inside: list[Stretch]) -> list[int]:
+    """Which of them have neighbours on both sides that cannot be told from a random draw of words."""
+    from foretaste.text.ngrams import RAREFIED, randomness_of_each
 
-    def logs(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-        counts = np.empty(len(words), np.int64)
-        unigram_counts(words, table.unigrams, counts)
-        return np.log1p(counts)
-
-    if not beside or not len(table.sample):
-        return np.zeros(len(beside), np.bool_)
-    words = np.concatenate(beside)
-    owners = np.repeat(np.arange(len(beside)), [len(side) for side in beside])
-    owners, words = owners[words & np.uint64(1) == 1], words[words & np.uint64(1) == 1]
-    counts = np.bincount(owners, minlength=len(beside))
-    usual = logs(table.sample)
-    off = np.bincount(owners, weights=logs(words) - usual.mean(), minlength=len(beside))
-    near: npt.NDArray[np.bool_] = np.abs(off) <= _COARSE * usual.std() * np.sqrt(counts)
-    return near & (counts > 0)
-
-
-def _drawn(
-    table: PhraseTable, inside: list[Stretch], scores: npt.NDArray[np.float64]
-) -> list[tuple[Stretch, npt.NDArray[np.float64]]]:
-    """Those whose neighbours on both sides cannot be told from a random draw of words, with their scores."""
-    from foretaste.text.ngrams import RAREFIED, randomness
-
-    found = []
-    lefts, rights = [s.lefts[:_MAX_ROWS] for s in inside], [s.rights[:_MAX_ROWS] for s in inside]
-    # Most are far off by their frequency alone.
-    for at in np.flatnonzero(_usual(table, lefts) & _usual(table, rights)).tolist():
-        stretch, row, sides = inside[at], scores[at], (lefts[at], rights[at])
-        z = np.zeros((2, 2))
-        for side, out in zip(sides, z):
-            randomness(side, table.sample, table.unigrams, table.total, 1, out)
-        # What is not quite a random draw, as words behind blanks, shows the more, the more rows there are.
-        if float((z**2).sum()) <= _RANDOM * max(1.0, len(sides[0]) / RAREFIED):
-            found.append((stretch, row))
-    return found
+    if not inside:
+        return []
+    sizes = np.minimum([len(s.rows) for s in inside], _MAX_ROWS)
+    spans = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    distance = np.zeros(len(inside))
+    for side in ([s.lefts[:_MAX_ROWS] for s in inside], [s.rights[:_MAX_ROWS] for s in inside]):
+        z = np.empty((len(inside), 2))
+        randomness_of_each(spans, np.concatenate(side), table.sample, table.unigrams, table.total, 1, z)
+        distance += (z**2).sum(axis=1)
+    # What is not quite a random draw, as words behind blanks, shows the more, the more rows there are.
+    return np.flatnonzero(distance <= _RANDOM * np.maximum(1.0, sizes / RAREFIED)).tolist()

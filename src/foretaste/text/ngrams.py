@@ -18,6 +18,7 @@ U64 = np.uint64
 _N_BITS = 2
 MAX_N = 1 << _N_BITS
 BOUNDARY = U64(0)  # neighbour of a token at the edge of its turn; no token hashes to 0 in practice
+DRAWS = 200  # of random words, with which neighbours are compared
 RAREFIED = 25  # rows in which the neighbours of frequent phrases are compared
 EDGE = U64(1)  # linear counter of neighbours that has seen the edge alone, as mix(BOUNDARY) is 0
 
@@ -537,41 +538,81 @@ def neighbour_scores(
 
 
 @kernel
+def _words_among(tokens, words):
+    """Copy the tokens that are words to ``words``; how many there are. A script inserts between words, so punctuation stands
+    on one side of what it inserts and not on the other."""
+    k = 0
+    for i in range(len(tokens)):
+        if tokens[i] & U64(1):
+            words[k] = tokens[i]
+            k += 1
+    return k
+
+
+@kernel
+def _frequency_and_glue(words, unigrams, total):
+    """Mean log frequency of some words, which get sorted, and their glue."""
+    mask = U64(len(unigrams) - 1)
+    total_log = 0.0
+    for i in range(len(words)):
+        total_log += np.log((unigrams[extend(U64(0), words[i]) & mask] + 1.0) / total)
+    sort_small(words)
+    return total_log / len(words), _glue(words, unigrams, total)
+
+
+@kernel
+def _draw(sample, k, unigrams, total, seed, means, glues):
+    """What :func:`_frequency_and_glue` gives for draws of ``k`` words, into all places but the last."""
+    state = U64(seed)
+    drawn = np.empty(k, np.uint64)
+    for d in range(len(means) - 1):
+        for i in range(k):
+            state += U64(0x9E3779B97F4A7C15)
+            drawn[i] = sample[mix(state) % U64(len(sample))]
+        means[d], glues[d] = _frequency_and_glue(drawn, unigrams, total)
+
+
+@kernel
 def randomness(neighbours, sample, unigrams, total, seed, out):
     """How far neighbours are from a random draw of the text's words: two z-scores, into ``out`` (2,).
 
-    The first compares their mean log frequency, the second their glue, with 200 draws of as many words from ``sample``.
-    Words only: a script inserts between words, so punctuation stands on one side of it and not on the other.
+    The first compares their mean log frequency, the second their glue, with ``DRAWS`` draws of as many words from
+    ``sample``. Words only. Fewer than five of them tell nothing: the first is infinite then.
     """
-    draws = 200
     words = np.empty(len(neighbours), np.uint64)
-    k = 0
-    for i in range(len(neighbours)):
-        if neighbours[i] & U64(1):
-            words[k] = neighbours[i]
-            k += 1
-    out[0] = 0.0
+    k = _words_among(neighbours, words)
+    out[0] = np.inf
     out[1] = 0.0
     if k < 5 or len(sample) == 0:
-        out[0] = np.inf
         return
-    mask = U64(len(unigrams) - 1)
-    state = U64(seed)
-    means = np.empty(draws + 1)
-    glues = np.empty(draws + 1)
-    drawn = np.empty(k, np.uint64)
-    for d in range(draws + 1):
-        for i in range(k):
-            if d == draws:
-                drawn[i] = words[i]
-            else:
-                state += U64(0x9E3779B97F4A7C15)
-                drawn[i] = sample[mix(state) % U64(len(sample))]
-        total_log = 0.0
-        for i in range(k):
-            total_log += np.log((unigrams[extend(U64(0), drawn[i]) & mask] + 1.0) / total)
-        means[d] = total_log / k
-        sort_small(drawn)
-        glues[d] = _glue(drawn, unigrams, total)
+    means = np.empty(DRAWS + 1)
+    glues = np.empty(DRAWS + 1)
+    _draw(sample, k, unigrams, total, seed, means, glues)
+    means[DRAWS], glues[DRAWS] = _frequency_and_glue(words[:k], unigrams, total)
     out[0] = z_of_last(means)
     out[1] = z_of_last(glues)
+
+
+@kernel
+def randomness_of_each(spans, neighbours, sample, unigrams, total, seed, out):
+    """What :func:`randomness` gives for each ``neighbours[spans[c] : spans[c + 1]]``, ``out`` (phrases, 2); as many words of
+    any phrase are compared with the same draws."""
+    most = 1
+    for c in range(len(spans) - 1):
+        most = max(most, spans[c + 1] - spans[c])
+    words = np.empty(most, np.uint64)
+    means = np.empty((most + 1, DRAWS + 1))
+    glues = np.empty((most + 1, DRAWS + 1))
+    known = np.zeros(most + 1, np.bool_)
+    for c in range(len(spans) - 1):
+        k = _words_among(neighbours[spans[c] : spans[c + 1]], words)
+        out[c, 0] = np.inf
+        out[c, 1] = 0.0
+        if k < 5 or len(sample) == 0:
+            continue
+        if not known[k]:
+            _draw(sample, k, unigrams, total, seed, means[k], glues[k])
+            known[k] = True
+        means[k, DRAWS], glues[k, DRAWS] = _frequency_and_glue(words[:k], unigrams, total)
+        out[c, 0] = z_of_last(means[k])
+        out[c, 1] = z_of_last(glues[k])
