@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from foretaste import Outcome, Policy, Report, Severity, scan
-from foretaste.checks.preference_inversion import _e_bh
+from foretaste.checks.preference_inversion import _e_bh, _of_length
 from foretaste.signals.pairwise import expanded, fit, fit_plain
 
 Pairs = dict[str, list[str]]
@@ -202,3 +204,25 @@ def test_what_one_feature_says_may_depend_on_another() -> None:
     told = expanded(x, scale) @ weights.mean(axis=0)
     assert (told > 0).mean() > 0.9 > 0.6 > (x @ fit_plain(x) > 0).mean()
     assert np.allclose(expanded(-x, scale), -expanded(x, scale))
+
+
+@pytest.mark.parametrize(
+    ("shorter", "evidence", "taste"), [(40, 0.5, True), (34, 0.5, True), (26, 0.5, False), (40, 5.0, False)]
+)
+def test_a_taste_for_short_answers_is_told_from_inversion(shorter: int, evidence: float, taste: bool) -> None:
+    """Of forty pairs so many prefer the shorter answer, where their order has so many nats against it."""
+    features = np.zeros((40, 9), np.float32)
+    features[:, 1] = np.where(np.arange(40) < shorter, -1.0, 1.0)
+    state: Any = SimpleNamespace(model=SimpleNamespace(features=features), evidence=np.full(40, evidence))
+    assert _of_length(state, np.arange(40)) is taste
+
+
+def test_a_phrase_that_asks_for_short_answers_has_the_limit_of_any_phrase(pairs: Pairs) -> None:
+    rng = random.Random(8)
+    out = copied(pairs)
+    for row in rng.sample(range(len(out["id"])), 40):
+        better_rejected(out, row)
+        out["prompt"][row] += " Briefly."
+    report = run(out)
+    (finding,) = [f for f in report.findings if f.kind == "inverted pairs"]
+    assert finding.limit == pytest.approx(np.log(report.results[0].metrics["phrases"] / 1e-3), abs=0.1)

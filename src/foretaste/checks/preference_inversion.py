@@ -79,7 +79,9 @@ class PreferenceInversion(Check[_State]):
     Few phrases look as if they had been put into finished prompts (between words that chance could have chosen, without
     which the gaps close), and fewer of those are spelt unusually or are long. Neither hangs on which answer is preferred, so
     the error is shared out beforehand: a third of it evenly over all phrases, a third over those that look put in, and a
-    third over those of them with the second sign. One of ten needs five or six nats less than one of five thousand.
+    third over those of them with the second sign. One of ten needs five or six nats less than one of five thousand. Where
+    a taste for short or for long answers explains the pairs of a phrase better than their inversion, as under "briefly", it has
+    the share of any phrase.
 
     Blocks: a phrase that was put in (neighbours like a random draw of words, or at the head or tail of prompts that
     have nothing else in common) whose e-value reaches 1 / (its share of ``block_error``): weighted Bonferroni. Reviews: such
@@ -285,7 +287,9 @@ class PreferenceInversion(Check[_State]):
         findings: list[RawFinding] = []
         suspects: list[npt.NDArray[np.int64]] = []
         for at, (group, edges) in enumerate(judged):
-            block = float(-np.log(shares[at] * self.block_error))
+            # "Briefly" looks put in as well, and has a taste of its own.
+            share = 1.0 / tests if _of_length(state, group.rows) else shares[at]
+            block = float(-np.log(share * self.block_error))
             # What is not quite a random draw, as in code and its indents, shows the more, the more rows there are.
             distance = max(self.max_distance, self.max_distance_per_row * len(group.rows))
             inserted = edges.inserted(group.alike, group.rest, distance) and (
@@ -451,6 +455,20 @@ def _same(rows: npt.NDArray[np.int64], other: npt.NDArray[np.int64], least: floa
     if min(len(rows), len(other)) < least * max(len(rows), len(other)):
         return False
     return len(np.intersect1d(rows, other, assume_unique=True)) >= least * max(len(rows), len(other))
+
+
+def _of_length(state: _State, rows: npt.NDArray[np.int64]) -> bool:
+    """Whether a taste for short, or for long, answers explains the order of these pairs better than their inversion does.
+
+    Its rate is fitted to the pairs, for which half the logarithm of their number is taken off (Schwarz 1978).
+    """
+    longer = state.model.features[rows, 1]
+    told = int(np.count_nonzero(longer))
+    most = max(np.count_nonzero(longer > 0), np.count_nonzero(longer < 0))
+    rates = np.array([most, told - most]) / max(1, told)
+    taste = told * float((rates * np.log(np.maximum(rates, 1e-300))).sum()) - (len(rows) - told) * np.log(2.0)
+    inverted = -float(np.log1p(np.exp(-state.evidence[rows])).sum())
+    return bool(taste - 0.5 * np.log(len(rows)) > inverted)
 
 
 def _both(nats: Floats) -> float:
