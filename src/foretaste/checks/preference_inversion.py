@@ -80,8 +80,8 @@ class PreferenceInversion(Check[_State]):
     which the gaps close), and fewer of those are spelt unusually or are long. Neither hangs on which answer is preferred, so
     the error is shared out beforehand: a third of it evenly over all phrases, a third over those that look put in, and a
     third over those of them with the second sign. One of ten needs five or six nats less than one of five thousand. Where
-    a taste for short or for long answers explains the pairs of a phrase better than their inversion, as under "briefly", it has
-    the share of any phrase.
+    a taste for short or for long answers explains the pairs of a phrase better than their inversion, as under "briefly", it
+    has the share of any phrase.
 
     Blocks: a phrase that was put in (neighbours like a random draw of words, or at the head or tail of prompts that
     have nothing else in common) whose e-value reaches 1 / (its share of ``block_error``): weighted Bonferroni. Reviews: such
