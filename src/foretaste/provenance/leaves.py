@@ -128,10 +128,10 @@ def _fetch(row: Any, table: Any) -> None:
     for column in range(len(table)):
         ends = table[column, 1] + np.uint64(8) * row
         at = table[column, 0] + load(ends, types.uint64)  # type: ignore[call-arg]
-        end = table[column, 0] + load(ends + np.uint64(8), types.uint64)  # type: ignore[call-arg]
+        end = table[column, 0] + load(ends + np.uint64(8), types.uint64)
         end = min(end, at + line * np.uint64(_LINES))
         while at < end:
-            _prefetch(at)  # type: ignore[call-arg]
+            _prefetch(at)
             at += line
 
 
@@ -158,14 +158,14 @@ def _write(at: Any, row: Any, table: Any) -> None:
     store(at, np.uint16(40 << 8))  # type: ignore[call-arg]  # zero, and an opening parenthesis
     at += np.uint64(2)
     for column in range(len(table)):
-        if not load(table[column, 2] + row, types.uint8):  # type: ignore[call-arg]
+        if not load(table[column, 2] + row, types.uint8):
             continue
         ends = table[column, 1] + eight * row
-        begin = load(ends, types.uint64)  # type: ignore[call-arg]
-        size = load(ends + eight, types.uint64) - begin  # type: ignore[call-arg]
+        begin = load(ends, types.uint64)
+        size = load(ends + eight, types.uint64) - begin
         head, done = table[column, 4], np.uint64(0)
         while done < head:
-            store(at + done, load(table[column, 3] + done, types.uint64))  # type: ignore[call-arg]
+            store(at + done, load(table[column, 3] + done, types.uint64))
             done += eight
         at += head
         if table[column, 5]:
@@ -174,17 +174,17 @@ def _write(at: Any, row: Any, table: Any) -> None:
                 rest //= ten
                 digits += one
             at += digits
-            store(at, np.uint8(58))  # type: ignore[call-arg]  # a colon
+            store(at, np.uint8(58))  # a colon
             rest = size
             for back in range(digits):
-                store(at - one - np.uint64(back), np.uint8(48 + rest % ten))  # type: ignore[call-arg]
+                store(at - one - np.uint64(back), np.uint8(48 + rest % ten))
                 rest //= ten
             at += one
         _copy(at, table[column, 0] + begin, size)
         at += size
-        store(at, np.uint8(41))  # type: ignore[call-arg]  # a closing parenthesis
+        store(at, np.uint8(41))  # a closing parenthesis
         at += one
-    store(at, np.uint8(41))  # type: ignore[call-arg]
+    store(at, np.uint8(41))
 
 
 @kernel
@@ -194,13 +194,13 @@ def _copy(to: Any, of: Any, size: Any) -> None:
     if size > np.uint64(16):
         _copy_many(to, of, size)  # type: ignore[call-arg]
     elif size >= eight:
-        last = load(of + size - eight, types.uint64)  # type: ignore[call-arg]
-        store(to, load(of, types.uint64))  # type: ignore[call-arg]
-        store(to + size - eight, last)  # type: ignore[call-arg]
+        last: Any = load(of + size - eight, types.uint64)  # type: ignore[call-arg]
+        store(to, load(of, types.uint64))
+        store(to + size - eight, last)
     elif size >= four:
-        low = load(of + size - four, types.uint32)  # type: ignore[call-arg]
-        store(to, load(of, types.uint32))  # type: ignore[call-arg]
-        store(to + size - four, low)  # type: ignore[call-arg]
+        low: Any = load(of + size - four, types.uint32)  # type: ignore[call-arg]
+        store(to, load(of, types.uint32))
+        store(to + size - four, low)
     else:
         for i in range(size):
             store(to + np.uint64(i), load(of + np.uint64(i), types.uint8))  # type: ignore[call-arg]
