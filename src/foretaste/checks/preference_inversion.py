@@ -275,6 +275,8 @@ class PreferenceInversion(Check[_State]):
             members = [q for p in led for q in state.candidates[p]]
             members.sort(key=lambda p: (-phrases.counts[p], p))
             rows = phrases.rows_of(members[0])
+            if 2 * len(rows) > len(state.evidence):
+                continue  # what most pairs prefer is the usual
             edges = edges_of(phrases, members, rows)
             judged.append((judge.group(rows, members, edges), edges))
         judged.sort(key=lambda g: (-g[0].evidence, int(g[0].rows[0])))

@@ -21,6 +21,7 @@ FEATURES = 9
 PLAIN = (0, 1, 5)  # word scores, lengths and what is taken up of the prompt, none of which rows with one answer make up
 RIDGE = 1e-3
 MAX_FITTED = 1 << 15  # rows; two hundred weights need no more
+LEAST_FITTED = 10  # rows for each weight (Peduzzi et al. 1996); fewer fit the plain model alone
 _STEPS = 30
 _CHUNK = 1 << 14
 _NOTHING = 8.0  # tokens; an answer of a few times as many says something
@@ -271,9 +272,13 @@ class Pairwise(Signal[_State, PairwiseModel]):
         fitted = state.first + spread(np.arange(len(x) - state.first), MAX_FITTED)
         known = x[fitted].astype(np.float64)
         scale, weights = fit(known, state.folds[fitted])
+        plain = fit_plain(known[:, PLAIN])
+        if len(known) < LEAST_FITTED * weights.shape[1]:
+            weights[:] = 0.0
+            weights[:, PLAIN] = plain * scale[list(PLAIN)]
         return PairwiseModel(
             counts=state.counts, total=state.total, folds=state.folds, scale=scale, weights=weights,
-            plain=fit_plain(known[:, PLAIN]), features=x,
+            plain=plain, features=x,
             logits=_logits(x, state.folds, scale, weights).astype(np.float32), first=state.first,
             pairs=np.concatenate([np.zeros(0, np.uint64), *state.pairs]),
             swapped=np.concatenate([np.zeros(0, np.uint64), *state.swapped]),
