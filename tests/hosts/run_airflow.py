@@ -93,6 +93,7 @@ def _answer(asked: dict[str, Any]) -> None:
     token = app.state.auth_manager.generate_jwt(SimpleAuthManagerUser(username="ann", role="admin"))
     client = TestClient(app, headers={"Authorization": f"Bearer {token}"})
     scheduler: Any = SimpleNamespace(log=logging.getLogger(__name__))
+    parked: set[str] = set()
     while True:
         try:
             SchedulerJobRunner.check_awaiting_input_timeouts(scheduler)
@@ -108,8 +109,12 @@ def _answer(asked: dict[str, Any]) -> None:
                 f"/api/v2/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
                 f"/{ti['map_index']}/hitlDetails"
             )
-            # SQLite locks no row, so an answer that meets the parking of its task would be lost, and the task wait for ever.
+            # SQLite locks no row, so an answer that meets the parking of its task would be lost, and the task wait for ever:
+            # only one that was parked when it was looked at before is answered.
             if ti["dag_id"].endswith("late") or ti["state"] not in PARKED:
+                continue
+            if place not in parked:
+                parked.add(place)
                 continue
             asked[ti["dag_id"]] = {"subject": one["subject"], "body": one["body"], "options": one["options"]}
             reason = "" if ti["dag_id"].endswith("silent") else "the vendor's watermark"
