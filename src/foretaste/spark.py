@@ -33,15 +33,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs
-import pyarrow.parquet as pq
 
 from foretaste.check import Fold
 from foretaste.errors import InputError
 from foretaste.reading import Dataset, InputOptions, open_data, spool
 from foretaste.reading.chat import shape_of
 from foretaste.reading.dataset import IDS_BYTES, refuse_duplicates, resolved
-from foretaste.reading.formats import Files
+from foretaste.reading.formats import Files, naming
 from foretaste.reading.frames import Frame
+from foretaste.reading.readers import Parquet
 from foretaste.roles import Kind, Roles
 from foretaste.spill import Column
 from foretaste.sweep import Edit, Input, Part, Tick, cores, numbered, scan_all
@@ -419,12 +419,8 @@ class _Piece:
         if self.groups is None:
             yield from self.files.batches(columns, strings)
             return
-        for column in columns:
-            if column not in self.schema().names:
-                next(self.files.batches(columns))  # says what is missing
-        with self.files.sources[0].file() as file, pq.ParquetFile(file, buffer_size=1 << 20) as parquet:
-            for batch in parquet.iter_batches(1 << 14, row_groups=list(self.groups), columns=list(columns)):
-                yield batch.select(list(columns))
+        with naming(self.name):
+            yield from Parquet().groups(self.files.sources[0], columns, self.groups)
 
     def original(self) -> Iterator[pa.RecordBatch]:
         """All columns of the whole file."""
@@ -439,8 +435,8 @@ def _pieces(files: Files, size: int) -> list[_Piece]:
         if files.format != "parquet" or stamp[0] <= size:
             pieces.append(_Piece(one))
             continue
-        with one.sources[0].file() as file, pq.ParquetFile(file) as parquet:
-            weights = [parquet.metadata.row_group(g).total_byte_size for g in range(parquet.num_row_groups)]
+        with naming(path):
+            weights = Parquet().weights(one.sources[0])
         share = stamp[0] / max(1, sum(weights))
         groups: list[int] = []
         for group in range(len(weights)):

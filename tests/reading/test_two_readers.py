@@ -27,6 +27,7 @@ import pytest
 from foretaste import InputError, Policy, scan
 from foretaste.reading import InputOptions, open_data
 from foretaste.reading.formats import list_files
+from foretaste.spark import _Piece, _pieces
 
 GOOD, EVIL = b'{"text": "good"}\n', b'{"text": "evil"}\n'
 
@@ -198,8 +199,15 @@ def test_a_footer_whose_rows_do_not_add_up_is_refused(at: int, tmp_path: Path) -
     changed = parts[0] + b"".join(count + part for count, part in zip(counts, parts[1:]))
     path = tmp_path / "a.parquet"
     path.write_bytes(footed(raw, changed))
-    with pytest.raises(InputError, match=r"the footer of .*a\.parquet counts .* readers take differently"):
+    said = r"the footer of .*a\.parquet counts .* readers take differently"
+    with pytest.raises(InputError, match=said):
         scanned(path)
+    # A worker of Spark reads some row groups alone.
+    files = list_files(str(path))
+    with pytest.raises(InputError, match=said):
+        _pieces(files, 1)
+    with pytest.raises(InputError, match=said):
+        list(_Piece(files, (0,)).batches(["text"]))
 
 
 class _Kms(parquet_encryption.KmsClient):

@@ -95,11 +95,16 @@ class Parquet(Reader):
 
     def batches(self, source: Source, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Row groups are streamed, not loaded."""
+        return self.groups(source, columns, None)
+
+    def groups(self, source: Source, columns: Sequence[str], groups: Sequence[int] | None) -> Iterator[pa.RecordBatch]:
+        """The rows of some row groups, or of all."""
         # A buffered stream reads a column chunk page by page: a file of one large row group stays out of memory.
         with source.file() as file, pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
             _refuse_footer(parquet, file, source)
             require(parquet.schema_arrow.names, columns, source.path)
-            for batch in parquet.iter_batches(_batch_rows(parquet, columns), columns=list(columns)):
+            chosen = None if groups is None else list(groups)
+            for batch in parquet.iter_batches(_batch_rows(parquet, columns), row_groups=chosen, columns=list(columns)):
                 yield batch.select(list(columns))
 
     def rows(self, source: Source) -> int | None:
@@ -107,6 +112,12 @@ class Parquet(Reader):
         with source.file() as file, pq.ParquetFile(file) as parquet:
             _refuse_footer(parquet, file, source)
             return int(parquet.metadata.num_rows)
+
+    def weights(self, source: Source) -> list[int]:
+        """Bytes of each row group, before they are compressed."""
+        with source.file() as file, pq.ParquetFile(file) as parquet:
+            _refuse_footer(parquet, file, source)
+            return [parquet.metadata.row_group(g).total_byte_size for g in range(parquet.num_row_groups)]
 
 
 class Arrow(Reader):
