@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import math
-import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -32,12 +31,6 @@ _TABLE, _ARRAY = "{}.parquet", "background/{}.npy"
 _OPTIONAL = ("words",)  # of data with one label, or more than are counted
 # The largest array counts words by label, in 1 << 24 cells of 4 bytes; numpy's head before it is 128 bytes or so.
 _MOST_BYTES = (4 << 24) + 1024
-_BEFORE = 10
-_NPY = re.compile(
-    rb"\x93NUMPY\x01\x00(..)\{'descr': '([<|][ui][1248])', 'fortran_order': False, "
-    rb"'shape': \((\d{1,12},(?: \d{1,12})?)\), \} *\n",
-    re.DOTALL,
-)
 
 Arrays = dict[str, npt.NDArray[Any]]
 # What the library of the archive raises for one that is damaged, encrypted, or packed in a way that it does not know.
@@ -157,16 +150,18 @@ def _array(raw: bytes, kind: str, fits: Fits) -> npt.NDArray[Any]:
     Raises:
         ValueError: if it is none.
     """
-    said = _NPY.match(raw)
-    if said is None or int.from_bytes(said[1], "little") != len(said[0]) - _BEFORE:
-        raise ValueError("it is no array as numpy writes it")
-    shape = tuple(int(n) for n in said[3].split(b",") if n.strip())
-    dtype = np.dtype(kind)
-    if said[2].decode() != kind or not fits(shape):
-        raise ValueError(f"it holds {said[2].decode()} in the shape {shape}, which is not that of its sketch")
-    if len(raw) - len(said[0]) != math.prod(shape) * dtype.itemsize:
+    stream = io.BytesIO(raw)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("another version of the format")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, RecursionError, MemoryError) as e:
+        raise ValueError(f"it is no array as numpy writes it: {e}") from e
+    if fortran or dtype.str != kind or not fits(shape):
+        raise ValueError(f"it holds {dtype.str} in the shape {shape}, which is not that of its sketch")
+    if len(raw) - stream.tell() != math.prod(shape) * dtype.itemsize:
         raise ValueError("it is cut, or longer than it says")
-    return np.frombuffer(raw, dtype, offset=len(said[0])).reshape(shape).copy()
+    return np.frombuffer(raw, dtype, offset=stream.tell()).reshape(shape).copy()
 
 
 def _parquet(table: pa.Table | None) -> bytes:
