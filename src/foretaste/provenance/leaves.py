@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -20,6 +19,7 @@ from foretaste.provenance.merkle import WORKERS
 from foretaste.provenance.sha256 import BLOCK, LANES, load, store
 from foretaste.reading.dataset import text_buffers
 from foretaste.text.kernels import kernel
+from foretaste.text.prefetch import prefetch_address
 
 # Hashes of so many rows are asked for at once: numpy asks for huge pages from 4 MiB on, and small ones cost as much as
 # hashing what is written to them.
@@ -131,24 +131,8 @@ def _fetch(row: Any, table: Any) -> None:
         end = table[column, 0] + load(ends + np.uint64(8), types.uint64)
         end = min(end, at + line * np.uint64(_LINES))
         while at < end:
-            _prefetch(at)
+            prefetch_address(at)
             at += line
-
-
-@intrinsic
-def _prefetch(typing: Any, address: Any) -> Any:
-    """Have the cache line at an address brought near."""
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, byte = ir.IntType(32), cgutils.voidptr_t
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        name = "llvm.prefetch.p0i8"
-        known = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        said = [ir.Constant(number, n) for n in (0, 3, 1)]  # to read, as near as can be, data
-        builder.call(known, [builder.inttoptr(arguments[0], byte), *said])
-        return context.get_dummy_value()
-
-    return types.void(types.uint64), emit
 
 
 @kernel

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_FOR_READING, _KEEP_IN_SECOND_CACHE, _DATA = 0, 2, 1
+_FOR_READING, _KEEP_IN_SECOND_CACHE, _KEEP_IN_ALL_CACHES, _DATA = 0, 2, 3, 1
 
 
 @intrinsic
@@ -26,11 +26,24 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         held = context.make_array(kind)(context, builder, arguments[0])
         at = context.cast(builder, arguments[1], index_kind, types.intp)
         place = cgutils.get_item_pointer(context, builder, kind, held, [at], wraparound=False)
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        asked = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        instruction = cgutils.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
-        hints = [word(_FOR_READING), word(_KEEP_IN_SECOND_CACHE), word(_DATA)]
-        builder.call(instruction, [builder.bitcast(place, byte), *hints])
-        return context.get_dummy_value()
+        return _ask(context, builder, builder.bitcast(place, cgutils.voidptr_t), _KEEP_IN_SECOND_CACHE)
 
     return types.void(array, index), generate
+
+
+@intrinsic
+def prefetch_address(typing_context: Any, address: Any) -> Any:
+    """The same of an address, which is read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _ask(context, builder, builder.inttoptr(arguments[0], cgutils.voidptr_t), _KEEP_IN_ALL_CACHES)
+
+    return types.void(types.uint64), generate
+
+
+def _ask(context: Any, builder: Any, place: Any, keep: int) -> Any:
+    word = ir.IntType(32)
+    asked = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word])
+    instruction = cgutils.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
+    builder.call(instruction, [place, word(_FOR_READING), word(keep), word(_DATA)])
+    return context.get_dummy_value()
