@@ -891,16 +891,14 @@ class _Judge:
         skip: npt.NDArray[np.uint64],
     ) -> bool:
         """Whether the likeliest class of the rows without some words is less likely than that of nine in ten rows."""
-        from foretaste.text.evidence import rest_log_probability
+        from foretaste.text.evidence import LIKELIEST, rest_log_probability
 
         model, places, rows = self.state.model, places[:_VAGUE_ROWS], rows[:_VAGUE_ROWS]
-        best, rest = np.full(len(places), -np.inf), np.empty(len(places))
-        for target in range(len(model.base)):
-            rest_log_probability(
-                hashes, offsets, places, self.state.classes.labels[rows], target, skip, model.counts, model.base,
-                model.mass, model.strength, model.power, rest,
-            )  # fmt: skip
-            np.maximum(best, rest, out=best)
+        best = np.empty(len(places))
+        rest_log_probability(
+            hashes, offsets, places, self.state.classes.labels[rows], LIKELIEST, skip, model.counts, model.base, model.mass,
+            model.strength, model.power, best,
+        )  # fmt: skip
         return bool(np.median(best) < self.unsure)
 
     def _foreign(self, target: int, contradiction: float) -> float:

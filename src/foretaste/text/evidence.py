@@ -14,6 +14,7 @@ from foretaste.text.sorting import find, sort_small
 from foretaste.text.tokens import mix
 
 U64 = np.uint64
+LIKELIEST = -1  # stands for a class
 
 
 @kernel
@@ -69,7 +70,8 @@ def coherence(ids, offsets, members, weights, skip, scratch):
 
 @kernel
 def rest_log_probability(tokens, offsets, members, labels, target, skip, counts, base, mass, strength, power, out):
-    """log P(target | the row without the tokens in ``skip`` (sorted hashes)) of each member, into ``out``."""
+    """log P(target | the row without the tokens in ``skip`` (sorted hashes)) of each member, into ``out``; that of the class
+    that is likeliest for it where ``target`` is ``LIKELIEST``."""
     longest = 1
     for m in members:
         longest = max(longest, offsets[m + 1] - offsets[m])
@@ -93,7 +95,7 @@ def rest_log_probability(tokens, offsets, members, labels, target, skip, counts,
         total = 0.0
         for c in range(len(raw)):
             total += np.exp(raw[c] - top)
-        out[j] = raw[target] - top - np.log(total)
+        out[j] = (0.0 if target == LIKELIEST else raw[target] - top) - np.log(total)
 
 
 @kernel
