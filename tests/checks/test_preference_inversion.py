@@ -12,7 +12,7 @@ import pytest
 
 from foretaste import Outcome, Policy, Report, Severity, scan
 from foretaste.checks.preference_inversion import _e_bh, _of_length
-from foretaste.signals.pairwise import expanded, fit, fit_plain
+from foretaste.signals.pairwise import FEATURES, LEAST_FITTED, PLAIN, expanded, fit, fit_plain
 
 Pairs = dict[str, list[str]]
 DISAGREEMENT = 0.25
@@ -200,10 +200,22 @@ def test_what_one_feature_says_may_depend_on_another() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4000, 3))
     x[np.where(np.abs(x[:, 1]) < 0.7, 1.0, -1.0) * x[:, 0] < 0] *= -1.0  # a win hangs on how large the second one is
-    scale, weights = fit(x, rng.integers(0, 8, len(x)).astype(np.uint8))
+    folds, plain = rng.integers(0, 8, len(x)).astype(np.uint8), np.array([0.5, -0.25, 0.125])
+    scale, weights = fit(x, folds, plain)
     told = expanded(x, scale) @ weights.mean(axis=0)
     assert (told > 0).mean() > 0.9 > 0.6 > (x @ fit_plain(x) > 0).mean()
     assert np.allclose(expanded(-x, scale), -expanded(x, scale))
+
+
+def test_few_rows_fit_the_plain_model_alone() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(
+        size=(LEAST_FITTED * 99 - 1, FEATURES)
+    )  # one row less than the nine features and their products take
+    folds, plain = rng.integers(0, 8, len(x)).astype(np.uint8), np.array([0.5, -0.25, 0.125])
+    scale, weights = fit(x, folds, plain)
+    assert np.allclose(expanded(x, scale) @ weights.T, (x[:, PLAIN] @ plain)[:, None])
+    assert not np.allclose(fit(np.vstack([x, x[:1]]), np.append(folds, folds[:1]), plain)[1], weights)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ FEATURES = 9
 PLAIN = (0, 1, 5)  # word scores, lengths and what is taken up of the prompt, none of which rows with one answer make up
 RIDGE = 1e-3
 MAX_FITTED = 1 << 15  # rows; two hundred weights need no more
-LEAST_FITTED = 10  # rows for each weight (Peduzzi et al. 1996); fewer fit the plain model alone
+LEAST_FITTED = 10  # rows for each weight (Peduzzi et al. 1996)
 _STEPS = 30
 _CHUNK = 1 << 14
 _NOTHING = 8.0  # tokens; an answer of a few times as many says something
@@ -138,14 +138,19 @@ def fit_plain(features: Floats) -> Floats:
     return fitted
 
 
-def fit(features: Floats, folds: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+def fit(features: Floats, folds: npt.NDArray[np.uint8], plain: Floats) -> tuple[Floats, Floats]:
     """Scale (FEATURES,) of the features and, by part of the folds, weights (PARTS, columns) fitted to the other parts.
 
     A logistic regression without intercept in which every row is a win, with a ridge. Its curvature is bounded by that at
-    even odds (Boehning & Lindsay 1988), which is solved for once; the steps are accelerated (Nesterov 1983).
+    even odds (Boehning & Lindsay 1988), which is solved for once; the steps are accelerated (Nesterov 1983). Fewer than
+    ``LEAST_FITTED`` rows for each weight teach too little of it: then the weights are those of the ``plain`` model.
     """
     scale = np.sqrt((features**2).mean(axis=0)) + 1e-9 if len(features) else np.ones(features.shape[1])
     x, part = expanded(features, scale), _part(folds)
+    if len(x) < LEAST_FITTED * x.shape[1]:
+        alone = np.zeros((PARTS, x.shape[1]))
+        alone[:, PLAIN] = plain * scale[list(PLAIN)]
+        return scale, alone
     squares = [mine.T @ mine for mine in (x[part == p] for p in range(PARTS))]
     every = sum(squares, np.zeros((x.shape[1], x.shape[1])))
     weights = np.zeros((PARTS, x.shape[1]))
@@ -271,11 +276,8 @@ class Pairwise(Signal[_State, PairwiseModel]):
         x = np.concatenate([np.zeros((0, FEATURES), np.float32), *state.features])
         fitted = state.first + spread(np.arange(len(x) - state.first), MAX_FITTED)
         known = x[fitted].astype(np.float64)
-        scale, weights = fit(known, state.folds[fitted])
         plain = fit_plain(known[:, PLAIN])
-        if len(known) < LEAST_FITTED * weights.shape[1]:
-            weights[:] = 0.0
-            weights[:, PLAIN] = plain * scale[list(PLAIN)]
+        scale, weights = fit(known, state.folds[fitted], plain)
         return PairwiseModel(
             counts=state.counts, total=state.total, folds=state.folds, scale=scale, weights=weights,
             plain=plain, features=x,
