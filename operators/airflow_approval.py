@@ -210,6 +210,7 @@ class PoisonApprovalOperator(HITLOperator):
         from foretaste.results import Outcome
         from foretaste.waivers import Waiver, WaiverOptions, Waivers, sign, waive
 
+        refuse_what_came_to_nothing(self, self._named)  # rendered again, after somebody answered
         report = self._report(summary)
         waivers = Waivers(trust=TrustRoot.load(self.trust) if self.trust else None)
         until = (datetime.now(UTC) + timedelta(days=self.valid_days)).date().isoformat()
