@@ -35,9 +35,8 @@ _ZERO_WIDTH = (
     "\u17b4\u17b5\u3164\uffa0"
 )
 _SPREAD = re.compile(f"[{_ZERO_WIDTH}]+")
-_SPREAD_CODES = (
-    12  # characters from which symbols strewn over a text are taken to spell: by chance one in 100,000 texts does
-)
+# Characters from which symbols strewn over a text are taken to spell: by chance one in 100,000 texts does.
+_SPREAD_CODES = 12
 _ESCAPED = re.compile(
     r"(?:&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});){8,}|(?:\\u[0-9a-fA-F]{4}){8,}|(?:\\U000[eE][0-9a-fA-F]{4}){8,}"
 )
